@@ -1,0 +1,309 @@
+"""One step of the LSTM with dynamic skip connections: the definition of the model.
+
+Gui et al., "Long Short-Term Memory with Dynamic Skip Connections", AAAI 2019,
+section 3. Everything here is `keras.ops`, so it runs on any Keras backend.
+"""
+
+import random
+
+import keras
+from keras import ops
+
+OBSERVATIONS = ("mean", "last")
+
+
+def lstm_gates(z, prev_c, forget_bias, dropout_mask=None, norm=None):
+    """The LSTM's gates: from their pre-activations to the next state.
+
+    Args:
+        z: `[..., 4 * units]`, pre-activations in the order input gate, candidate,
+            forget gate, output gate (i, j, f, o).
+        prev_c: `[..., units]`, the cell state that the step continues from.
+        forget_bias: number added to the forget gate's pre-activation.
+        dropout_mask: optional `[..., units]`, factors on the candidate: recurrent
+            dropout without memory loss (Semeniuta et al., 2016).
+        norm: optional `(gain [5, units], offset [5, units])` of the layer
+            normalisation (Ba et al., 2016) of i, j, f, o and the new cell state.
+
+    Returns:
+        `(h, c)`, each `[..., units]`.
+    """
+    i, j, f, o = ops.split(z, 4, axis=-1)
+    if norm is not None:
+        gain, offset = norm
+        i, j, f, o = (
+            _normalise(gate, gain[n], offset[n]) for n, gate in enumerate((i, j, f, o))
+        )
+    candidate = ops.tanh(j)
+    if dropout_mask is not None:
+        candidate = candidate * dropout_mask
+    c = prev_c * ops.sigmoid(f + forget_bias) + ops.sigmoid(i) * candidate
+    # Only what leaves the cell is normalised; the memory c itself stays as it is.
+    exposed_c = c if norm is None else _normalise(c, gain[4], offset[4])
+    h = ops.tanh(exposed_c) * ops.sigmoid(o)
+    return h, c
+
+
+def _normalise(x, gain, offset, epsilon=1e-3):
+    mean, variance = ops.moments(x, axes=-1, keepdims=True)
+    return (x - mean) * ops.rsqrt(variance + epsilon) * gain + offset
+
+
+@keras.saving.register_keras_serializable(package="dsc")
+class BlockOrthogonal(keras.initializers.Initializer):
+    """Orthogonal matrices side by side, one for each gate.
+
+    Args:
+        seed: integer or `keras.random.SeedGenerator`.
+    """
+
+    def __init__(self, seed=None):
+        self.seed = seed
+        # Fixed at construction, as in Keras's own initialisers, and taken from the
+        # generator that `keras.utils.set_random_seed` sets.
+        self._draw_seed = random.randint(1, 10**9) if seed is None else seed
+
+    def __call__(self, shape, dtype=None):
+        rows, columns = shape
+        normal = keras.random.normal(
+            (columns // rows, rows, rows), dtype=dtype, seed=self._draw_seed
+        )
+        q, r = ops.qr(normal)
+        # With the signs of R's diagonal, Q is uniform over the orthogonal matrices.
+        q = q * ops.sign(ops.diagonal(r, axis1=1, axis2=2))[:, None, :]
+        return ops.reshape(ops.transpose(q, (1, 0, 2)), shape)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="dsc")
+class DSCLSTMCell(keras.layers.Layer):
+    """One step of an LSTM that chooses which of its last states to continue from.
+
+    The cell remembers its last `n_actions` states. At each step an agent (a small
+    network) sees the input and the past, and picks one of them; a standard LSTM step
+    continues from there. Action `n_actions - 1` is the newest state, as in an
+    ordinary LSTM, and 0 the oldest; slots that no state has reached yet are zeros
+    and can be chosen. The first step continues from the state that it is given,
+    whatever the agent says.
+
+    The pick is `argmax(logits + noise)`: Gumbel noise samples from the policy, no
+    noise is the greedy choice. No gradient passes through it: the agent learns from
+    its `logits` alone (see `dsc.losses`).
+
+    As a Keras cell (`keras.layers.RNN(DSCLSTMCell(32, 5))`) it is always greedy;
+    `dsc.DSCLSTM` is the layer that samples, and that returns what a loss needs.
+
+    Args:
+        units: size of the hidden state.
+        n_actions: how many past states to choose from. 1 is an ordinary LSTM and has
+            no agent.
+        lamda: between 0 and 1, how much of the chosen state enters the step; the
+            rest is the newest state (paper, section 3.2). 1 is pure choice.
+        forget_bias: number added to the forget gate's pre-activation.
+        agent_units: size of the agent's hidden layer.
+        observation: what the agent sees of the past, beside the input: `"mean"` of
+            the remembered hidden states (the release) or the `"last"` one (the paper).
+        layer_norm: whether to normalise the gates and the exposed cell state.
+        kernel_initializer, recurrent_initializer, bias_initializer: as in
+            `keras.layers.LSTM`. By default each gate's recurrent block is orthogonal.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        units,
+        n_actions,
+        lamda=1.0,
+        forget_bias=1.0,
+        agent_units=200,
+        observation="mean",
+        layer_norm=False,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer=None,
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in (
+            ("units", units),
+            ("n_actions", n_actions),
+            ("agent_units", agent_units),
+        ):
+            if int(value) != value or value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, not {value!r}.")
+        if not 0.0 <= lamda <= 1.0:
+            raise ValueError(f"lamda must lie between 0 and 1, not {lamda!r}.")
+        if observation not in OBSERVATIONS:
+            raise ValueError(
+                f"observation must be one of {OBSERVATIONS}, not {observation!r}."
+            )
+        self.units = int(units)
+        self.n_actions = int(n_actions)
+        self.lamda = float(lamda)
+        self.forget_bias = float(forget_bias)
+        self.agent_units = int(agent_units)
+        self.observation = observation
+        self.layer_norm = bool(layer_norm)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(
+            recurrent_initializer or BlockOrthogonal()
+        )
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        if self.n_actions > 1:
+            self.agent_hidden = self._agent_layer(self.agent_units, "tanh", "hidden")
+            self.agent_logits = self._agent_layer(self.n_actions, None, "logits")
+
+    def _agent_layer(self, units, activation, name):
+        # The release's numbers (language_modeling and number_prediction alike).
+        return keras.layers.Dense(
+            units,
+            activation,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.3),
+            bias_initializer=keras.initializers.Constant(0.1),
+            dtype=self.dtype_policy,
+            name=f"agent_{name}",
+        )
+
+    @property
+    def state_size(self):
+        """Sizes of h, c, the flattened memory of h and of c, and the started flag."""
+        memory = self.n_actions * self.units
+        return [self.units, self.units, memory, memory, 1]
+
+    @property
+    def output_size(self):
+        return self.units
+
+    def get_initial_state(self, batch_size):
+        """Zeros: nothing remembered, nothing started."""
+        return [
+            ops.zeros((batch_size, size), self.compute_dtype)
+            for size in self.state_size
+        ]
+
+    def build(self, input_shape):
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError("The last axis of the inputs must have a known size.")
+        self.kernel = self.add_weight(
+            shape=(features, 4 * self.units),
+            initializer=self.kernel_initializer,
+            name="kernel",
+        )
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.units, 4 * self.units),
+            initializer=self.recurrent_initializer,
+            name="recurrent_kernel",
+        )
+        self.bias = self.add_weight(
+            shape=(4 * self.units,), initializer=self.bias_initializer, name="bias"
+        )
+        if self.layer_norm:
+            shape = (5, self.units)
+            self.gain = self.add_weight(shape=shape, initializer="ones", name="gain")
+            self.offset = self.add_weight(
+                shape=shape, initializer="zeros", name="offset"
+            )
+        if self.n_actions > 1:
+            self.agent_hidden.build((None, features + self.units))
+            self.agent_logits.build((None, self.agent_units))
+
+    @property
+    def norm(self):
+        """The layer normalisation's weights as `lstm_gates` takes them."""
+        return (self.gain, self.offset) if self.layer_norm else None
+
+    def policy(self, x, observed_h):
+        """The agent's logits for any number of steps at once.
+
+        The only `stop_gradient` of the model stands here: the policy loss trains the
+        agent and nothing below it (release: `tf.stop_gradient` on the observation).
+
+        Args:
+            x: `[..., features]`, inputs.
+            observed_h: `[..., units]`, what the agent sees of the past.
+
+        Returns:
+            `[..., n_actions]`, unnormalised log-probabilities.
+        """
+        observation = ops.stop_gradient(ops.concatenate([x, observed_h], axis=-1))
+        return self.agent_logits(self.agent_hidden(observation))
+
+    def step(self, x, states, noise=None, dropout_mask=None):
+        """One time step.
+
+        Args:
+            x: `[batch, features]`.
+            states: list of h, c `[batch, units]`, the flattened memories of h and c
+                `[batch, n_actions * units]`, oldest first, and a flag `[batch, 1]`:
+                0 before a row's first step, 1 after.
+            noise: `[batch, n_actions]` added to the logits before the choice, or
+                None for the greedy choice.
+            dropout_mask: `[batch, units]` for `lstm_gates`, or None.
+
+        Returns:
+            `(h [batch, units], logits [batch, n_actions], states)`.
+        """
+        prev_h, prev_c, memory_h, memory_c, started = states
+        slots = (-1, self.n_actions, self.units)
+        memory_h = ops.reshape(memory_h, slots)  # [batch, n_actions, units]
+        memory_c = ops.reshape(memory_c, slots)
+        if self.n_actions > 1:
+            observed_h = (
+                ops.mean(memory_h, axis=1) if self.observation == "mean" else prev_h
+            )
+            observed_h = ops.where(started > 0, observed_h, prev_h)
+            logits = self.policy(x, observed_h)  # [batch, n_actions]
+            action = ops.argmax(logits if noise is None else logits + noise, axis=-1)
+            choice = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
+            chosen_h = ops.sum(choice[:, :, None] * memory_h, axis=1)  # [batch, units]
+            chosen_c = ops.sum(choice[:, :, None] * memory_c, axis=1)
+            mixed_h = self.lamda * chosen_h + (1.0 - self.lamda) * prev_h
+            mixed_c = self.lamda * chosen_c + (1.0 - self.lamda) * prev_c
+            mixed_h = ops.where(started > 0, mixed_h, prev_h)
+            mixed_c = ops.where(started > 0, mixed_c, prev_c)
+        else:
+            logits = ops.zeros_like(prev_h[:, :1])
+            mixed_h, mixed_c = prev_h, prev_c
+        z = (
+            ops.matmul(x, self.kernel)
+            + ops.matmul(mixed_h, self.recurrent_kernel)
+            + self.bias
+        )
+        h, c = lstm_gates(z, mixed_c, self.forget_bias, dropout_mask, self.norm)
+        flat = (-1, self.n_actions * self.units)
+        memory_h = ops.concatenate([memory_h[:, 1:], h[:, None]], axis=1)
+        memory_c = ops.concatenate([memory_c[:, 1:], c[:, None]], axis=1)
+        states = [
+            h,
+            c,
+            ops.reshape(memory_h, flat),
+            ops.reshape(memory_c, flat),
+            ops.ones_like(started),
+        ]
+        return h, logits, states
+
+    def call(self, inputs, states):
+        """A greedy step in the Keras cell protocol; see `step`."""
+        h, _, states = self.step(inputs, states)
+        return h, states
+
+    def get_config(self):
+        serialize = keras.initializers.serialize
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "n_actions": self.n_actions,
+            "lamda": self.lamda,
+            "forget_bias": self.forget_bias,
+            "agent_units": self.agent_units,
+            "observation": self.observation,
+            "layer_norm": self.layer_norm,
+            "kernel_initializer": serialize(self.kernel_initializer),
+            "recurrent_initializer": serialize(self.recurrent_initializer),
+            "bias_initializer": serialize(self.bias_initializer),
+        }

@@ -1,0 +1,323 @@
+"""The layer over time: `DSCLSTMCell` for every step of a sequence."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from dsc.cell import DSCLSTMCell
+
+IMPLEMENTATIONS = ("auto", "fast", "plain")
+
+
+class Skips(NamedTuple):
+    """What the agent thought and did: all that a policy loss needs.
+
+    Attributes:
+        logits: `[batch, time, n_actions]`, unnormalised log-probabilities.
+        actions: `[batch, time]`, int32: n_actions - 1 is the newest state, 0 the
+            oldest. `n_actions - actions` is the length of the skip: 1 is an ordinary
+            LSTM step.
+    """
+
+    logits: Any
+    actions: Any
+
+
+@keras.saving.register_keras_serializable(package="dsc")
+class DSCLSTM(keras.layers.Layer):
+    """LSTM with dynamic skip connections (Gui et al., AAAI 2019, section 3).
+
+    At each step an agent picks which of the last `n_actions` states the LSTM
+    continues from; see `dsc.DSCLSTMCell` for the step itself. The layer has the
+    habits of `keras.layers.LSTM`.
+
+    The agent's choice passes no gradient. It learns only from a policy loss on the
+    `Skips` that `return_skips=True` adds to the outputs (see `dsc.losses`): **without
+    that loss the agent stays as it was initialised.**
+
+    Args:
+        units, n_actions, lamda, forget_bias, agent_units, observation, layer_norm,
+            kernel_initializer, recurrent_initializer, bias_initializer: see
+            `dsc.DSCLSTMCell`.
+        recurrent_dropout: between 0 and 1, share of the candidates that is dropped in
+            training; the memory itself is never dropped (Semeniuta et al., 2016).
+        carry_memory: whether the state that the layer takes and returns holds the
+            memory of the last `n_actions` states too, so that a window of a long
+            sequence can look back into the one before it. The release's does not.
+        return_sequences: whether to return every step's output, not the last alone.
+        return_state: whether to return the final state too: h and c, and with
+            `carry_memory` the memory of h and of c.
+        return_skips: whether to return `Skips` too, last of all.
+        go_backwards: whether to process the sequence from its end.
+        implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend;
+            `"fast"` is a TensorFlow loop with the same results; `"auto"` takes the
+            fast one under TensorFlow.
+        seed: seed of the layer's own noise; see `noise` below.
+
+    Call arguments:
+        inputs: `[batch, time, features]`.
+        noise: `[batch, time, n_actions]`, added to the agent's logits before the
+            argmax, in the order in which steps are processed. Gumbel noise samples
+            the policy, zeros are the greedy choice, one large entry forces an action.
+            None: in training the layer draws Gumbel noise itself, otherwise greedy.
+        mask: `[batch, time]` boolean. A masked step changes nothing: its output
+            repeats the last one, nothing is remembered, its `Skips` are zeros.
+        initial_state: list of h and c, each `[batch, units]`; with `carry_memory`
+            also the memories of h and of c, each `[batch, n_actions, units]`, oldest
+            first. The first step continues from h and c without a choice, unless a
+            memory is carried. None: zeros.
+        dropout_mask: `[batch, time, units]`, factors for the recurrent dropout (0 or
+            1 / keep probability). None: in training the layer draws them itself.
+        training: whether to sample and to drop.
+
+    Returns:
+        What `keras.layers.LSTM` would: `[batch, time, units]` or `[batch, units]`,
+        followed by the final state with `return_state` and by `Skips` with
+        `return_skips`.
+
+    Raises:
+        ValueError: an argument is out of its range, or `initial_state` has another
+            number of parts than the layer carries.
+
+    Example:
+
+    >>> layer = DSCLSTM(32, n_actions=5, return_sequences=True, return_skips=True)
+    >>> outputs, skips = layer(keras.random.normal((2, 7, 16)))
+    >>> outputs.shape, skips.logits.shape, skips.actions.shape
+    ((2, 7, 32), (2, 7, 5), (2, 7))
+    """
+
+    def __init__(
+        self,
+        units,
+        n_actions,
+        lamda=1.0,
+        forget_bias=1.0,
+        agent_units=200,
+        observation="mean",
+        layer_norm=False,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer=None,
+        bias_initializer="zeros",
+        recurrent_dropout=0.0,
+        carry_memory=False,
+        return_sequences=False,
+        return_state=False,
+        return_skips=False,
+        go_backwards=False,
+        implementation="auto",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not 0.0 <= recurrent_dropout < 1.0:
+            raise ValueError(
+                f"recurrent_dropout must be in [0, 1), not {recurrent_dropout!r}."
+            )
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"implementation must be one of {IMPLEMENTATIONS}, "
+                f"not {implementation!r}."
+            )
+        if implementation == "fast" and keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "implementation='fast' is TensorFlow's; on the "
+                f"{keras.backend.backend()} backend use 'plain' or 'auto'."
+            )
+        self.cell = DSCLSTMCell(
+            units,
+            n_actions,
+            lamda=lamda,
+            forget_bias=forget_bias,
+            agent_units=agent_units,
+            observation=observation,
+            layer_norm=layer_norm,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            dtype=self.dtype_policy,
+            name="cell",
+        )
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.carry_memory = bool(carry_memory)
+        self.return_sequences = bool(return_sequences)
+        self.return_state = bool(return_state)
+        self.return_skips = bool(return_skips)
+        self.go_backwards = bool(go_backwards)
+        self.implementation = implementation
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    @property
+    def units(self):
+        return self.cell.units
+
+    @property
+    def n_actions(self):
+        return self.cell.n_actions
+
+    def build(self, inputs_shape):
+        self.cell.build((inputs_shape[0], inputs_shape[-1]))
+
+    def get_initial_state(self, batch_size):
+        """Zeros in the form that `initial_state` has."""
+        state = [ops.zeros((batch_size, self.units), self.compute_dtype)] * 2
+        if self.carry_memory:
+            shape = (batch_size, self.n_actions, self.units)
+            state += [ops.zeros(shape, self.compute_dtype)] * 2
+        return state
+
+    def call(
+        self,
+        inputs,
+        noise=None,
+        mask=None,
+        initial_state=None,
+        dropout_mask=None,
+        training=False,
+    ):
+        if mask is None:
+            # Keras hands the mask on only when `inputs` is the only tensor.
+            mask = getattr(inputs, "_keras_mask", None)
+        batch, time = ops.shape(inputs)[:2]
+        state = self._checked_state(initial_state, batch)
+        if noise is None and training and self.n_actions > 1:
+            noise = self._gumbel((batch, time, self.n_actions))
+        if dropout_mask is None and training and self.recurrent_dropout:
+            dropout_mask = self._dropout_mask((batch, time, self.units))
+        if noise is not None:
+            noise = ops.cast(noise, self.compute_dtype)
+        if dropout_mask is not None:
+            dropout_mask = ops.cast(dropout_mask, self.compute_dtype)
+        if mask is not None:
+            mask = ops.cast(mask, "bool")
+        if self.go_backwards:
+            inputs = ops.flip(inputs, axis=1)
+            mask = None if mask is None else ops.flip(mask, axis=1)
+
+        h, logits, actions, final_state = self._loop(
+            inputs, noise, dropout_mask, mask, state
+        )
+
+        if mask is not None:
+            logits = ops.where(mask[..., None], logits, ops.zeros_like(logits))
+            actions = ops.where(mask, actions, ops.zeros_like(actions))
+        # A masked step repeats the last output, so the last step has it in any case.
+        outputs = [h if self.return_sequences else h[:, -1]]
+        if self.return_state:
+            outputs += final_state if self.carry_memory else final_state[:2]
+        if self.return_skips:
+            outputs.append(Skips(logits, actions))
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _checked_state(self, state, batch):
+        if state is None:
+            return self.get_initial_state(batch)
+        expected = 4 if self.carry_memory else 2
+        if not isinstance(state, (list, tuple)) or len(state) != expected:
+            parts = "h, c, memory_h and memory_c" if self.carry_memory else "h and c"
+            raise ValueError(f"initial_state must be a list of {parts}.")
+        return [ops.cast(part, self.compute_dtype) for part in state]
+
+    def _gumbel(self, shape):
+        uniform = keras.random.uniform(shape, 1e-20, 1.0, seed=self.seed_generator)
+        return -ops.log(-ops.log(uniform))
+
+    def _dropout_mask(self, shape):
+        keep = 1.0 - self.recurrent_dropout
+        uniform = keras.random.uniform(shape, seed=self.seed_generator)
+        return ops.cast(uniform < keep, self.compute_dtype) / keep
+
+    def _loop(self, inputs, noise, dropout_mask, mask, state):
+        if self.implementation == "plain" or keras.backend.backend() != "tensorflow":
+            return _plain_loop(self.cell, inputs, noise, dropout_mask, mask, state)
+        from dsc.recurrence import dsc_lstm  # the only TensorFlow in the layer
+
+        return dsc_lstm(self.cell, inputs, noise, dropout_mask, mask, state)
+
+    def compute_mask(self, inputs, mask=None):
+        output_mask = mask if self.return_sequences else None
+        n_states = (4 if self.carry_memory else 2) if self.return_state else 0
+        n_skips = 2 if self.return_skips else 0
+        if n_states + n_skips == 0:
+            return output_mask
+        return [output_mask] + [None] * (n_states + n_skips)
+
+    def get_config(self):
+        cell = self.cell.get_config()
+        for key in ("name", "trainable", "dtype"):
+            cell.pop(key, None)
+        return {
+            **super().get_config(),
+            **cell,
+            "recurrent_dropout": self.recurrent_dropout,
+            "carry_memory": self.carry_memory,
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "return_skips": self.return_skips,
+            "go_backwards": self.go_backwards,
+            "implementation": self.implementation,
+            "seed": self.seed,
+        }
+
+
+def _plain_loop(cell, inputs, noise, dropout_mask, mask, state):
+    """`keras.layers.RNN` over the cell: the reference that runs on any backend."""
+    batch = ops.shape(inputs)[0]
+    flat = (batch, cell.n_actions * cell.units)
+    if len(state) == 2:
+        memory = [ops.zeros(flat, inputs.dtype)] * 2
+        started = ops.zeros((batch, 1), inputs.dtype)
+    else:
+        memory = [ops.reshape(part, flat) for part in state[2:]]
+        started = ops.ones((batch, 1), inputs.dtype)
+    loop = keras.layers.RNN(
+        _PackedCell(cell, inputs.shape[-1], noise is not None),
+        return_sequences=True,
+        return_state=True,
+        dtype=cell.dtype_policy,
+    )
+    packed = [part for part in (inputs, noise, dropout_mask) if part is not None]
+    outputs, h, c, *memory, _ = loop(
+        ops.concatenate(packed, axis=-1),
+        initial_state=[*state[:2], *memory, started],
+        mask=mask,
+    )
+    logits = outputs[..., cell.units :]
+    noisy = logits if noise is None else logits + noise
+    slots = (batch, cell.n_actions, cell.units)
+    memory = [ops.reshape(part, slots) for part in memory[:2]]
+    return (
+        outputs[..., : cell.units],
+        logits,
+        ops.cast(ops.argmax(noisy, axis=-1), "int32"),
+        [h, c, *memory],
+    )
+
+
+class _PackedCell:
+    """The cell as `keras.layers.RNN` wants it: one tensor in, one tensor out."""
+
+    def __init__(self, cell, features, has_noise):
+        self.cell = cell
+        self.state_size = cell.state_size
+        self.output_size = cell.units + cell.n_actions
+        self.compute_dtype = cell.compute_dtype
+        self._noise_starts = features
+        self._mask_starts = features + (cell.n_actions if has_noise else 0)
+
+    def call(self, packed, states):
+        x = packed[:, : self._noise_starts]
+        noise = packed[:, self._noise_starts : self._mask_starts]
+        dropout_mask = packed[:, self._mask_starts :]
+        h, logits, states = self.cell.step(
+            x,
+            states,
+            noise if noise.shape[-1] else None,
+            dropout_mask if dropout_mask.shape[-1] else None,
+        )
+        return ops.concatenate([h, logits], axis=-1), states
+
+    __call__ = call

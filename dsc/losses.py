@@ -1,0 +1,97 @@
+"""REINFORCE as pure functions of tensors, for any training loop.
+
+Williams, "Simple statistical gradient-following algorithms for connectionist
+reinforcement learning", 1992; paper, section 3.3. A policy loss is put together as
+
+    loss = reinforce(skips.logits, skips.actions, advantages) - weight * mean entropy
+
+where the advantages come from rewards `[batch, time]` (or `[batch]`, one reward for
+a whole sequence) by way of `reward_to_go` and `batch_advantages`, as the task asks.
+Gradients reach the logits only.
+"""
+
+from keras import ops
+
+
+def log_prob(logits, actions):
+    """Log-probability of the actions that were taken.
+
+    Computed by log-softmax, so that it is finite for any finite logits.
+
+    Args:
+        logits: `[..., n_actions]`, unnormalised log-probabilities.
+        actions: `[...]`, integers in `[0, n_actions)`.
+
+    Returns:
+        `[...]`, in nats.
+    """
+    chosen = ops.one_hot(actions, logits.shape[-1], dtype=logits.dtype)
+    return ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def entropy(logits):
+    """Entropy of the policy.
+
+    Args:
+        logits: `[..., n_actions]`, unnormalised log-probabilities.
+
+    Returns:
+        `[...]`, in nats, between 0 (certain) and ln(n_actions) (uniform).
+    """
+    log_probs = ops.log_softmax(logits, axis=-1)
+    return -ops.sum(ops.exp(log_probs) * log_probs, axis=-1)
+
+
+def reward_to_go(rewards):
+    """Sum of the rewards from each step to the last one.
+
+    An action cannot change what was earned before it, so leaving that out lowers the
+    variance and not the mean (release: `language_modeling`, the sum over s >= t).
+
+    Args:
+        rewards: `[batch, time]`.
+
+    Returns:
+        `[batch, time]`.
+    """
+    return ops.flip(ops.cumsum(ops.flip(rewards, axis=1), axis=1), axis=1)
+
+
+def batch_advantages(returns, standardise=False, epsilon=1e-6):
+    """Returns less a baseline: the mean of the other rows at the same step.
+
+    A row's own return is left out of its baseline, so that the policy gradient keeps
+    its mean exactly (Kool et al., "Buy 4 REINFORCE samples, get a baseline for free!",
+    2019). With one row there are no others, and the baseline is zero.
+
+    Args:
+        returns: `[batch, ...]`.
+        standardise: whether to divide by the standard deviation over the batch, which
+            makes the step size independent of the reward's scale.
+        epsilon: added to the standard deviation.
+
+    Returns:
+        `[batch, ...]`, of the same dtype.
+    """
+    size = ops.cast(ops.shape(returns)[0], returns.dtype)
+    others = ops.maximum(size - 1.0, 1.0)
+    baseline = (ops.sum(returns, axis=0, keepdims=True) - returns) / others
+    advantages = returns - baseline
+    if standardise:
+        advantages = advantages / (ops.std(returns, axis=0, keepdims=True) + epsilon)
+    return advantages
+
+
+def reinforce(logits, actions, advantages):
+    """Loss whose gradient is the REINFORCE estimate: mean of -log pi(a) * advantage.
+
+    Args:
+        logits: `[batch, time, n_actions]`.
+        actions: `[batch, time]`.
+        advantages: `[batch, time]`, or anything that broadcasts to it; taken as
+            constants.
+
+    Returns:
+        Scalar: the mean over batch and time.
+    """
+    return -ops.mean(log_prob(logits, actions) * ops.stop_gradient(advantages))
