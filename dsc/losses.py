@@ -3,14 +3,16 @@
 Williams, "Simple statistical gradient-following algorithms for connectionist
 reinforcement learning", 1992; paper, section 3.3. A policy loss is put together as
 
-    loss = reinforce(skips.logits, skips.actions, advantages) - weight * mean entropy
+    loss = reinforce(logits, actions, advantage) - weight * mean(entropy(logits))
 
-where the advantages come from rewards `[batch, time]` (or `[batch]`, one reward for
-a whole sequence) by way of `reward_to_go` and `batch_advantages`, as the task asks.
+where the advantages come from rewards `[batch, time]` (or `[batch, 1]`, one reward
+for a whole sequence) by way of `reward_to_go` and `advantages`, as the task asks.
 Gradients reach the logits only.
 """
 
 from keras import ops
+
+BASELINES = ("none", "mean", "standardised")
 
 
 def log_prob(logits, actions):
@@ -57,41 +59,48 @@ def reward_to_go(rewards):
     return ops.flip(ops.cumsum(ops.flip(rewards, axis=1), axis=1), axis=1)
 
 
-def batch_advantages(returns, standardise=False, epsilon=1e-6):
-    """Returns less a baseline: the mean of the other rows at the same step.
+def advantages(returns, baseline="mean", epsilon=1e-6):
+    """Returns less a baseline that lowers the variance of the policy gradient.
 
-    A row's own return is left out of its baseline, so that the policy gradient keeps
-    its mean exactly (Kool et al., "Buy 4 REINFORCE samples, get a baseline for free!",
-    2019). With one row there are no others, and the baseline is zero.
+    A row's own return is left out of its baseline, so that the gradient's mean stays
+    exactly what it is without one (Kool et al., "Buy 4 REINFORCE samples, get a
+    baseline for free!", 2019). With one row there are no others: no baseline.
 
     Args:
         returns: `[batch, ...]`.
-        standardise: whether to divide by the standard deviation over the batch, which
-            makes the step size independent of the reward's scale.
+        baseline: `"none"`; `"mean"`, that of the other rows at the same step; or
+            `"standardised"`, which also divides by the standard deviation over the
+            batch and so makes the gradient independent of the reward's scale.
         epsilon: added to the standard deviation.
 
     Returns:
         `[batch, ...]`, of the same dtype.
+
+    Raises:
+        ValueError: there is no such baseline.
     """
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline must be one of {BASELINES}, not {baseline!r}.")
+    if baseline == "none":
+        return returns
     size = ops.cast(ops.shape(returns)[0], returns.dtype)
-    others = ops.maximum(size - 1.0, 1.0)
-    baseline = (ops.sum(returns, axis=0, keepdims=True) - returns) / others
-    advantages = returns - baseline
-    if standardise:
-        advantages = advantages / (ops.std(returns, axis=0, keepdims=True) + epsilon)
-    return advantages
+    total = ops.sum(returns, axis=0, keepdims=True)
+    difference = returns - (total - returns) / ops.maximum(size - 1.0, 1.0)
+    if baseline == "mean":
+        return difference
+    return difference / (ops.std(returns, axis=0, keepdims=True) + epsilon)
 
 
-def reinforce(logits, actions, advantages):
+def reinforce(logits, actions, advantage):
     """Loss whose gradient is the REINFORCE estimate: mean of -log pi(a) * advantage.
 
     Args:
         logits: `[batch, time, n_actions]`.
         actions: `[batch, time]`.
-        advantages: `[batch, time]`, or anything that broadcasts to it; taken as
+        advantage: `[batch, time]`, or anything that broadcasts to it; taken as
             constants.
 
     Returns:
         Scalar: the mean over batch and time.
     """
-    return -ops.mean(log_prob(logits, actions) * ops.stop_gradient(advantages))
+    return -ops.mean(log_prob(logits, actions) * ops.stop_gradient(advantage))

@@ -50,7 +50,9 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         packed = [
             None if p is None else tf.gather(p, order, batch_dims=1) for p in packed
         ]
-    x, noise, dropout_mask = (None if p is None else _swap_batch_time(p) for p in packed)
+    x, noise, dropout_mask = (
+        None if p is None else _swap_batch_time(p) for p in packed
+    )
     time, batch, features = tf.shape(x)[0], tf.shape(x)[1], x.shape[-1]
     flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
     z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.bias
@@ -76,7 +78,15 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
             tf.gather(p, index, batch_dims=1) for p in (h, logits, actions)
         )
         h = tf.where(last_real[..., None] >= 0, h, tf.zeros_like(h))
+    actions = tf.cast(actions, tf.int32)
     return h, logits, actions, _final_state(cell, history, lengths)
+
+
+def _time_first(x, order):
+    """`[batch, time, n]` as `[time, batch, n]`, its steps in a row's order if given."""
+    if x is None:
+        return None
+    return _swap_batch_time(x if order is None else tf.gather(x, order, batch_dims=1))
 
 
 def _swap_batch_time(x):
@@ -115,6 +125,11 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
     def newest_rows(t):
         return block_rows(tf.where(t == 0, 0, t + n_actions))
 
+    def chosen_rows(t, action):
+        # Only at a fresh start there is no choice at step 0.
+        chosen = block_rows(t + 1 + tf.cast(action, tf.int32))
+        return tf.where(tf.logical_and(fresh, t == 0), newest_rows(t), chosen)
+
     def sources(chosen, newest):
         """What a step continues from: rows of the history and their weights."""
         pairs = ((chosen, lamda), (newest, 1.0 - lamda))
@@ -144,17 +159,13 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
         newest_h = tf.gather(history, newest_rows(t))[:, :units]
         if cell.observation == "last":
             return newest_h
-        return tf.where(
-            tf.logical_and(fresh, t == 0), newest_h, memory_sum / n_actions
-        )
+        return tf.where(tf.logical_and(fresh, t == 0), newest_h, memory_sum / n_actions)
 
     def choose(t, observed_h):
         """The agent's actions at step t, `[batch]`."""
         hidden = tf.tanh(observed_x[t] + tf.matmul(observed_h, kernel[features:]))
         logits = tf.matmul(hidden, kernel_2) + bias_2
-        return tf.argmax(
-            logits if noise is None else logits + noise[t], -1, output_type=tf.int32
-        )
+        return tf.argmax(logits if noise is None else logits + noise[t], axis=-1)
 
     @tf.custom_gradient
     def run(z, recurrent_kernel, given, *norm):
@@ -172,7 +183,9 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
                 observed_h = observe(t, history, memory_sum)
                 action = choose(t, observed_h)
                 chosen = tf.where(
-                    tf.logical_and(fresh, t == 0), newest, block_rows(t + 1 + action)
+                    tf.logical_and(fresh, t == 0),
+                    newest,
+                    chosen_rows(t, action),
                 )
                 saved = {
                     **saved,
@@ -197,7 +210,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
         if has_agent:
             for name, dtype in (
                 ("observed_h", z.dtype),
-                ("actions", tf.int32),
+                ("actions", tf.int64),
                 ("chosen", tf.int32),
             ):
                 saved[name] = tf.TensorArray(dtype, time)
@@ -249,7 +262,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
 
         if not has_agent:
             saved["observed_h"] = tf.zeros((time, batch, units), z.dtype)
-            saved["actions"] = tf.zeros((time, batch), tf.int32)
+            saved["actions"] = tf.zeros((time, batch), tf.int64)
         return (history, saved["observed_h"], saved["actions"]), gradient
 
     given = tf.concat(state[:2], axis=-1)

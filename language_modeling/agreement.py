@@ -272,3 +272,8 @@ def write(
         partial = folder / f"{split}.txt.{os.getpid()}"
         partial.write_bytes(text.encode())
         os.replace(partial, folder / f"{split}.txt")
+
+
+def read(path: Path) -> list[list[str]]:
+    """Reads the sentences of a file that `write` wrote, each without its end."""
+    return [line.split() for line in path.read_text().splitlines()]

@@ -1,6 +1,7 @@
 """The invented language is what its table says, and its floor is a floor."""
 
 import math
+import re
 from collections import Counter
 from functools import cache
 
@@ -18,8 +19,8 @@ from language_modeling.agreement import (
     write,
 )
 
-NESTED = "fumila quo gilasi luwix ravasi nawix zabila".split()
-BRACKET = "hapoki (ba konko nunko ba) kra munasi ravoki mo lekiri nawix pesiri".split()
+NESTED = "fumila quo gilasi luwix ravasi nawix zabila"
+BRACKET = "hapoki (ba konko nunko ba) kra munasi ravoki mo lekiri nawix pesiri"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def train():
 
 
 @pytest.fixture(scope="module")
-def test():
+def held_out():
     return generate(20_000, 3435, "test")
 
 
@@ -87,7 +88,7 @@ def test_score_of_a_sentence_by_hand():
         *(1 / 128, 0.2, 1 / 128, 0.2 / 40, 1 / 6),  # fumila quo gilasi luwix ravasi
         *(0.2 / 40, 1 / 6, 0.6),  # nawix zabila, the end
     ]
-    assert score(NESTED) == pytest.approx([math.log(p) for p in by_hand])
+    assert score(NESTED.split()) == pytest.approx([math.log(p) for p in by_hand])
 
 
 def test_mean_score_of_a_large_text_is_the_exact_entropy_rate(train):
@@ -98,13 +99,15 @@ def test_mean_score_of_a_large_text_is_the_exact_entropy_rate(train):
     mean = math.fsum(excess) / n
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in excess) / (n - 1) / n)
     assert abs(mean) < 4 * error
-    assert error < 0.01 * rate * 10  # the bound above is within 1% of a sentence
-    assert floor_perplexity(train) == pytest.approx(math.exp(rate), rel=0.02)
+    assert 4 * error < 0.01 * expected(START[0])[0]  # sharp enough to mean something
+    assert floor_perplexity(train) == pytest.approx(math.exp(rate), rel=0.01)
 
 
-def test_floor_is_the_one_the_docstring_states():
-    stated = f"included, is {math.exp(entropy_rate()):.2f}"
-    assert stated in agreement.__doc__
+def test_docstring_states_the_floor_and_shows_sentences_of_the_language():
+    assert f"included, is {math.exp(entropy_rate()):.2f}" in agreement.__doc__
+    for sentence in NESTED, BRACKET:
+        assert f"    {sentence}\n" in agreement.__doc__
+        score(sentence.split())
 
 
 def test_words_occur_as_often_as_their_probability_says(train):
@@ -152,25 +155,23 @@ def test_text_of_another_language_is_refused_where_it_goes_wrong(sentence, posit
     words = sentence.split()
     word = [*words, EOS][position]
     for function in score, deciders:
-        with pytest.raises(ValueError, match=f"word {position}, '{word}'"):
-            if word == "ba)":
-                raise ValueError(f"word {position}, '{word}'")
+        with pytest.raises(ValueError, match=re.escape(f"word {position}, {word!r}")):
             function(words)
 
 
 def test_deciders_are_the_subject_and_the_opening_bracket():
     #                          fumila quo  gilasi luwix ravasi nawix zabila end
-    assert deciders(NESTED) == [None, None, None, None, 2, None, 0, None]
-    assert deciders(BRACKET) == [
+    assert deciders(NESTED.split()) == [None, None, None, None, 2, None, 0, None]
+    assert deciders(BRACKET.split()) == [
         *(None, None, None, None, 1),  # hapoki (ba konko nunko ba)
         *(None, None, 0, None),  # kra munasi ravoki mo
         *(None, None, 9, None),  # lekiri nawix pesiri, the end
     ]
 
 
-def test_every_verb_and_closing_bracket_has_its_decider(test):
+def test_every_verb_and_closing_bracket_has_its_decider(held_out):
     verbs = {verb for forms in agreement.VERBS.values() for verb in forms}
-    for sentence in test:
+    for sentence in held_out:
         for word, decider in zip(sentence, deciders(sentence)[:-1], strict=True):
             assert (decider is not None) == (word in verbs or word[-1] == ")")
             if word in verbs:
@@ -179,14 +180,14 @@ def test_every_verb_and_closing_bracket_has_its_decider(test):
                 assert sentence[decider] == "(" + word[:-1]
 
 
-def test_many_words_are_decided_from_afar(test):
+def test_many_words_are_decided_from_afar(held_out):
     distances = [
         position - decider
-        for sentence in test
+        for sentence in held_out
         for position, decider in enumerate(deciders(sentence))
         if decider is not None
     ]
-    n_scores = sum(len(s) + 1 for s in test)
+    n_scores = sum(len(s) + 1 for s in held_out)
     assert sum(d >= 2 for d in distances) > 0.15 * n_scores
     assert sum(2 <= d <= 6 for d in distances) > 0.6 * len(distances)
 
@@ -200,8 +201,10 @@ def test_same_seed_and_split_give_the_same_text_and_others_do_not():
 
 
 def test_text_is_the_same_on_every_machine():
-    first = "GOLDEN"
-    assert " ".join(generate(1, 3435, "train")[0]) == first
+    first = (
+        "fumili quo gilasi luwix ravasi mewix zabili mo fumasa kra munoka glu muniri"
+    )
+    assert " ".join(generate(1, 3435, "train")[0]) == first + " ravasa"
 
 
 def test_generate_stops_at_the_sentence_that_fills_the_count():
@@ -243,7 +246,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert (tmp_path / "train.txt").read_bytes() == before
 
 
-def test_bigrams_stay_far_above_the_floor(train, test):
+def test_bigrams_stay_far_above_the_floor(train, held_out):
     def pairs(text):
         for sentence in text:
             yield from zip([EOS, *sentence], [*sentence, EOS], strict=True)
@@ -252,17 +255,18 @@ def test_bigrams_stay_far_above_the_floor(train, test):
     before = Counter(first for first, _ in pairs(train))
     size = len(before)  # every word, and the end
     losses = [
-        -math.log((both[pair] + 1) / (before[pair[0]] + size)) for pair in pairs(test)
+        -math.log((both[pair] + 1) / (before[pair[0]] + size))
+        for pair in pairs(held_out)
     ]
     perplexity = math.exp(math.fsum(losses) / len(losses))
-    assert perplexity > 2.5 * floor_perplexity(test)  # 74.6 against 25.2
+    assert perplexity > 2.5 * floor_perplexity(held_out)  # 74.6 against 25.2
 
 
-def test_not_looking_back_is_costly_even_with_the_grammar_known(test):
+def test_not_looking_back_is_costly_even_with_the_grammar_known(held_out):
     # Who forgets the decider two or more words back has to guess: 16 endings of
     # a verb and 8 kinds of bracket, all as likely.
     losses = []
-    for sentence in test:
+    for sentence in held_out:
         for i, (log_p, decider) in enumerate(
             zip(score(sentence), deciders(sentence), strict=True)
         ):
@@ -270,4 +274,4 @@ def test_not_looking_back_is_costly_even_with_the_grammar_known(test):
             kinds = 8 if forgotten and sentence[i][-1] == ")" else 16
             losses.append(-log_p + (math.log(kinds) if forgotten else 0))
     blind = math.exp(math.fsum(losses) / len(losses))
-    assert blind > 1.6 * floor_perplexity(test)  # 42.9 against 25.2
+    assert blind > 1.6 * floor_perplexity(held_out)  # 42.9 against 25.2

@@ -1,0 +1,105 @@
+"""The command-line flags that both training scripts share.
+
+Names and defaults are the release's where it has the flag.
+"""
+
+from absl import flags
+
+from dsc import losses
+from dsc.cell import OBSERVATIONS
+
+
+def define_model(rnn_size, n_actions, agent_units):
+    """Flags of the DSC-LSTM, with the task's defaults."""
+    flags.DEFINE_integer("rnn_size", rnn_size, "units of each layer", 1)
+    flags.DEFINE_integer(
+        "n_actions", n_actions, "past states to choose from; 1 is an LSTM", 1
+    )
+    flags.DEFINE_float(
+        "lamda",
+        1.0,
+        "how much of the chosen state enters the step; the rest is the newest state",
+        0.0,
+        1.0,
+    )
+    flags.DEFINE_float("forget_bias", 1.0, "added in the DSC-LSTM's forget gate")
+    flags.DEFINE_integer("agent_units", agent_units, "units of the agent's layer", 1)
+    flags.DEFINE_enum(
+        "observation",
+        "mean",
+        OBSERVATIONS,
+        "what the agent sees of the past: the mean of the remembered hidden states "
+        "(release) or the last one (paper)",
+    )
+
+
+# What the weights of the DSC-LSTM, or what they mean, depend on.
+MODEL = ("rnn_size", "n_actions", "lamda", "forget_bias", "agent_units", "observation")
+
+
+def define_optimization(learning_rate, batch_size, max_epochs):
+    """Flags of the optimisation, with the task's defaults."""
+    flags.DEFINE_float("learning_rate", learning_rate, "initial learning rate", 0.0)
+    flags.DEFINE_integer(
+        "batch_size", batch_size, "sequences trained on in parallel", 1
+    )
+    flags.DEFINE_integer(
+        "max_epochs", max_epochs, "passes through the data; 0 only evaluates", 0
+    )
+    flags.DEFINE_integer("max_steps", None, "end training after so many steps", 1)
+
+
+def define_recipe(recipes):
+    """`--recipe`, and one flag for each switch of it that is worth turning alone.
+
+    Args:
+        recipes: dict from name to `dsc.recipes.Recipe`.
+    """
+    default = recipes["corrected"]
+
+    def help_text(text, name):
+        return f"{text} (default: the recipe's; corrected: {getattr(default, name)})"
+
+    flags.DEFINE_enum(
+        "recipe",
+        "corrected",
+        recipes,
+        "corrected, or the arithmetic of the authors' release (see README)",
+    )
+    flags.DEFINE_enum(
+        "baseline",
+        None,
+        losses.BASELINES,
+        help_text("subtracted from the returns", "baseline"),
+    )
+    flags.DEFINE_float(
+        "rl_weight", None, help_text("weight of the policy loss", "rl_weight"), 0.0
+    )
+    flags.DEFINE_float(
+        "entropy_weight",
+        None,
+        help_text("weight of the policy's entropy", "entropy_weight"),
+        0.0,
+    )
+    flags.DEFINE_enum(
+        "eval_actions",
+        None,
+        ("greedy", "sample"),
+        help_text("the agent's actions in evaluation", "eval_actions"),
+    )
+
+
+def define_run(train_dir):
+    """Flags of the run, with the task's folder."""
+    flags.DEFINE_string(
+        "train_dir", train_dir, "folder of the run: flags, metrics, best weights"
+    )
+    flags.DEFINE_string(
+        "load_model", None, "folder of a run to evaluate, without training"
+    )
+    flags.DEFINE_bool("restart", False, "move a run in --train_dir aside, begin anew")
+    flags.DEFINE_integer("seed", 3435, "of weights, dropout, actions", 0, 2**31 - 1)
+    flags.DEFINE_integer("print_every", 400, "steps between reports", 1)
+    flags.DEFINE_float(
+        "gpu_portion", 1.0, "largest share of each GPU's memory to use", 0.01, 1.0
+    )

@@ -1,0 +1,45 @@
+"""The only source of randomness in training: pure functions of (seed, step).
+
+No generator keeps a state, so a run resumes where it stopped with the numbers that it
+would have drawn. Every draw is made for the whole global batch; a replica takes its
+rows of it, so N processes draw what one would.
+"""
+
+import tensorflow as tf
+
+
+def gumbel(shape, seed, step, stream):
+    """Standard Gumbel noise: argmax(logits + noise) is a sample of softmax(logits).
+
+    Args:
+        shape: list of integers or integer tensors.
+        seed: integer, the run's.
+        step: integer or scalar tensor, the number of the training step.
+        stream: integer that tells the draws of one step apart.
+
+    Returns:
+        float32 tensor of `shape`.
+    """
+    # 2^-24 is the spacing of the draws: log(0) can not occur.
+    uniform = tf.maximum(_uniform(shape, seed, step, stream), 2.0**-24)
+    return -tf.math.log(-tf.math.log(uniform))
+
+
+def dropout_mask(shape, rate, seed, step, stream):
+    """Inverted dropout: each factor is 0 with probability `rate`, else 1 / (1 - rate).
+
+    Args:
+        shape, seed, step, stream: see `gumbel`.
+        rate: between 0 and 1, 1 excluded.
+
+    Returns:
+        float32 tensor of `shape`.
+    """
+    kept = _uniform(shape, seed, step, stream) >= rate
+    return tf.cast(kept, tf.float32) / (1.0 - rate)
+
+
+def _uniform(shape, seed, step, stream):
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
+    key = tf.random.experimental.stateless_fold_in(key, stream, alg="philox")
+    return tf.random.stateless_uniform(shape, key, alg="philox")

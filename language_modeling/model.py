@@ -1,0 +1,238 @@
+"""The language model and its loss, in `keras.ops` alone.
+
+Paper, section 4.3; release: `language_modeling/rl_train.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from dsc import DSCLSTM, losses
+
+
+class Noise(NamedTuple):
+    """Everything random in one forward pass; see `dsc.noise`.
+
+    Attributes:
+        actions: `[batch, time, n_actions]`, Gumbel noise, or None for greedy actions.
+        dropout: one mask `[batch, time, rnn_size]` for the embedding and one for each
+            recurrent layer, or None.
+    """
+
+    actions: Any = None
+    dropout: Any = None
+
+
+class Outputs(NamedTuple):
+    """What the model computes.
+
+    Attributes:
+        logits: `[batch, time, vocab_size]`, unnormalised log-probabilities of the
+            next word.
+        hidden: `[batch, time, rnn_size]`, the outputs of the DSC-LSTM.
+        skips: `dsc.Skips`.
+        state: the recurrent state after the last step.
+    """
+
+    logits: Any
+    hidden: Any
+    skips: Any
+    state: Any
+
+
+class LanguageModel(keras.Model):
+    """Embedding, `rnn_layers` ordinary LSTMs, a DSC-LSTM, word logits.
+
+    Dropout stands after the embedding and after every recurrent layer. The recurrent
+    state is passed in and returned; the model's variables are its weights only.
+
+    Args:
+        vocab_size: number of words.
+        rnn_size: units of the embedding and of every layer.
+        rnn_layers: number of ordinary LSTMs below the DSC-LSTM; may be 0.
+        n_actions, lamda, forget_bias, agent_units, observation, carry_memory,
+            implementation: see `dsc.DSCLSTM`. The ordinary LSTMs have a forget bias
+            of 1.
+        param_init: weights start uniform in [-param_init, param_init], but for the
+            DSC-LSTM's recurrent blocks (orthogonal) and its agent.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        vocab_size,
+        rnn_size=650,
+        rnn_layers=2,
+        n_actions=5,
+        lamda=1.0,
+        forget_bias=1.0,
+        agent_units=200,
+        observation="mean",
+        carry_memory=False,
+        param_init=0.05,
+        implementation="auto",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.rnn_size = rnn_size
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+
+        def uniform():
+            return keras.initializers.RandomUniform(-param_init, param_init)
+
+        self.embedding = keras.layers.Embedding(
+            vocab_size, rnn_size, embeddings_initializer=uniform(), name="embedding"
+        )
+        self.lstms = [
+            DSCLSTM(
+                rnn_size,
+                n_actions=1,
+                kernel_initializer=uniform(),
+                recurrent_initializer=uniform(),
+                bias_initializer=uniform(),
+                return_sequences=True,
+                return_state=True,
+                implementation=implementation,
+                name=f"lstm{i}",
+            )
+            for i in range(rnn_layers)
+        ]
+        self.dsc = DSCLSTM(
+            rnn_size,
+            n_actions,
+            lamda=lamda,
+            forget_bias=forget_bias,
+            agent_units=agent_units,
+            observation=observation,
+            carry_memory=carry_memory,
+            kernel_initializer=uniform(),
+            bias_initializer=uniform(),
+            return_sequences=True,
+            return_state=True,
+            return_skips=True,
+            implementation=implementation,
+            name="dsc",
+        )
+        self.softmax = keras.layers.Dense(
+            vocab_size,
+            kernel_initializer=uniform(),
+            bias_initializer=uniform(),
+            name="softmax",
+        )
+
+    def build(self, input_shape=None):
+        self.embedding.build((None, None))
+        sequence = (None, None, self.rnn_size)
+        for layer in (*self.lstms, self.dsc):
+            layer.build(sequence)
+        self.softmax.build((None, self.rnn_size))
+        self.built = True
+
+    @property
+    def n_dropout_masks(self):
+        """How many masks `Noise.dropout` holds."""
+        return len(self.lstms) + 2
+
+    def get_initial_state(self, batch_size):
+        """Zeros: a list with the state of each recurrent layer."""
+        layers = (*self.lstms, self.dsc)
+        return [layer.get_initial_state(batch_size) for layer in layers]
+
+    def call(self, tokens, state=None, noise=None):
+        """Runs over a window.
+
+        Args:
+            tokens: `[batch, time]`, word ids.
+            state: from `get_initial_state` or from the window before; None is zeros.
+            noise: `Noise`, or None: greedy actions, no dropout.
+
+        Returns:
+            `Outputs`.
+        """
+        noise = noise or Noise()
+        state = state or self.get_initial_state(ops.shape(tokens)[0])
+        masks = noise.dropout or [1.0] * self.n_dropout_masks
+        x = self.embedding(tokens) * masks[0]  # [batch, time, rnn_size]
+        final_state = []
+        for lstm, layer_state, mask in zip(
+            self.lstms, state[:-1], masks[1:-1], strict=True
+        ):
+            x, h, c = lstm(x, initial_state=layer_state)
+            x = x * mask
+            final_state.append([h, c])
+        hidden, *dsc_state, skips = self.dsc(
+            x, noise=noise.actions, initial_state=state[-1]
+        )
+        final_state.append(dsc_state)
+        logits = self.word_logits(hidden * masks[-1])
+        return Outputs(logits, hidden, skips, final_state)
+
+    def word_logits(self, hidden):
+        """`[batch, time, rnn_size]` to `[batch, time, vocab_size]`, in one product."""
+        batch, time = ops.shape(hidden)[:2]
+        logits = self.softmax(ops.reshape(hidden, (-1, self.rnn_size)))
+        return ops.reshape(logits, (batch, time, self.vocab_size))
+
+
+def word_losses(logits, targets):
+    """Cross-entropy of each word, `[batch, time]`, in nats."""
+    return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+
+
+def loss(outputs, targets, recipe, carry_memory=False):
+    """The training loss of a window and what is worth reporting.
+
+    loss = time * mean word loss + policy loss, as in the release, where the policy
+    loss is divided by the number of steps and the sum multiplied by it.
+
+    Args:
+        outputs: `Outputs` on a window.
+        targets: `[batch, time]`, the next words' ids.
+        recipe: `dsc.recipes.Recipe`.
+        carry_memory: whether the window's first step chose too.
+
+    Returns:
+        `(scalar loss, dict of metrics)`: `nll` and `rl_loss` and `entropy` are
+        scalars; `actions` `[n_actions]` is the share of each.
+    """
+    nll = word_losses(outputs.logits, targets)  # [batch, time]
+    mean_nll = ops.mean(nll)
+    n_actions = outputs.skips.logits.shape[-1]
+    metrics = {"nll": mean_nll}
+    steps = ops.cast(ops.shape(targets)[1], nll.dtype)
+    total = steps * mean_nll
+    if n_actions > 1:
+        # The first step of a window continues from the state it was given, whatever
+        # the action: without a carried memory there is nothing to credit it with.
+        first = 0 if recipe.first_action_in_loss or carry_memory else 1
+        logits, actions = (part[:, first:] for part in outputs.skips)
+        rl_loss, entropy = policy_loss(logits, actions, nll[:, first:], recipe)
+        total = total + rl_loss
+        metrics["rl_loss"] = rl_loss
+        metrics["entropy"] = entropy
+        metrics["actions"] = ops.mean(ops.one_hot(actions, n_actions), axis=(0, 1))
+    return total, metrics
+
+
+def policy_loss(logits, actions, nll, recipe):
+    """The agent's loss, weighted, and the mean entropy of its policy.
+
+    Args:
+        logits: `[batch, time, n_actions]`.
+        actions: `[batch, time]`.
+        nll: `[batch, time]`, the word losses that the actions led to.
+        recipe: `dsc.recipes.Recipe`.
+
+    Returns:
+        `(scalar loss, scalar entropy in nats)`.
+    """
+    rewards = ops.stop_gradient(ops.exp(-nll) if recipe.reward == "prob" else -nll)
+    returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
+    advantage = losses.advantages(returns, recipe.baseline)
+    entropy = ops.mean(losses.entropy(logits))
+    rl_loss = recipe.rl_weight * losses.reinforce(logits, actions, advantage)
+    return rl_loss - recipe.entropy_weight * entropy, entropy

@@ -1,0 +1,186 @@
+"""Trains and evaluates the language model with dynamic skip connections.
+
+    python language_modeling/rl_train.py --n_actions 5
+
+The flags are those of the authors' release, with its defaults, and some new ones.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pathlib import Path
+
+import keras
+from absl import app, flags
+
+from dsc import flags as shared_flags
+from dsc import recipes, training
+from dsc.run_folder import RunError, RunFolder
+from language_modeling import agreement, reader
+from language_modeling.model import LanguageModel
+from language_modeling.task import LanguageModeling, Schedule
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = flags.FLAGS
+RECIPES = recipes.LANGUAGE_MODELING
+
+# data
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt; without it "
+    "data/ptb if it is there, else the embedded agreement corpus",
+)
+flags.DEFINE_string("EOS", "<eos>", "the word that stands for the end of a line")
+shared_flags.define_run(train_dir="cv")
+
+# model
+shared_flags.define_model(rnn_size=650, n_actions=5, agent_units=200)
+flags.DEFINE_integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0)
+flags.DEFINE_bool("carry_memory", False, "let a window look back into the one before")
+flags.DEFINE_float("dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999)
+flags.DEFINE_float(
+    "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
+)
+
+# optimization
+shared_flags.define_optimization(learning_rate=1.0, batch_size=20, max_epochs=100)
+flags.DEFINE_float(
+    "learning_rate_decay",
+    1 / 1.2,
+    "factor on the learning rate when validation improves too little",
+    1e-9,
+    1.0,
+)
+flags.DEFINE_float("lr_threshold", 0.005, "the learning rate's lowest value", 0.0)
+flags.DEFINE_float(
+    "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
+)
+flags.DEFINE_integer("num_unroll_steps", 35, "words per window", 2)
+flags.DEFINE_float("max_grad_norm", 5.0, "global norm that clips gradients", 1e-9)
+
+# reinforcement learning
+shared_flags.define_recipe(RECIPES)
+flags.DEFINE_enum(
+    "reward",
+    None,
+    recipes.REWARDS,
+    "of a word: its probability, or the logarithm of it (default: the recipe's; "
+    f"corrected: {RECIPES['corrected'].reward})",
+)
+
+
+def main(argv):
+    try:
+        if argv[1:]:
+            raise RunError(f"{argv[1]!r} is not a flag; --help lists those there are.")
+        run()
+    except (reader.DataError, RunError) as error:
+        sys.exit(str(error))
+
+
+def run():
+    """Trains, or evaluates what was trained."""
+    training.limit_gpu_memory(FLAGS.gpu_portion)
+    keras.utils.set_random_seed(FLAGS.seed)
+    saved = None
+    if FLAGS.load_model:
+        saved = RunFolder.open(FLAGS.load_model)
+        saved.restore_flags(FLAGS, (*shared_flags.MODEL, "rnn_layers", "carry_memory"))
+    corpus, floor = read_corpus()
+    task = make_task(corpus)
+    print(
+        f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
+        f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch."
+    )
+    if saved:
+        if saved.read_vocabulary() != corpus.vocabulary:
+            raise RunError(
+                f"--data_dir: its training file has another vocabulary than the run in "
+                f"{FLAGS.load_model}; give the corpus that the model was trained on."
+            )
+        saved.load_weights(task.model)
+    elif FLAGS.max_epochs:
+        saved = RunFolder.create(
+            FLAGS.train_dir, FLAGS.flag_values_dict(), FLAGS.restart
+        )
+        saved.write_vocabulary(corpus.vocabulary)
+        training.fit(task, saved, FLAGS.max_epochs, FLAGS.print_every, FLAGS.max_steps)
+        saved.load_weights(task.model)
+        print(f"The best weights on validation are in {FLAGS.train_dir}.")
+    else:
+        print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    if floor:
+        print(
+            f"lowest possible test perplexity = {floor:.6f} (exact, from the grammar)"
+        )
+    print(f"valid perplexity = {task.perplexity('valid'):.6f}")
+    print(f"test perplexity = {task.perplexity('test'):.6f}")
+
+
+def read_corpus():
+    """The text that --data_dir names, or what is at hand, said in one line.
+
+    Returns:
+        `(reader.Corpus, lowest possible test perplexity or None if unknown)`.
+    """
+    folder, floor = FLAGS.data_dir, None
+    if folder is None and (ROOT / "data" / "ptb").is_dir():
+        folder = ROOT / "data" / "ptb"
+        print(f"Using the Penn Treebank in {folder}.")
+    elif folder is None:
+        folder = ROOT / "data" / "agreement"
+        if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
+            agreement.write(folder)
+        floor = agreement.floor_perplexity(agreement.read(folder / "test.txt"))
+        print(
+            "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
+            f"embedded agreement corpus in {folder}."
+        )
+    corpus = reader.read(reader.find(folder), FLAGS.EOS)
+    for split, n in corpus.n_unknown.items():
+        if n:
+            print(
+                f"{split}: dropped {n} words that the training file does not have, as "
+                "the release does."
+            )
+    return corpus, floor
+
+
+def make_task(corpus):
+    """The model and what is learned, from the flags."""
+    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS)
+    lamda, forget_bias = recipe.cell_arguments(FLAGS.lamda, FLAGS.forget_bias)
+    model = LanguageModel(
+        len(corpus.vocabulary),
+        rnn_size=FLAGS.rnn_size,
+        rnn_layers=FLAGS.rnn_layers,
+        n_actions=FLAGS.n_actions,
+        lamda=lamda,
+        forget_bias=forget_bias,
+        agent_units=FLAGS.agent_units,
+        observation=FLAGS.observation,
+        carry_memory=FLAGS.carry_memory,
+        param_init=FLAGS.param_init,
+    )
+    model.build()
+    return LanguageModeling(
+        model,
+        keras.optimizers.SGD(FLAGS.learning_rate),
+        corpus,
+        recipe,
+        batch_size=FLAGS.batch_size,
+        n_steps=FLAGS.num_unroll_steps,
+        dropout=FLAGS.dropout,
+        seed=FLAGS.seed,
+        max_grad_norm=FLAGS.max_grad_norm,
+        schedule=Schedule(
+            FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
+        ),
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,134 @@
+"""The number predictor and its loss, in `keras.ops` alone.
+
+Paper, section 4.1; release: `number_prediction/rl_train.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from dsc import DSCLSTM, losses
+
+N_DIGITS = 10
+
+
+class Outputs(NamedTuple):
+    """What the model computes.
+
+    Attributes:
+        logits: `[batch, 10]`, unnormalised log-probabilities of the answer.
+        hidden: `[batch, rnn_size]`, the last output of the DSC-LSTM.
+        skips: `dsc.Skips`.
+    """
+
+    logits: Any
+    hidden: Any
+    skips: Any
+
+
+class NumberPredictor(keras.Model):
+    """One-hot digits, a DSC-LSTM, and a linear layer on its last output.
+
+    Args:
+        rnn_size, n_actions, lamda, forget_bias, agent_units, observation,
+            implementation: see `dsc.DSCLSTM`.
+    """
+
+    def __init__(
+        self,
+        rnn_size=200,
+        n_actions=10,
+        lamda=1.0,
+        forget_bias=1.0,
+        agent_units=10,
+        observation="mean",
+        implementation="auto",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.dsc = DSCLSTM(
+            rnn_size,
+            n_actions,
+            lamda=lamda,
+            forget_bias=forget_bias,
+            agent_units=agent_units,
+            observation=observation,
+            return_skips=True,
+            implementation=implementation,
+            name="dsc",
+        )
+        self.out = keras.layers.Dense(N_DIGITS, name="out")
+
+    def build(self, input_shape=None):
+        self.dsc.build((None, None, N_DIGITS))
+        self.out.build((None, self.dsc.units))
+        self.built = True
+
+    def call(self, digits, noise=None):
+        """Reads sequences and answers them.
+
+        Args:
+            digits: `[batch, time]`, integers 0..9.
+            noise: `[batch, time, n_actions]`, or None for greedy actions.
+
+        Returns:
+            `Outputs`.
+        """
+        x = ops.one_hot(digits, N_DIGITS)  # [batch, time, 10]
+        hidden, skips = self.dsc(x, noise=noise)
+        return Outputs(self.out(hidden), hidden, skips)
+
+
+def loss(outputs, targets, recipe):
+    """The training loss of a batch and what is worth reporting.
+
+    The agent is rewarded once a sequence: +1 for the right answer, -1 for a wrong one.
+
+    Args:
+        outputs: `Outputs`.
+        targets: `[batch]`, the answers.
+        recipe: `dsc.recipes.Recipe`.
+
+    Returns:
+        `(scalar loss, dict of scalar metrics)`.
+    """
+    nll = task_loss(outputs.logits, targets, recipe)
+    right = is_right(outputs.logits, targets)
+    metrics = {"nll": nll, "accuracy": ops.mean(right)}
+    total = nll
+    if outputs.skips.logits.shape[-1] > 1:
+        # The first step's action is never used.
+        logits, actions = (part[:, 1:] for part in outputs.skips)
+        rewards = 2.0 * right - 1.0  # [batch]
+        rl_loss = policy_loss(logits, actions, rewards[:, None], recipe)
+        entropy = ops.mean(losses.entropy(logits))
+        total = total + rl_loss - recipe.entropy_weight * entropy
+        metrics["rl_loss"] = rl_loss
+        metrics["entropy"] = entropy
+    return total, metrics
+
+
+def task_loss(logits, targets, recipe):
+    """Cross-entropy of the answers, in nats."""
+    if recipe.mean_over_classes:
+        right = ops.one_hot(targets, N_DIGITS)
+        return -ops.mean(right * ops.log(ops.softmax(logits) + 1e-7))
+    return ops.mean(
+        ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+    )
+
+
+def policy_loss(logits, actions, rewards, recipe):
+    """The agent's loss: `rewards` `[batch, 1]` credit every choice of a sequence."""
+    advantage = losses.advantages(rewards, recipe.baseline)
+    if recipe.log_of_probability_plus_one:
+        probability = ops.exp(losses.log_prob(logits, actions))
+        return recipe.rl_weight * -ops.mean(ops.log(probability + 1.0) * advantage)
+    return recipe.rl_weight * losses.reinforce(logits, actions, advantage)
+
+
+def is_right(logits, targets):
+    """1.0 where the likeliest digit is the answer, else 0.0, `[batch]`."""
+    answers = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    return ops.cast(ops.equal(answers, ops.cast(targets, "int32")), "float32")

@@ -1,0 +1,123 @@
+"""Trains and evaluates number prediction with dynamic skip connections.
+
+    python number_prediction/produce_data.py
+    python number_prediction/rl_train.py
+
+Flags that mean the same are named as in `language_modeling/rl_train.py`.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pathlib import Path
+
+import keras
+from absl import app, flags
+
+from dsc import flags as shared_flags
+from dsc import recipes, training
+from dsc.run_folder import RunError, RunFolder
+from number_prediction import produce_data
+from number_prediction.model import NumberPredictor
+from number_prediction.task import NumberPrediction
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = flags.FLAGS
+RECIPES = recipes.NUMBER_PREDICTION
+
+# data
+flags.DEFINE_string(
+    "data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to"
+)
+flags.DEFINE_integer("sequence_length", 10, "digits before the index", 10)
+flags.DEFINE_bool(
+    "released_data", None, "read the data as the release makes it (recipe: no)"
+)
+shared_flags.define_run(train_dir="cv/number_prediction")
+
+# model
+shared_flags.define_model(rnn_size=200, n_actions=10, agent_units=10)
+
+# optimization
+shared_flags.define_optimization(learning_rate=0.001, batch_size=100, max_epochs=200)
+flags.DEFINE_integer(
+    "patience", 10, "end training after so many epochs without a better validation", 1
+)
+
+# reinforcement learning
+shared_flags.define_recipe(RECIPES)
+
+
+def main(argv):
+    try:
+        if argv[1:]:
+            raise RunError(f"{argv[1]!r} is not a flag; --help lists those there are.")
+        run()
+    except (produce_data.DataError, RunError) as error:
+        sys.exit(str(error))
+
+
+def run():
+    """Trains, or evaluates what was trained."""
+    training.limit_gpu_memory(FLAGS.gpu_portion)
+    keras.utils.set_random_seed(FLAGS.seed)
+    saved = None
+    if FLAGS.load_model:
+        saved = RunFolder.open(FLAGS.load_model)
+        saved.restore_flags(FLAGS, (*shared_flags.MODEL, "sequence_length"))
+    task = make_task()
+    print(
+        f"{task.model.count_params():,} weights, {task.n_batches} steps of "
+        f"{FLAGS.batch_size} sequences per epoch."
+    )
+    if saved:
+        saved.load_weights(task.model)
+    elif FLAGS.max_epochs:
+        saved = RunFolder.create(
+            FLAGS.train_dir, FLAGS.flag_values_dict(), FLAGS.restart
+        )
+        training.fit(task, saved, FLAGS.max_epochs, FLAGS.print_every, FLAGS.max_steps)
+        saved.load_weights(task.model)
+        print(f"The best weights on validation are in {FLAGS.train_dir}.")
+    else:
+        print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
+    print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
+
+
+def make_task():
+    """The data, the model and what is learned, from the flags."""
+    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS)
+    name = produce_data.file_name(FLAGS.sequence_length, recipe.released_data)
+    data = produce_data.read(Path(FLAGS.data_dir) / name)
+    n_train = len(data["train"][1])
+    if n_train < FLAGS.batch_size:
+        raise produce_data.DataError(
+            f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
+            f"sequences in {name}; lower it or make more with produce_data.py."
+        )
+    lamda, forget_bias = recipe.cell_arguments(FLAGS.lamda, FLAGS.forget_bias)
+    model = NumberPredictor(
+        rnn_size=FLAGS.rnn_size,
+        n_actions=FLAGS.n_actions,
+        lamda=lamda,
+        forget_bias=forget_bias,
+        agent_units=FLAGS.agent_units,
+        observation=FLAGS.observation,
+    )
+    model.build()
+    return NumberPrediction(
+        model,
+        keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8),
+        data,
+        recipe,
+        FLAGS.batch_size,
+        FLAGS.seed,
+        FLAGS.patience,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,119 @@
+"""Number prediction as something to train and to evaluate."""
+
+import numpy as np
+import tensorflow as tf
+
+from dsc import noise, training
+from number_prediction.model import is_right, loss
+
+EVALUATION_BATCH = 1000
+PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
+EVALUATION_SEED = 1  # added to the run's seed
+
+
+class NumberPrediction(training.Task):
+    """Trains a `NumberPredictor`.
+
+    Args:
+        model: built `NumberPredictor`.
+        optimizer: `keras.optimizers.Optimizer`.
+        data: dict from split to `(x [n, time], y [n])`.
+        recipe: `dsc.recipes.Recipe`.
+        batch_size: sequences per step.
+        seed: of the order of the data and the actions.
+        patience: epochs without a better validation accuracy after which to stop.
+    """
+
+    unit = "sequences"
+
+    def __init__(self, model, optimizer, data, recipe, batch_size, seed, patience):
+        self.model = model
+        self.optimizer = optimizer
+        self.data = data
+        self.recipe = recipe
+        self.dense_norm = recipe.dense_norm
+        self.batch_size = self.batch_units = batch_size
+        self.seed = seed
+        self.patience = patience
+        self.best = None
+        self.epochs_since_best = 0
+        self.perfect_epochs = 0
+        self.n_batches = len(data["train"][1]) // batch_size
+        self._order = (None, None)
+
+    def batch(self, epoch, i):
+        """Batch i of the epoch's own shuffle of the training split."""
+        x, y = self.data["train"]
+        if self._order[0] != epoch:
+            rng = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+            self._order = (epoch, rng.permutation(len(y)))
+        rows = self._order[1][i * self.batch_size : (i + 1) * self.batch_size]
+        return x[rows], y[rows]
+
+    def loss(self, step, batch, state):
+        x, y = batch
+        total, metrics = loss(
+            self.model(x, self._noise(x, self.seed, step)), y, self.recipe
+        )
+        return total, state, metrics
+
+    def _noise(self, x, seed, step):
+        if self.model.dsc.n_actions == 1:
+            return None
+        shape = (*tf.unstack(tf.shape(x)), self.model.dsc.n_actions)
+        return noise.gumbel(shape, seed, step, stream=0)
+
+    def describe(self, metrics):
+        text = (
+            f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f} (sampled)"
+        )
+        if "entropy" in metrics:
+            text += (
+                f", RL loss {metrics['rl_loss']:.4f}, "
+                f"policy entropy {metrics['entropy']:.3f}"
+            )
+        return text
+
+    def evaluate(self):
+        greedy = self.accuracy("valid", "greedy")
+        sampled = self.accuracy("valid", "sample")
+        scores = {
+            "valid accuracy (greedy)": greedy,
+            "valid accuracy (sampled)": sampled,
+        }
+        # The greedy choice can be perfect while the policy still wavers, so the
+        # other accuracy breaks ties.
+        if self.recipe.eval_actions == "sample":
+            return scores, (sampled, greedy)
+        return scores, (greedy, sampled)
+
+    def end_epoch(self, score):
+        improved = self.best is None or score > self.best
+        self.best = score if improved else self.best
+        self.epochs_since_best = 0 if improved else self.epochs_since_best + 1
+        self.perfect_epochs = self.perfect_epochs + 1 if score[0] == 1.0 else 0
+        if not self.recipe.early_stopping:
+            return None
+        if self.perfect_epochs == PERFECT_EPOCHS:
+            return f"{PERFECT_EPOCHS} epochs without a mistake on the validation split"
+        if self.epochs_since_best == self.patience:
+            return f"no better validation accuracy for {self.patience} epochs"
+        return None
+
+    def accuracy(self, split, actions):
+        """Share of right answers on a whole split; actions `greedy` or `sample`."""
+        x, y = self.data[split]
+        right = 0.0
+        for step, start in enumerate(range(0, len(y), EVALUATION_BATCH)):
+            rows = slice(start, start + EVALUATION_BATCH)
+            right += float(
+                self._count_right(
+                    tf.constant(step, tf.int64), x[rows], y[rows], actions == "sample"
+                )
+            )
+        return right / len(y)
+
+    @tf.function(reduce_retracing=True)
+    def _count_right(self, step, x, y, sample):
+        noise = self._noise(x, self.seed + EVALUATION_SEED, step) if sample else None
+        return tf.reduce_sum(is_right(self.model(x, noise).logits, y))
