@@ -196,25 +196,23 @@ def loss(outputs, targets, recipe, carry_memory=False):
         carry_memory: whether the window's first step chose too.
 
     Returns:
-        `(scalar loss, dict of metrics)`: `nll` and `rl_loss` and `entropy` are
-        scalars; `actions` `[n_actions]` is the share of each.
+        `(scalar loss, dict of metrics)`: `nll`, `rl_loss` and `entropy` are scalars,
+        `actions` `[n_actions]` is the share of each.
     """
     nll = word_losses(outputs.logits, targets)  # [batch, time]
+    # The first step of a window continues from the state it was given, whatever the
+    # action: without a carried memory there is nothing to credit it with.
+    first = 0 if recipe.first_action_in_loss or carry_memory else 1
+    logits, actions = (part[:, first:] for part in outputs.skips)
+    rl_loss, entropy = policy_loss(logits, actions, nll[:, first:], recipe)
     mean_nll = ops.mean(nll)
-    n_actions = outputs.skips.logits.shape[-1]
-    metrics = {"nll": mean_nll}
-    steps = ops.cast(ops.shape(targets)[1], nll.dtype)
-    total = steps * mean_nll
-    if n_actions > 1:
-        # The first step of a window continues from the state it was given, whatever
-        # the action: without a carried memory there is nothing to credit it with.
-        first = 0 if recipe.first_action_in_loss or carry_memory else 1
-        logits, actions = (part[:, first:] for part in outputs.skips)
-        rl_loss, entropy = policy_loss(logits, actions, nll[:, first:], recipe)
-        total = total + rl_loss
-        metrics["rl_loss"] = rl_loss
-        metrics["entropy"] = entropy
-        metrics["actions"] = ops.mean(ops.one_hot(actions, n_actions), axis=(0, 1))
+    total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll + rl_loss
+    metrics = {
+        "nll": mean_nll,
+        "rl_loss": rl_loss,
+        "entropy": entropy,
+        "actions": ops.mean(ops.one_hot(actions, logits.shape[-1]), axis=(0, 1)),
+    }
     return total, metrics
 
 

@@ -92,20 +92,16 @@ class LanguageModeling(training.Task):
         return Noise(self._action_noise(self.seed, step), masks)
 
     def _action_noise(self, seed, step):
-        if self.model.dsc.n_actions == 1:
-            return None
         shape = (self.batch_size, self.n_steps, self.model.dsc.n_actions)
         return noise.gumbel(shape, seed, step, ACTIONS)
 
     def describe(self, metrics):
-        text = f"loss {metrics['loss']:.4f}, perplexity {math.exp(metrics['nll']):.2f}"
-        if "entropy" in metrics:
-            text += (
-                f", RL loss {metrics['rl_loss']:.4f}, "
-                f"policy entropy {metrics['entropy']:.3f}, "
-                f"skips {describe_skips(metrics['actions'])}"
-            )
-        return text
+        return (
+            f"loss {metrics['loss']:.4f}, perplexity {math.exp(metrics['nll']):.2f}, "
+            f"RL loss {metrics['rl_loss']:.4f}, "
+            f"policy entropy {metrics['entropy']:.3f}, "
+            f"skips {describe_skips(metrics['actions'])}"
+        )
 
     def evaluate(self):
         valid, test = self.perplexity("valid"), self.perplexity("test")

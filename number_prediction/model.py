@@ -95,17 +95,18 @@ def loss(outputs, targets, recipe):
     """
     nll = task_loss(outputs.logits, targets, recipe)
     right = is_right(outputs.logits, targets)
-    metrics = {"nll": nll, "accuracy": ops.mean(right)}
-    total = nll
-    if outputs.skips.logits.shape[-1] > 1:
-        # The first step's action is never used.
-        logits, actions = (part[:, 1:] for part in outputs.skips)
-        rewards = 2.0 * right - 1.0  # [batch]
-        rl_loss = policy_loss(logits, actions, rewards[:, None], recipe)
-        entropy = ops.mean(losses.entropy(logits))
-        total = total + rl_loss - recipe.entropy_weight * entropy
-        metrics["rl_loss"] = rl_loss
-        metrics["entropy"] = entropy
+    # The first step's action is never used.
+    logits, actions = (part[:, 1:] for part in outputs.skips)
+    rewards = 2.0 * right - 1.0  # [batch]
+    rl_loss = policy_loss(logits, actions, rewards[:, None], recipe)
+    entropy = ops.mean(losses.entropy(logits))
+    total = nll + rl_loss - recipe.entropy_weight * entropy
+    metrics = {
+        "nll": nll,
+        "accuracy": ops.mean(right),
+        "rl_loss": rl_loss,
+        "entropy": entropy,
+    }
     return total, metrics
 
 

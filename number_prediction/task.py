@@ -58,21 +58,15 @@ class NumberPrediction(training.Task):
         return total, state, metrics
 
     def _noise(self, x, seed, step):
-        if self.model.dsc.n_actions == 1:
-            return None
         shape = (*tf.unstack(tf.shape(x)), self.model.dsc.n_actions)
         return noise.gumbel(shape, seed, step, stream=0)
 
     def describe(self, metrics):
-        text = (
-            f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f} (sampled)"
+        return (
+            f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f}, "
+            f"RL loss {metrics['rl_loss']:.4f}, "
+            f"policy entropy {metrics['entropy']:.3f}"
         )
-        if "entropy" in metrics:
-            text += (
-                f", RL loss {metrics['rl_loss']:.4f}, "
-                f"policy entropy {metrics['entropy']:.3f}"
-            )
-        return text
 
     def evaluate(self):
         greedy = self.accuracy("valid", "greedy")

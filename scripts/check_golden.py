@@ -1,0 +1,365 @@
+"""Compares this code with numbers recorded from the authors' own program.
+
+    python scripts/check_golden.py [--implementation fast|plain] [FILE.npz ...]
+
+Each file holds the weights and inputs of one training step and everything that the
+release computed from them (tests/golden/README.md describes the arrays). The model is
+built from them, takes the same actions under the `released` recipe, and every array is
+compared: exit code 0 only if all agree to 1e-5, relative to 0.1 or the number itself,
+whichever is larger.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from dsc import losses, recipes, training
+from dsc.layer import IMPLEMENTATIONS
+from language_modeling import model as language_model
+from number_prediction import model as number_predictor
+
+GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
+TOLERANCE = 1e-5
+SMALLEST_SCALE = 0.1
+MAX_GRAD_NORM = 5.0
+LEARNING_RATE = 1.0
+SIZES_LM = ("vocab V", "batch B", "lower layers L", "units H", "steps T", "actions K")
+SIZES_NP = ("batch B", "steps T", "units H", "actions K")
+
+
+class GoldenError(ValueError):
+    """A file cannot be checked; the message says why."""
+
+
+def load(path):
+    """Reads a golden file and checks that it is one.
+
+    Returns:
+        `(arrays, is_language_model)`.
+
+    Raises:
+        GoldenError: the file cannot be read, or its arrays do not belong together.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise GoldenError(f"{path}: there is no such file.") from None
+    except Exception as error:  # NumPy raises many kinds for damaged files
+        reason = str(error).splitlines()[0]
+        raise GoldenError(
+            f"{path}: not a readable .npz of numbers ({reason})."
+        ) from None
+    config = arrays.get("config", np.zeros(0))
+    if config.dtype.kind != "i" or config.shape not in ((6,), (4,)):
+        raise GoldenError(
+            f"{path}: 'config' must be 6 whole numbers ({', '.join(SIZES_LM)}) or 4 "
+            f"({', '.join(SIZES_NP)})."
+        )
+    names = SIZES_LM if len(config) == 6 else SIZES_NP
+    for name, size in zip(names, config, strict=True):
+        if size < (0 if "layers" in name else 1):
+            raise GoldenError(f"{path}: 'config' gives {size} as {name}.")
+    _check_shapes(path, arrays, len(config) == 6)
+    return arrays, len(config) == 6
+
+
+def _check_shapes(path, arrays, is_language_model):
+    hidden = arrays.get("w_policy_fc1_bias", np.zeros(0))
+    expected = (lm_shapes if is_language_model else np_shapes)(
+        *(int(size) for size in arrays["config"]), agent_units=hidden.size
+    )
+    optional = {"forget_bias"}
+    missing = sorted(expected.keys() - arrays.keys() - optional)
+    unknown = sorted(arrays.keys() - expected.keys())
+    if missing:
+        raise GoldenError(f"{path}: the array {missing[0]!r} is missing.")
+    if unknown:
+        raise GoldenError(
+            f"{path}: the array {unknown[0]!r} is not part of the format."
+        )
+    for name, array in arrays.items():
+        if array.shape != expected[name]:
+            raise GoldenError(
+                f"{path}: {name!r} has the shape {array.shape}; 'config' asks for "
+                f"{expected[name]}."
+            )
+        kind = "i" if name in ("config", "x", "y", "actions") else "f"
+        if array.dtype.kind != kind or not np.all(np.isfinite(array)):
+            raise GoldenError(
+                f"{path}: {name!r} must hold "
+                f"{'whole' if kind == 'i' else 'finite floating-point'} numbers."
+            )
+    limits = {"actions": arrays["config"][-1]}
+    limits["x"] = limits["y"] = arrays["config"][0] if is_language_model else 10
+    for name, limit in limits.items():
+        if arrays[name].min() < 0 or arrays[name].max() >= limit:
+            raise GoldenError(f"{path}: {name!r} must lie between 0 and {limit - 1}.")
+
+
+def lm_shapes(v, b, layers, h, t, k, agent_units):
+    """Name and shape of every array of a language-model file."""
+    weights = {
+        "embedding": (v, h),
+        **dsc_shapes(h, h, k, agent_units),
+        "softmax_w": (v, h),
+        "softmax_b": (v,),
+    }
+    for i in range(layers):
+        weights[f"lstm{i}_kernel"] = (2 * h, 4 * h)
+        weights[f"lstm{i}_bias"] = (4 * h,)
+    shapes = {f"{p}_{n}": s for p in ("w", "g", "w1") for n, s in weights.items()}
+    for layer in (*(f"lstm{i}" for i in range(layers)), "dsc"):
+        shapes |= {f"{layer}_{part}": (b, h) for part in ("c0", "h0", "c1", "h1")}
+    scalars = ("loss_task", "loss_rl", "loss_entropy", "loss", "grad_global_norm")
+    return shapes | {
+        "config": (6,),
+        "forget_bias": (),
+        **dict.fromkeys(("x", "y", "actions"), (b, t)),
+        "action_probs": (b, t, k),
+        "outputs": (b, t, h),
+        "logits": (b, t, v),
+        **dict.fromkeys(scalars, ()),
+    }
+
+
+def np_shapes(b, t, h, k, agent_units):
+    """Name and shape of every array of a number-prediction file."""
+    weights = {
+        **dsc_shapes(10, h, k, agent_units),
+        "out_kernel": (h, 10),
+        "out_bias": (10,),
+    }
+    shapes = {f"{p}_{n}": s for p in ("w", "g") for n, s in weights.items()}
+    return shapes | {
+        "config": (4,),
+        "forget_bias": (),
+        "x": (b, t),
+        "y": (b,),
+        "actions": (b, t - 1),
+        "action_probs": (b, t - 1, k),
+        "logits": (b, 10),
+        "output": (b, h),
+        "rewards": (b, 1),
+        **dict.fromkeys(("loss_task", "loss_rl", "loss", "accuracy"), ()),
+    }
+
+
+def dsc_shapes(features, h, k, agent_units):
+    return {
+        "dsc_w_x": (features, 4 * h),
+        "dsc_w_h": (h, 4 * h),
+        "dsc_bias": (4 * h,),
+        "policy_fc1_kernel": (features + h, agent_units),
+        "policy_fc1_bias": (agent_units,),
+        "policy_fc2_kernel": (agent_units, k),
+        "policy_fc2_bias": (k,),
+    }
+
+
+def dsc_weights(layer):
+    """The golden files' names of a `DSCLSTM`'s weights, each a list of variables."""
+    cell = layer.cell
+    return {
+        "dsc_w_x": [cell.kernel],
+        "dsc_w_h": [cell.recurrent_kernel],
+        "dsc_bias": [cell.bias],
+        "policy_fc1_kernel": [cell.agent_hidden.kernel],
+        "policy_fc1_bias": [cell.agent_hidden.bias],
+        "policy_fc2_kernel": [cell.agent_logits.kernel],
+        "policy_fc2_bias": [cell.agent_logits.bias],
+    }
+
+
+def lm_weights(model):
+    weights = {
+        "embedding": [model.embedding.embeddings],
+        **dsc_weights(model.dsc),
+        "softmax_w": [model.softmax.kernel],
+        "softmax_b": [model.softmax.bias],
+    }
+    for i, lstm in enumerate(model.lstms):
+        # The release keeps input rows and recurrent rows in one matrix.
+        weights[f"lstm{i}_kernel"] = [lstm.cell.kernel, lstm.cell.recurrent_kernel]
+        weights[f"lstm{i}_bias"] = [lstm.cell.bias]
+    return weights
+
+
+def np_weights(model):
+    return {
+        **dsc_weights(model.dsc),
+        "out_kernel": [model.out.kernel],
+        "out_bias": [model.out.bias],
+    }
+
+
+def to_golden(name, parts):
+    """Our arrays of one weight in the golden files' layout."""
+    whole = np.concatenate([np.asarray(part) for part in parts], axis=0)
+    return whole.T if name == "softmax_w" else whole
+
+
+def assign(weights, arrays):
+    """Gives the model the file's weights."""
+    for name, variables in weights.items():
+        array = arrays[f"w_{name}"]
+        array = array.T if name == "softmax_w" else array
+        sizes = np.cumsum([variable.shape[0] for variable in variables])[:-1]
+        for variable, part in zip(variables, np.split(array, sizes), strict=True):
+            variable.assign(part)
+
+
+def forcing_noise(actions, n_actions):
+    """Noise so large at the given actions that they are chosen."""
+    return 1e6 * np.eye(n_actions, dtype=np.float32)[actions]
+
+
+def gradients_of(loss, tape, model, weights):
+    """`(gradients by golden name, clipped ones by variable, norm)`."""
+    variables = model.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    dense, _ = training.clip(gradients, None, dense_norm=False)
+    clipped, norm = training.clip(gradients, MAX_GRAD_NORM, dense_norm=False)
+    by_variable = {id(v): g for v, g in zip(variables, dense, strict=True)}
+    computed = {
+        f"g_{name}": to_golden(name, [by_variable[id(v)] for v in parts])
+        for name, parts in weights.items()
+    }
+    return computed, clipped, norm
+
+
+def compute_lm(arrays, implementation):
+    """Everything that a language-model file records, computed by this code."""
+    v, b, layers, h, t, k = (int(size) for size in arrays["config"])
+    model = language_model.LanguageModel(
+        v,
+        rnn_size=h,
+        rnn_layers=layers,
+        n_actions=k,
+        forget_bias=float(arrays.get("forget_bias", 1.0)),
+        agent_units=arrays["w_policy_fc1_bias"].size,
+        implementation=implementation,
+    )
+    model.build()
+    weights = lm_weights(model)
+    assign(weights, arrays)
+    names = [*(f"lstm{i}" for i in range(layers)), "dsc"]
+    state = [[arrays[f"{name}_h0"], arrays[f"{name}_c0"]] for name in names]
+    noise = language_model.Noise(forcing_noise(arrays["actions"], k))
+    recipe = recipes.LANGUAGE_MODELING["released"]
+    with tf.GradientTape() as tape:
+        outputs = model(arrays["x"], state, noise)
+        loss, metrics = language_model.loss(outputs, arrays["y"], recipe)
+    computed, clipped, norm = gradients_of(loss, tape, model, weights)
+    log_prob = losses.log_prob(outputs.skips.logits, arrays["actions"])
+    computed |= {
+        "actions": outputs.skips.actions,
+        "action_probs": tf.nn.softmax(outputs.skips.logits),
+        "outputs": outputs.hidden,
+        "logits": outputs.logits,
+        "loss_task": metrics["nll"],
+        "loss_rl": metrics["rl_loss"],
+        # What the release reports as entropy is no entropy, but this.
+        "loss_entropy": tf.reduce_mean(log_prob) / k,
+        "loss": loss / t,
+        "grad_global_norm": norm,
+    }
+    for name, (h1, c1) in zip(names, outputs.state, strict=True):
+        computed |= {f"{name}_h1": h1, f"{name}_c1": c1}
+    for variable, gradient in zip(model.trainable_variables, clipped, strict=True):
+        variable.assign_sub(LEARNING_RATE * gradient)
+    computed |= {
+        f"w1_{name}": to_golden(name, parts) for name, parts in weights.items()
+    }
+    return computed
+
+
+def compute_np(arrays, implementation):
+    """Everything that a number-prediction file records, computed by this code."""
+    b, _, h, k = (int(size) for size in arrays["config"])
+    model = number_predictor.NumberPredictor(
+        rnn_size=h,
+        n_actions=k,
+        forget_bias=float(arrays.get("forget_bias", 1.0)),
+        agent_units=arrays["w_policy_fc1_bias"].size,
+        implementation=implementation,
+    )
+    model.build()
+    weights = np_weights(model)
+    assign(weights, arrays)
+    # The release does not record the first action, which is never used.
+    actions = np.pad(arrays["actions"], ((0, 0), (1, 0)))
+    recipe = recipes.NUMBER_PREDICTION["released"]
+    with tf.GradientTape() as tape:
+        outputs = model(arrays["x"], forcing_noise(actions, k))
+        loss, metrics = number_predictor.loss(outputs, arrays["y"], recipe)
+    computed, _, _ = gradients_of(loss, tape, model, weights)
+    right = number_predictor.is_right(outputs.logits, arrays["y"])
+    return computed | {
+        "actions": outputs.skips.actions[:, 1:],
+        "action_probs": tf.nn.softmax(outputs.skips.logits)[:, 1:],
+        "logits": outputs.logits,
+        "output": outputs.hidden,
+        "rewards": tf.reshape(2.0 * right - 1.0, (b, 1)),
+        "accuracy": metrics["accuracy"],
+        "loss_task": metrics["nll"],
+        "loss_rl": metrics["rl_loss"],
+        "loss": loss,
+    }
+
+
+def compare(computed, expected):
+    """`(largest absolute, largest relative difference)` of two arrays."""
+    computed = np.asarray(computed, np.float64)
+    expected = np.asarray(expected, np.float64)
+    if computed.shape != expected.shape:
+        return np.inf, np.inf
+    difference = np.abs(computed - expected)
+    relative = difference / np.maximum(np.abs(expected), SMALLEST_SCALE)
+    # A number that is none must not pass as the smallest.
+    worst = [np.max(np.nan_to_num(d, nan=np.inf)) for d in (difference, relative)]
+    return float(worst[0]), float(worst[1])
+
+
+def check(path, implementation="auto"):
+    """Prints a table of differences; returns whether all are within the tolerance."""
+    arrays, is_language_model = load(path)
+    compute = compute_lm if is_language_model else compute_np
+    computed = compute(arrays, implementation)
+    print(f"{path} ({implementation} loop)")
+    print(f"  {'array':24}{'shape':>16}{'absolute':>12}{'relative':>12}")
+    failed = 0
+    for name in computed:
+        absolute, relative = compare(computed[name], arrays[name])
+        mark = "" if relative <= TOLERANCE else "  DIFFERS"
+        failed += bool(mark)
+        print(
+            f"  {name:24}{arrays[name].shape!s:>16}{absolute:12.1e}{relative:12.1e}{mark}"
+        )
+    print(f"  {len(computed)} arrays, {failed} beyond {TOLERANCE:g}")
+    return not failed
+
+
+def main(argv):
+    paths = argv[1:] or sorted(GOLDEN.glob("*.npz"))
+    if not paths:
+        sys.exit(f"There are no .npz files in {GOLDEN}; name the files to check.")
+    try:
+        results = [check(path, flags.FLAGS.implementation) for path in paths]
+    except GoldenError as error:
+        sys.exit(str(error))
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_enum(
+        "implementation", "auto", IMPLEMENTATIONS, "the time loop that is checked"
+    )
+    app.run(main)
