@@ -20,7 +20,7 @@ from dsc import recipes, training
 from dsc.run_folder import RunError, RunFolder
 from language_modeling import agreement, reader
 from language_modeling.model import LanguageModel
-from language_modeling.task import LanguageModeling, Schedule
+from language_modeling.task import LanguageModeling, Schedule, describe_skips
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
@@ -117,7 +117,9 @@ def run():
             f"lowest possible test perplexity = {floor:.6f} (exact, from the grammar)"
         )
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")
-    print(f"test perplexity = {task.perplexity('test'):.6f}")
+    test = task.score("test")
+    print(f"test skips chosen = {describe_skips(test.actions)}")
+    print(f"test perplexity = {test.perplexity:.6f}")
 
 
 def read_corpus():

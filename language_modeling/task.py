@@ -1,6 +1,7 @@
 """The language model as something to train and to evaluate."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +13,18 @@ from language_modeling.model import Noise, loss, word_losses
 # Streams of the random numbers of one step; see `dsc.noise`.
 ACTIONS, DROPOUT = 0, 1
 EVALUATION_SEED = 1  # added to the run's seed
+
+
+class Evaluation(NamedTuple):
+    """How a model does on a text.
+
+    Attributes:
+        perplexity: exp of the mean word loss.
+        actions: `[n_actions]`, how often each was chosen, oldest state first.
+    """
+
+    perplexity: float
+    actions: np.ndarray
 
 
 class LanguageModeling(training.Task):
@@ -117,11 +130,17 @@ class LanguageModeling(training.Task):
 
     def perplexity(self, split):
         """exp of the mean word loss over a split's windows, from a state of zeros."""
+        return self.score(split).perplexity
+
+    def score(self, split):
+        """Evaluates a split from a state of zeros; returns an `Evaluation`."""
         total, n_words = 0.0, 0
-        for nll, _ in self.evaluated(split):
+        counts = np.zeros(self.model.dsc.n_actions)
+        for nll, actions in self.evaluated(split):
             total += float(np.sum(nll, dtype=np.float64))
             n_words += nll.size
-        return math.exp(total / n_words)
+            counts += np.bincount(actions.ravel(), minlength=len(counts))
+        return Evaluation(math.exp(total / n_words), counts / n_words)
 
     def evaluated(self, split):
         """Yields `(word losses, actions)`, each `[batch, time]`, window by window."""
