@@ -34,7 +34,15 @@ def define_model(rnn_size, n_actions, agent_units):
 
 
 # What the weights of the DSC-LSTM, or what they mean, depend on.
-MODEL = ("rnn_size", "n_actions", "lamda", "forget_bias", "agent_units", "observation")
+MODEL = (
+    "recipe",
+    "rnn_size",
+    "n_actions",
+    "lamda",
+    "forget_bias",
+    "agent_units",
+    "observation",
+)
 
 
 def define_optimization(learning_rate, batch_size, max_epochs):

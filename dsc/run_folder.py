@@ -23,12 +23,14 @@ class RunFolder:
     per report and per epoch, `best.weights.h5` the weights that did best on validation.
     Files are written aside and renamed, so what is there is whole.
 
-    Args:
+    Attributes:
         path: the folder; `create` makes it, `open` expects it.
+        config: dict, what `config.json` holds.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, config):
         self.path = Path(path)
+        self.config = config
 
     @classmethod
     def create(cls, path, config, restart=False):
@@ -43,8 +45,8 @@ class RunFolder:
         Raises:
             RunError: the folder holds a run already, or cannot be written.
         """
-        run = cls(path)
-        try:
+        run = cls(path, config)
+        with run._writing():
             if (run.path / CONFIG).exists():
                 if not restart:
                     raise RunError(
@@ -58,11 +60,7 @@ class RunFolder:
                 run.path.rename(aside)
                 print(f"The run that was in {path} is now in {aside}.")
             run.path.mkdir(parents=True, exist_ok=True)
-            run._write(CONFIG, json.dumps(config, indent=2) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"--train_dir: cannot write to {path}: {error.strerror}."
-            ) from None
+        run._write(CONFIG, json.dumps(config, indent=2) + "\n")
         return run
 
     @classmethod
@@ -72,26 +70,25 @@ class RunFolder:
         Raises:
             RunError: there is no run with weights in the folder.
         """
-        run = cls(path)
+        path = Path(path)
         try:
-            config = json.loads((run.path / CONFIG).read_text(encoding="utf-8"))
+            config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise RunError(
                 f"--load_model: {path} holds no run (it has no {CONFIG}); give the "
                 "--train_dir of a training that has finished an epoch."
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"--load_model: {run.path / CONFIG} cannot be read ({error}); the run "
+                f"--load_model: {path / CONFIG} cannot be read ({error}); the run "
                 "must be trained again."
             ) from None
-        if not (run.path / BEST).is_file():
+        if not (path / BEST).is_file():
             raise RunError(
                 f"--load_model: the run in {path} has no weights yet (no {BEST}); let "
                 "it finish its first epoch."
             )
-        run.config = config
-        return run
+        return cls(path, config)
 
     def restore_flags(self, flags, names):
         """Gives absl flags the values that the run was started with.
@@ -132,22 +129,13 @@ class RunFolder:
 
     def log(self, record):
         """Appends a record to the metrics."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
+        with self._writing(), open(self.path / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def save_weights(self, model):
         """Keeps the model's weights as the best so far."""
-        aside = self.path / f"aside.{BEST}"
-        try:
+        with self._replacing(BEST) as aside:
             model.save_weights(aside)
-            os.replace(aside, self.path / BEST)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-            raise RunError(
-                f"--train_dir: cannot write weights to {self.path} ({error}); free "
-                "space or give another folder."
-            ) from None
 
     def load_weights(self, model):
         """Loads the best weights into a built model of the same sizes.
@@ -165,6 +153,27 @@ class RunFolder:
             ) from None
 
     def _write(self, name, text):
+        with self._replacing(name) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _replacing(self, name):
+        """Gives a path to write to, which replaces the file when all went well."""
         aside = self.path / f"aside.{name}"
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, self.path / name)
+        try:
+            with self._writing():
+                yield aside
+                os.replace(aside, self.path / name)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"--train_dir: cannot write to {self.path} "
+                f"({error.strerror or error}); free space or give another folder."
+            ) from None

@@ -35,7 +35,7 @@ flags.DEFINE_integer("sequence_length", 10, "digits before the index", 10)
 flags.DEFINE_bool(
     "released_data", None, "read the data as the release makes it (recipe: no)"
 )
-shared_flags.define_run(train_dir="cv/number_prediction")
+shared_flags.define_run(train_dir="cv-number-prediction")
 
 # model
 shared_flags.define_model(rnn_size=200, n_actions=10, agent_units=10)
