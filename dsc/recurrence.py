@@ -196,12 +196,15 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
             start = mix(history, chosen, newest)
             z_t = z[t] + tf.matmul(start[:, :units], recurrent_kernel)
             h, c = gates(z_t, start[:, units:], t, norm)
-            # A running sum: the mean of K states at the cost of two.
-            memory_sum += h - tf.gather(history, block_rows(t + 1))[:, :units]
-            history = tf.tensor_scatter_nd_update(
-                history,
-                block_rows(t + 1 + n_actions)[:, None],
-                tf.concat([h, c], axis=-1),
+            if has_agent and cell.observation == "mean":
+                # A running sum: the mean of K states at the cost of two.
+                memory_sum += h - tf.gather(history, block_rows(t + 1))[:, :units]
+            # In place, where tensor_scatter_nd_update copies the whole history. Only
+            # this loop knows the buffer, and no step reads rows that it writes.
+            history = tf.raw_ops.InplaceUpdate(
+                x=history,
+                i=block_rows(t + 1 + n_actions),
+                v=tf.concat([h, c], axis=-1),
             )
             saved = {**saved, "z": saved["z"].write(t, z_t)}
             return t + 1, history, memory_sum, saved
@@ -236,8 +239,8 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
                 d_start_h = tf.matmul(d_z_t, recurrent_kernel, transpose_b=True)
                 d_start = tf.concat([d_start_h, d_start_c], axis=-1)
                 for rows, weight in sources(all_chosen[t], all_newest[t]):
-                    d_history = tf.tensor_scatter_nd_add(
-                        d_history, rows[:, None], d_start * weight
+                    d_history = tf.raw_ops.InplaceAdd(
+                        x=d_history, i=rows, v=d_start * tf.cast(weight, z.dtype)
                     )
                 d_norm = tuple(a + b for a, b in zip(d_norm, d_norm_t, strict=True))
                 return t - 1, d_history, d_z.write(t, d_z_t), d_norm
@@ -247,7 +250,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
                 step_back,
                 (
                     time - 1,
-                    d_history,
+                    tf.raw_ops.DeepCopy(x=d_history),  # others may hold the original
                     tf.TensorArray(z.dtype, time, element_shape=z.shape[1:]),
                     tuple(tf.zeros_like(w) for w in norm),
                 ),
