@@ -182,11 +182,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
             if has_agent:
                 observed_h = observe(t, history, memory_sum)
                 action = choose(t, observed_h)
-                chosen = tf.where(
-                    tf.logical_and(fresh, t == 0),
-                    newest,
-                    chosen_rows(t, action),
-                )
+                chosen = chosen_rows(t, action)
                 saved = {
                     **saved,
                     "observed_h": saved["observed_h"].write(t, observed_h),
@@ -221,7 +217,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
             lambda t, *_: t < time, step, (tf.constant(0), history, memory_sum, saved)
         )
         saved = {name: array.stack() for name, array in saved.items()}
-        all_newest = tf.map_fn(newest_rows, tf.range(time))  # [time, batch]
+        all_newest = newest_rows(tf.range(time)[:, None])  # [time, batch]
         all_chosen = saved.get("chosen", all_newest)
 
         def gradient(d_history, *_):
