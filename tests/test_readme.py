@@ -1,5 +1,6 @@
 """The README's promises that can be checked in seconds."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -9,11 +10,14 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_runs_and_trains_gates_and_agent():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names = {}
-    exec(example, names)
-    model, train_step = names["model"], names["train_step"]
+def test_the_example_runs_and_trains_gates_and_agent(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "example.py"
+    path.write_text(code, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("example", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    model, train_step = example.model, example.train_step
     before = [w.copy() for w in model.get_weights()]
     x = np.ones((16, 12, 8), np.float32)
     y = np.linspace(-1, 1, 16, dtype=np.float32)[:, None]
