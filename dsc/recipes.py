@@ -72,7 +72,7 @@ class Recipe:
 
 
 LANGUAGE_MODELING = {
-    "corrected": Recipe(rl_weight=0.3, entropy_weight=0.02),
+    "corrected": Recipe(rl_weight=0.3, entropy_weight=0.005),
     "released": Recipe(
         lamda_is_forget_bias=True,
         baseline="none",
