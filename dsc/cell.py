@@ -58,6 +58,8 @@ class BlockOrthogonal(keras.initializers.Initializer):
     """
 
     def __init__(self, seed=None):
+        if isinstance(seed, dict):
+            seed = keras.saving.deserialize_keras_object(seed)
         self.seed = seed
         # Fixed at construction, as in Keras's own initialisers, and taken from the
         # generator that `keras.utils.set_random_seed` sets.
@@ -74,7 +76,7 @@ class BlockOrthogonal(keras.initializers.Initializer):
         return ops.reshape(ops.transpose(q, (1, 0, 2)), shape)
 
     def get_config(self):
-        return {"seed": self.seed}
+        return {"seed": keras.saving.serialize_keras_object(self.seed)}
 
 
 @keras.saving.register_keras_serializable(package="dsc")

@@ -149,6 +149,14 @@ class DSCLSTM(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
+        # XLA has no operation that writes in place; Keras then does without XLA.
+        self.supports_jit = not self._is_fast
+
+    @property
+    def _is_fast(self):
+        return (
+            self.implementation != "plain" and keras.backend.backend() == "tensorflow"
+        )
 
     @property
     def units(self):
@@ -231,7 +239,7 @@ class DSCLSTM(keras.layers.Layer):
         return ops.cast(uniform < keep, self.compute_dtype) / keep
 
     def _loop(self, inputs, noise, dropout_mask, mask, state):
-        if self.implementation == "plain" or keras.backend.backend() != "tensorflow":
+        if not self._is_fast:
             return _plain_loop(self.cell, inputs, noise, dropout_mask, mask, state)
         from dsc.recurrence import dsc_lstm  # the only TensorFlow in the layer
 

@@ -64,7 +64,8 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
 
     A row's own return is left out of its baseline, so that the gradient's mean stays
     exactly what it is without one (Kool et al., "Buy 4 REINFORCE samples, get a
-    baseline for free!", 2019). With one row there are no others: no baseline.
+    baseline for free!", 2019). With one row there are no others, and the returns
+    stay as they are.
 
     Args:
         returns: `[batch, ...]`.
@@ -88,7 +89,8 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
     difference = returns - (total - returns) / ops.maximum(size - 1.0, 1.0)
     if baseline == "mean":
         return difference
-    return difference / (ops.std(returns, axis=0, keepdims=True) + epsilon)
+    deviation = ops.std(returns, axis=0, keepdims=True) + epsilon
+    return difference / ops.where(size > 1.0, deviation, ops.ones_like(deviation))
 
 
 def reinforce(logits, actions, advantage):

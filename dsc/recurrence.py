@@ -93,6 +93,16 @@ def _swap_batch_time(x):
     return tf.transpose(x, (1, 0, *range(2, x.shape.rank)))
 
 
+def _buffer(first, n_rows):
+    """A new buffer of `n_rows` rows that begins with `first`, to write to in place.
+
+    `Empty` is stateful, so TensorFlow never merges two of them, as it does with equal
+    tensors; the rows after `first` are not initialised.
+    """
+    empty = tf.raw_ops.Empty(shape=(n_rows, first.shape[1]), dtype=first.dtype)
+    return tf.raw_ops.InplaceUpdate(x=empty, i=tf.range(tf.shape(first)[0]), v=first)
+
+
 def _final_state(cell, history, lengths):
     """The states after each row's last real step, lengths `[batch]` int32."""
     n_actions, units = cell.n_actions, cell.units
@@ -138,7 +148,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
     def mix(history, chosen, newest):
         return tf.add_n(
             [
-                tf.gather(history, rows) * tf.cast(weight, history.dtype)
+                tf.gather(history, rows) * tf.constant(weight, history.dtype)
                 for rows, weight in sources(chosen, newest)
             ]
         )
@@ -148,10 +158,13 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
         return lstm_gates(z_t, start_c, cell.forget_bias, factors, norm or None)
 
     if has_agent:
-        kernel, bias = (tf.convert_to_tensor(w) for w in cell.agent_hidden.weights)
-        kernel_2, bias_2 = (tf.convert_to_tensor(w) for w in cell.agent_logits.weights)
+        # In the loop the agent only chooses; it learns from `cell.policy`.
+        kernel, bias, kernel_2, bias_2 = (
+            tf.stop_gradient(tf.convert_to_tensor(w))
+            for w in (*cell.agent_hidden.weights, *cell.agent_logits.weights)
+        )
         features = flat_x.shape[-1]
-        observed_x = tf.matmul(flat_x, kernel[:features]) + bias
+        observed_x = tf.matmul(tf.stop_gradient(flat_x), kernel[:features]) + bias
         observed_x = tf.reshape(observed_x, (time, batch, cell.agent_units))
 
     def observe(t, history, memory_sum):
@@ -170,9 +183,11 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
     @tf.custom_gradient
     def run(z, recurrent_kernel, given, *norm):
         # given: [(1 + n_actions) * batch, 2 * units], the blocks 0 .. K.
-        history = tf.concat(
-            [given, tf.zeros((time * batch, 2 * units), z.dtype)], axis=0
+        # Else a persistent tape asks for the gradient of each operation in here too.
+        z, recurrent_kernel, given, *norm = map(
+            tf.stop_gradient, (z, recurrent_kernel, given, *norm)
         )
+        history = _buffer(given, (1 + n_actions + time) * batch)
         memory_sum = tf.reduce_sum(
             tf.reshape(given[batch:, :units], (n_actions, batch, units)), axis=0
         )
@@ -196,7 +211,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
                 # A running sum: the mean of K states at the cost of two.
                 memory_sum += h - tf.gather(history, block_rows(t + 1))[:, :units]
             # In place, where tensor_scatter_nd_update copies the whole history. Only
-            # this loop knows the buffer, and no step reads rows that it writes.
+            # this loop has the buffer, and no step reads rows that it writes.
             history = tf.raw_ops.InplaceUpdate(
                 x=history,
                 i=block_rows(t + 1 + n_actions),
@@ -236,7 +251,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
                 d_start = tf.concat([d_start_h, d_start_c], axis=-1)
                 for rows, weight in sources(all_chosen[t], all_newest[t]):
                     d_history = tf.raw_ops.InplaceAdd(
-                        x=d_history, i=rows, v=d_start * tf.cast(weight, z.dtype)
+                        x=d_history, i=rows, v=d_start * tf.constant(weight, z.dtype)
                     )
                 d_norm = tuple(a + b for a, b in zip(d_norm, d_norm_t, strict=True))
                 return t - 1, d_history, d_z.write(t, d_z_t), d_norm
@@ -246,7 +261,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
                 step_back,
                 (
                     time - 1,
-                    tf.raw_ops.DeepCopy(x=d_history),  # others may hold the original
+                    _buffer(d_history, tf.shape(d_history)[0]),
                     tf.TensorArray(z.dtype, time, element_shape=z.shape[1:]),
                     tuple(tf.zeros_like(w) for w in norm),
                 ),

@@ -1,9 +1,9 @@
 """The folder of a run: its flags, its metrics, its best weights."""
 
 import contextlib
+import itertools
 import json
 import os
-import time
 from pathlib import Path
 
 CONFIG = "config.json"
@@ -40,7 +40,7 @@ class RunFolder:
             path: folder.
             config: JSON-serialisable dict.
             restart: whether a run that the folder already holds is moved aside, to
-                `path.before-<time>`.
+                `path.1` or the next free number.
 
         Raises:
             RunError: the folder holds a run already, or cannot be written.
@@ -54,8 +54,9 @@ class RunFolder:
                         f"folder, evaluate that run with --load_model {path}, or "
                         "begin anew with --restart, which moves it aside."
                     )
-                aside = run.path.with_name(
-                    f"{run.path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"
+                names = (f"{run.path.name}.{n}" for n in itertools.count(1))
+                aside = next(
+                    path for path in map(run.path.with_name, names) if not path.exists()
                 )
                 run.path.rename(aside)
                 print(f"The run that was in {path} is now in {aside}.")
@@ -145,7 +146,7 @@ class RunFolder:
         """
         try:
             model.load_weights(self.path / BEST)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # h5py raises many kinds for damaged files
             reason = str(error).strip().splitlines()[0]
             raise RunError(
                 f"--load_model: {self.path / BEST} does not fit this model or is "
@@ -172,8 +173,9 @@ class RunFolder:
     def _writing(self):
         try:
             yield
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # h5py raises both for a full disk
+            reason = getattr(error, "strerror", None) or error
             raise RunError(
-                f"--train_dir: cannot write to {self.path} "
-                f"({error.strerror or error}); free space or give another folder."
+                f"--train_dir: cannot write to {self.path} ({reason}); free space or "
+                "give another folder."
             ) from None

@@ -109,7 +109,7 @@ def _words(path, eos):
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     words = text.replace("\n", f" {eos} ").split()
     if not words:
-        raise DataError(f"{path} has no words in it.")
+        raise DataError(f"{path} has no words in it; put text there, line by line.")
     return words
 
 

@@ -110,7 +110,7 @@ class LanguageModeling(training.Task):
 
     def describe(self, metrics):
         return (
-            f"loss {metrics['loss']:.4f}, perplexity {math.exp(metrics['nll']):.2f}, "
+            f"loss {metrics['loss']:.4f}, perplexity {perplexity(metrics['nll']):.2f}, "
             f"RL loss {metrics['rl_loss']:.4f}, "
             f"policy entropy {metrics['entropy']:.3f}, "
             f"skips {describe_skips(metrics['actions'])}"
@@ -140,7 +140,7 @@ class LanguageModeling(training.Task):
             total += float(np.sum(nll, dtype=np.float64))
             n_words += nll.size
             counts += np.bincount(actions.ravel(), minlength=len(counts))
-        return Evaluation(math.exp(total / n_words), counts / n_words)
+        return Evaluation(perplexity(total / n_words), counts / n_words)
 
     def evaluated(self, split):
         """Yields `(word losses, actions)`, each `[batch, time]`, window by window."""
@@ -159,6 +159,14 @@ class LanguageModeling(training.Task):
         outputs = self.model(tokens, state, Noise(actions))
         nll = word_losses(outputs.logits, targets)
         return nll, outputs.skips.actions, outputs.state
+
+
+def perplexity(nll):
+    """exp of a mean word loss in nats; infinite when a float cannot hold it."""
+    try:
+        return math.exp(nll)
+    except OverflowError:
+        return math.inf
 
 
 def _iterate(windows):
@@ -195,4 +203,6 @@ class Schedule:
         if self.best is None or perplexity < self.best - self.decay_when:
             self.best = perplexity
             return rate, False
-        return max(rate * self.decay, self.threshold), rate <= self.threshold
+        # The optimizer keeps the rate in float32, which may round it up.
+        smallest = rate <= self.threshold * (1 + 1e-6)
+        return max(rate * self.decay, self.threshold), smallest

@@ -1,0 +1,249 @@
+"""One step is the paper's step, and the weights start as the release's do."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from dsc import DSCLSTM, DSCLSTMCell
+from dsc.cell import BlockOrthogonal, lstm_gates
+
+BATCH = 3
+FEATURES = 6
+UNITS = 4
+N_ACTIONS = 5
+AGENT_UNITS = 9
+TIME = 7
+
+
+def make_cell(rng, n_actions=N_ACTIONS, **options):
+    """A float64 cell with random weights: `(cell, reference.Weights)`."""
+    cell = DSCLSTMCell(
+        UNITS, n_actions, agent_units=AGENT_UNITS, dtype="float64", **options
+    )
+    cell.build((None, FEATURES))
+    return cell, reference.randomise(cell, rng)
+
+
+# The step against the NumPy loop
+
+
+@pytest.mark.parametrize("started", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lamda": 1.0},
+        {"lamda": 0.6, "forget_bias": 0.3},
+        {"lamda": 0.0},
+        {"lamda": 0.6, "observation": "last"},
+        {"lamda": 0.6, "layer_norm": True},
+        {"n_actions": 1, "forget_bias": 0.3},
+        {"n_actions": 2, "lamda": 0.6},
+    ],
+    ids=str,
+)
+def test_a_step_equals_the_numpy_step(options, started, rng):
+    cell, weights = make_cell(rng, **options)
+    n = cell.n_actions
+    x = rng.normal(size=(BATCH, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    memory = rng.normal(size=(2, BATCH, n, UNITS)) * started
+    noise = rng.gumbel(size=(BATCH, n))
+    factors = rng.uniform(0.5, 2.0, (BATCH, UNITS))
+    states = [h, c, *memory.reshape(2, BATCH, -1), np.full((BATCH, 1), started)]
+
+    out, logits, states = cell.step(x, states, noise, factors)
+
+    expected = reference.dsc_lstm(
+        weights,
+        x[:, None],
+        h,
+        c,
+        memory=memory if started else None,
+        noise=noise[:, None],
+        dropout_mask=factors[:, None],
+        **{"n_actions": n, **options},
+    )
+    np.testing.assert_allclose(out, expected.h, rtol=1e-9)
+    np.testing.assert_allclose(logits, expected.logits[:, 0], rtol=1e-9, atol=1e-12)
+    for actual, part in zip(states, expected[3:], strict=False):
+        np.testing.assert_allclose(actual, part.reshape(BATCH, -1), rtol=1e-9)
+    np.testing.assert_array_equal(states[4], np.ones((BATCH, 1)))
+
+
+def test_rows_start_independently(rng):
+    cell, weights = make_cell(rng)
+    x = rng.normal(size=(BATCH, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    memory = rng.normal(size=(2, BATCH, N_ACTIONS, UNITS))
+    memory[:, 0] = 0.0  # row 0 has not started, the others have
+    started = np.array([[0.0], [1.0], [1.0]])
+    states = [h, c, *memory.reshape(2, BATCH, -1), started]
+
+    out, _, _ = cell.step(x, states)
+
+    for rows, rows_memory in ((slice(0, 1), None), (slice(1, 3), memory[:, 1:])):
+        expected = reference.dsc_lstm(
+            weights, x[rows, None], h[rows], c[rows], N_ACTIONS, memory=rows_memory
+        )
+        np.testing.assert_allclose(out[rows], expected.h, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("open_gates", "expected_c"),
+    [
+        # A gate at +100 is open, at -100 shut. c = 3 at forget, tanh(100) = 1 at input.
+        ("", 0.0),
+        ("i", 1.0),
+        ("f", 3.0),
+        ("if", 4.0),
+    ],
+)
+@pytest.mark.parametrize("exposed", [True, False])
+def test_pre_activations_are_in_the_order_i_j_f_o(open_gates, expected_c, exposed):
+    i, f = (100.0 if gate in open_gates else -100.0 for gate in "if")
+    o = 100.0 if exposed else -100.0
+    z = np.array([[i, 100.0, f, o]], "float32")
+    h, c = lstm_gates(z, np.array([[3.0]], "float32"), forget_bias=0.0)
+    np.testing.assert_allclose(c, [[expected_c]], atol=1e-6)
+    np.testing.assert_allclose(h, [[np.tanh(expected_c) * exposed]], atol=1e-6)
+
+
+# The cell in Keras
+
+
+def test_the_cell_in_keras_rnn_is_greedy(rng):
+    cell, weights = make_cell(rng, lamda=0.6)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    rnn = keras.layers.RNN(cell, return_sequences=True, dtype="float64")
+    zeros = np.zeros((BATCH, UNITS))
+    expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS, lamda=0.6)
+    assert len(np.unique(expected.actions)) > 2  # the greedy choice is a choice
+    for training in (False, True):
+        outputs = rnn(x, training=training)
+        np.testing.assert_allclose(outputs, expected.outputs, rtol=1e-9)
+
+
+def test_the_cell_in_keras_rnn_survives_a_save(rng, tmp_path):
+    cell = DSCLSTMCell(UNITS, N_ACTIONS, agent_units=AGENT_UNITS)
+    model = keras.Sequential([keras.Input((None, FEATURES)), keras.layers.RNN(cell)])
+    weights = reference.randomise(cell, rng)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    zeros = np.zeros((BATCH, UNITS))
+    expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS)
+    np.testing.assert_allclose(loaded(x), expected.h, atol=1e-5)
+
+
+def test_the_configuration_holds_every_argument():
+    arguments = {
+        "units": UNITS,
+        "n_actions": N_ACTIONS,
+        "lamda": 0.6,
+        "forget_bias": 0.3,
+        "agent_units": AGENT_UNITS,
+        "observation": "last",
+        "layer_norm": True,
+    }
+    initializers = {
+        "kernel_initializer": keras.initializers.RandomUniform(-0.1, 0.1, seed=1),
+        "recurrent_initializer": BlockOrthogonal(seed=2),
+        "bias_initializer": keras.initializers.Constant(0.7),
+    }
+    cell = DSCLSTMCell(**arguments, **initializers, name="a_cell", dtype="float16")
+    again = DSCLSTMCell.from_config(cell.get_config())
+    config = again.get_config()
+    assert config == cell.get_config()
+    assert {name: config[name] for name in arguments} == arguments
+    for name, initializer in initializers.items():
+        assert type(getattr(again, name)) is type(initializer)
+        assert getattr(again, name).get_config() == initializer.get_config()
+    assert (again.name, again.dtype_policy.name) == ("a_cell", "float16")
+
+
+@pytest.mark.parametrize("make", [DSCLSTMCell, DSCLSTM])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("units", 0),
+        ("units", 2.5),
+        ("n_actions", 0),
+        ("agent_units", -1),
+        ("lamda", 2),
+        ("lamda", -0.1),
+        ("lamda", float("nan")),
+        ("observation", "x"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(make, name, value):
+    arguments = {"units": UNITS, "n_actions": N_ACTIONS, name: value}
+    with pytest.raises(ValueError, match=f"^{name} must .*{value}"):
+        make(**arguments)
+
+
+def test_inputs_of_unknown_size_are_refused():
+    with pytest.raises(ValueError, match="last axis of the inputs"):
+        DSCLSTMCell(UNITS, N_ACTIONS).build((None, None))
+
+
+# Initial weights
+
+
+def test_each_recurrent_block_is_orthogonal_and_the_blocks_differ(rng):
+    cell = DSCLSTMCell(UNITS, N_ACTIONS)
+    cell.build((None, FEATURES))
+    blocks = np.split(cell.recurrent_kernel, 4, axis=1)
+    for n, block in enumerate(blocks):
+        np.testing.assert_allclose(block @ block.T, np.eye(UNITS), atol=1e-5)
+        for other in blocks[:n]:
+            assert np.abs(block - other).max() > 0.1
+
+
+def test_orthogonal_blocks_have_no_preferred_sign(rng):
+    # An uncorrected QR decomposition gives every Q a first entry of the same sign.
+    corners = [
+        float(BlockOrthogonal(seed)((UNITS, 4 * UNITS))[0, 0]) for seed in range(60)
+    ]
+    # Fair signs: 30 of 60 +- 4 standard errors of sqrt(60) / 2.
+    assert 15 <= np.sum(np.greater(corners, 0)) <= 45
+
+
+def test_a_seeded_initializer_repeats_and_seeds_differ():
+    shape = (UNITS, 4 * UNITS)
+    initializer = BlockOrthogonal(seed=1)
+    np.testing.assert_array_equal(initializer(shape), initializer(shape))
+    np.testing.assert_array_equal(initializer(shape), BlockOrthogonal(seed=1)(shape))
+    assert np.abs(initializer(shape) - BlockOrthogonal(seed=2)(shape)).max() > 0.1
+
+
+def test_unseeded_initializers_differ_and_follow_the_global_seed():
+    shape = (UNITS, 4 * UNITS)
+    keras.utils.set_random_seed(1)
+    first, second = BlockOrthogonal()(shape), BlockOrthogonal()(shape)
+    assert np.abs(first - second).max() > 0.1
+    keras.utils.set_random_seed(1)
+    np.testing.assert_array_equal(BlockOrthogonal()(shape), first)
+
+
+def test_an_initializer_with_a_generator_survives_serialisation():
+    initializer = BlockOrthogonal(seed=keras.random.SeedGenerator(1))
+    serialized = keras.saving.serialize_keras_object(initializer)
+    again = keras.saving.deserialize_keras_object(serialized)
+    assert again((UNITS, 4 * UNITS)).shape == (UNITS, 4 * UNITS)
+
+
+def test_the_agent_starts_as_in_the_release(rng):
+    cell = DSCLSTMCell(units=150, n_actions=N_ACTIONS)
+    cell.build((None, FEATURES))
+    kernel_1, bias_1, kernel_2, bias_2 = map(
+        np.asarray, (*cell.agent_hidden.weights, *cell.agent_logits.weights)
+    )
+    assert (kernel_1.shape, kernel_2.shape) == ((156, 200), (200, N_ACTIONS))
+    for kernel in (kernel_1, kernel_2):
+        # 4 standard errors of a standard deviation: 4 * 0.3 / sqrt(2 n).
+        margin = 1.2 / np.sqrt(2 * kernel.size)
+        assert abs(kernel.std() - 0.3) < margin
+        assert abs(kernel.mean()) < np.sqrt(2) * margin
+    for bias in (bias_1, bias_2):
+        np.testing.assert_array_equal(bias, np.full_like(bias, 0.1))

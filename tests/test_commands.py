@@ -1,0 +1,542 @@
+"""The programs, run as a user runs them: what they print, keep and refuse."""
+
+import json
+import math
+import multiprocessing
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from language_modeling import agreement
+
+ROOT = Path(__file__).resolve().parents[1]
+LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
+NUMBERS = ROOT / "number_prediction" / "rl_train.py"
+PRODUCE = ROOT / "number_prediction" / "produce_data.py"
+
+# Each program runs in a process of its own, forked from one in which TensorFlow is
+# imported already: that takes longer than all that most of these runs do.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        "tensorflow",
+        "keras",
+        "pytest",
+        "language_modeling.task",
+        "number_prediction.task",
+    ]
+)
+
+
+class Result(NamedTuple):
+    """What a program left behind: its exit code and the lines that it printed."""
+
+    code: int
+    out: list
+    err: list
+
+
+def as_program(arguments, folder):
+    """Does in this process what `python SCRIPT ARGUMENTS` does, output in files."""
+    for number, name in (1, "stdout"), (2, "stderr"):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(folder)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+def run(folder, script, *arguments):
+    """Runs a program in a folder; `{}` in an argument stands for the folder."""
+    folder.mkdir(exist_ok=True)
+    arguments = [str(script), *(str(a).format(folder) for a in arguments)]
+    process = SERVER.Process(target=as_program, args=(arguments, folder))
+    process.start()
+    process.join()
+    out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
+    return Result(process.exitcode, out.splitlines(), without_tensorflow(err))
+
+
+def without_tensorflow(text):
+    """The lines of stderr but for those that TensorFlow's C++ prints."""
+    noise = re.compile(r"[IWE]0000 |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log")
+    return [line for line in text.splitlines() if not noise.match(line)]
+
+
+def succeeds(result):
+    assert result.code == 0, result
+    return result
+
+
+WINDOWS = ("--batch_size=4", "--num_unroll_steps=6")
+SMALL = ("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", *WINDOWS)
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp):
+    agreement.write(tmp / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    return tmp / "corpus"
+
+
+def train(tmp, corpus, name, *arguments):
+    """Trains a small language model in the folder `tmp/name`, the run in `run`."""
+    always = (f"--data_dir={corpus}", "--train_dir=run", "--print_every=5")
+    return succeeds(run(tmp / name, LANGUAGE, *SMALL, *always, *arguments))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp, corpus):
+    return train(tmp, corpus, "trained", "--max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp, corpus, trained):
+    """The trained model, loaded in a new program which has to find out its sizes."""
+    arguments = (f"--data_dir={corpus}", *WINDOWS, f"--load_model={tmp}/trained/run")
+    return succeeds(run(tmp / "evaluated", LANGUAGE, *arguments))
+
+
+def metrics(folder):
+    """The records of a run, without the speeds, which no seed repeats."""
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    speeds = ("words_per_s", "sequences_per_s")
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in speeds} for line in lines
+    ]
+
+
+# The language model
+
+
+NUMBER = r"-?\d+\.\d+"
+CLOCK = r"\d+:\d\d"
+
+
+def test_training_reports_all_that_there_is_to_watch(trained):
+    report = re.compile(
+        rf"epoch [12]/2 step \d+/27: loss {NUMBER}, perplexity {NUMBER}, "
+        rf"RL loss {NUMBER}, policy entropy {NUMBER}, "
+        rf"skips 1: {NUMBER} 2: {NUMBER} 3: {NUMBER} 4: {NUMBER} 5: {NUMBER}, "
+        rf"gradient norm {NUMBER}, \d+ words/s, {CLOCK} left in this epoch"
+    )
+    reports = [line for line in trained.out if " step " in line]
+    assert [line.split(":")[0] for line in reports] == [
+        f"epoch {epoch}/2 step {step}/27"
+        for epoch in (1, 2)
+        for step in range(5, 26, 5)
+    ]
+    for line in reports:
+        assert report.fullmatch(line), line
+
+
+def test_training_says_first_what_it_trains_on_what(trained, corpus):
+    words = (corpus / "train.txt").read_text().split()
+    vocabulary = len(set(words)) + 1  # the end of a line is one of them
+    lines = (corpus / "train.txt").read_text().count("\n")
+    steps = ((len(words) + lines) // 4 - 1) // 6
+    lstm = 16 * 32 + 32
+    agent = 16 * 5 + 5 + 5 * 5 + 5
+    weights = vocabulary * 8 + 2 * lstm + agent + 8 * vocabulary + vocabulary
+    assert (
+        f"{weights:,} weights, {vocabulary} words in the vocabulary, {steps} steps of "
+        "24 words per epoch."
+    ) in trained.out
+
+
+def test_training_ends_with_the_test_perplexity_of_the_best_epoch(trained, tmp):
+    *_, before, last = trained.out
+    assert re.fullmatch(r"test perplexity = \d+\.\d{6}", last)
+    assert before.startswith("test skips chosen = 1: ")
+    epochs = [r for r in metrics(tmp / "trained") if "valid perplexity" in r]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2]
+    best = min(epochs, key=lambda epoch: epoch["valid perplexity"])
+    assert last == f"test perplexity = {best['test perplexity']:.6f}"
+    assert f"valid perplexity = {best['valid perplexity']:.6f}" in trained.out
+
+
+def test_a_run_folder_holds_flags_metrics_vocabulary_and_weights(trained, tmp):
+    folder = tmp / "trained" / "run"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.weights.h5",
+        "config.json",
+        "metrics.jsonl",
+        "vocabulary.txt",
+    ]
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["rnn_size"], config["lamda"], config["seed"]) == (8, 1.0, 3435)
+
+
+def test_a_loaded_model_does_what_it_did_at_the_end_of_training(
+    evaluated, trained, tmp
+):
+    assert evaluated.out[-3:] == trained.out[-3:]
+    assert not any(line.startswith("epoch") for line in evaluated.out)
+    # Evaluation begins no run.
+    assert {path.name for path in (tmp / "evaluated").iterdir()} == {"stdout", "stderr"}
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp, corpus, trained):
+    """A run with another seed where the trained one's copy was."""
+    shutil.copytree(tmp / "trained" / "run", tmp / "restarted" / "run")
+    arguments = ("--max_epochs=1", "--seed=7", "--restart")
+    return train(tmp, corpus, "restarted", *arguments)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_others(
+    tmp, corpus, trained, restarted
+):
+    again = train(tmp, corpus, "again", "--max_epochs=2", "--seed=3435")
+    first, others = metrics(tmp / "trained"), metrics(tmp / "restarted")
+    assert metrics(tmp / "again") == first
+    assert again.out[-3:] == trained.out[-3:]
+    assert len(others) == 6
+    assert all(a != b for a, b in zip(first, others, strict=False))
+
+
+def test_restart_begins_anew_and_keeps_the_run_that_was_there(tmp, restarted):
+    (aside,) = (tmp / "restarted").glob("run.before-*")
+    assert f"The run that was in run is now in {aside.name}." in restarted.out
+    old, kept, new = (
+        (path / "best.weights.h5").read_bytes()
+        for path in (tmp / "trained" / "run", aside, tmp / "restarted" / "run")
+    )
+    assert kept == old != new
+
+
+def test_no_epochs_evaluate_the_initial_weights(tmp, corpus, trained):
+    result = train(tmp, corpus, "initial", "--max_epochs=0")
+    assert any(line.startswith("These are the initial weights") for line in result.out)
+    # Small weights are next to none: each word has about the same probability.
+    words = len((tmp / "trained" / "run" / "vocabulary.txt").read_text().splitlines())
+    assert float(result.out[-1].split(" = ")[1]) == pytest.approx(words, rel=0.02)
+    assert not (tmp / "initial" / "run").exists()
+
+
+def test_the_released_recipe_trains_and_is_loaded_as_such(tmp, corpus):
+    # There --lamda is a forget bias: without the recipe this is another model.
+    arguments = ("--recipe=released", "--lamda=0.5", "--max_steps=3")
+    result = train(tmp, corpus, "released", *arguments)
+    assert "Training ends: --max_steps 3 reached." in result.out
+    arguments = (
+        f"--data_dir={corpus}",
+        *WINDOWS,
+        "--load_model={}/run",
+        "--max_epochs=0",
+    )
+    loaded = succeeds(run(tmp / "released", LANGUAGE, *arguments))
+    assert loaded.out[-3:] == result.out[-3:]
+
+
+def test_every_kind_of_model_trains(tmp, corpus):
+    result = train(
+        tmp,
+        corpus,
+        "kinds",
+        "--max_steps=3",
+        "--n_actions=3",
+        "--lamda=0.5",
+        "--carry_memory",
+        "--observation=last",
+        "--reward=prob",
+        "--baseline=none",
+        "--dropout=0",
+    )
+    assert re.fullmatch(r"test skips chosen = 1: \S+ 2: \S+ 3: \S+", result.out[-2])
+    assert math.isfinite(float(result.out[-1].split(" = ")[1]))
+
+
+def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, corpus):
+    # One program that nothing was imported for: python SCRIPT ARGUMENTS.
+    arguments = ("--n_actions=1", "--max_steps=3", "--rnn_layers=0", "--train_dir=run")
+    (tmp / "plain").mkdir()
+    result = subprocess.run(
+        [sys.executable, LANGUAGE, f"--data_dir={corpus}", *SMALL, *arguments],
+        cwd=tmp / "plain",
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"\ntest perplexity = \d+\.\d{6}\n$", result.stdout)
+    assert "test skips chosen = 1: 1.00\n" in result.stdout
+    assert (tmp / "plain" / "run" / "best.weights.h5").is_file()
+
+
+# Number prediction
+
+
+@pytest.fixture(scope="module")
+def digits(tmp):
+    """A folder with a small data file of each kind."""
+    for recipe in ("corrected", "released"):
+        sizes = ("--n_train=60", "--n_valid=30", "--n_test=50")
+        result = run(tmp, PRODUCE, "--data_dir={}/digits", f"--recipe={recipe}", *sizes)
+        succeeds(result)
+        name = f"digits_10{'_released' if recipe == 'released' else ''}.npz"
+        (line,) = result.out
+        assert line.endswith(
+            f"{name}: 60 train, 30 valid, 50 test sequences of 10+1 digits."
+        )
+    return tmp / "digits"
+
+
+SMALL_PREDICTOR = ("--rnn_size=6", "--n_actions=3", "--agent_units=4")
+
+
+def predict(tmp, digits, name, *arguments):
+    always = (f"--data_dir={digits}", "--batch_size=8", "--train_dir=run")
+    return succeeds(
+        run(
+            tmp / name,
+            NUMBERS,
+            *SMALL_PREDICTOR,
+            *always,
+            "--print_every=3",
+            *arguments,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp, digits):
+    return predict(tmp, digits, "predictor", "--max_epochs=2")
+
+
+def test_number_prediction_reports_and_ends_with_both_accuracies(predictor):
+    report = re.compile(
+        rf"epoch [12]/2 step [36]/7: loss {NUMBER}, accuracy {NUMBER}, "
+        rf"RL loss {NUMBER}, policy entropy {NUMBER}, gradient norm {NUMBER}, "
+        rf"\d+ sequences/s, {CLOCK} left in this epoch"
+    )
+    reports = [line for line in predictor.out if " step " in line]
+    assert len(reports) == 4
+    for line in reports:
+        assert report.fullmatch(line), line
+    last = re.fullmatch(
+        r"test accuracy = (0\.\d{6}) \(greedy\), (0\.\d{6}) \(sampled\)",
+        predictor.out[-1],
+    )
+    for accuracy in last.groups():  # of 50 sequences
+        assert float(accuracy) * 50 == pytest.approx(round(float(accuracy) * 50))
+    lstm, agent, out = 16 * 24 + 24, 16 * 4 + 4 + 4 * 3 + 3, 6 * 10 + 10
+    first = f"{lstm + agent + out:,} weights, 7 steps of 8 sequences per epoch."
+    assert predictor.out[0] == first
+
+
+def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
+    tmp, digits, predictor
+):
+    arguments = (f"--data_dir={digits}", f"--load_model={tmp}/predictor/run")
+    result = succeeds(run(tmp / "loaded", NUMBERS, *arguments, "--batch_size=8"))
+    assert result.out[-1] == predictor.out[-1]
+
+
+def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):
+    only = tmp / "only_released"
+    only.mkdir()
+    shutil.copy(digits / "digits_10_released.npz", only)
+    result = predict(tmp, only, "noise", "--recipe=released", "--max_steps=1")
+    assert result.out[-1].startswith("test accuracy = ")
+
+
+# What is refused
+
+
+@pytest.fixture(scope="module")
+def places(tmp, corpus, trained, digits):
+    """The folder in which the cases below find what is wrong with them."""
+    copies = {"no_valid": corpus, "empty": corpus, "latin": corpus, "short": corpus}
+    copies |= {"other": corpus, "run": tmp / "trained" / "run"}
+    copies |= {
+        name: copies["run"] for name in ("damaged", "no_weights", "damaged_words")
+    }
+    copies |= {"damaged_digits": digits}
+    place = tmp / "places"
+    for name, source in copies.items():
+        shutil.copytree(source, place / name)
+    (place / "no_valid" / "valid.txt").unlink()
+    (place / "empty" / "test.txt").write_text("")
+    (place / "latin" / "train.txt").write_bytes(b"caf\xe9\n")
+    (place / "short" / "valid.txt").write_text("fumila quo gilasi\n")
+    with open(place / "other" / "train.txt", "a") as file:
+        file.write("another word\n")
+    weights = place / "damaged" / "best.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    (place / "no_weights" / "best.weights.h5").unlink()
+    (place / "damaged_words" / "vocabulary.txt").write_bytes(b"caf\xe9\n")
+    data = place / "damaged_digits" / "digits_10.npz"
+    data.write_bytes(data.read_bytes()[:-100])
+    (place / "file").write_text("in the way")
+    shutil.copytree(corpus, place / "corpus")
+    shutil.copytree(digits, place / "digits")
+    return place
+
+
+TRAIN = ("--data_dir=corpus", *SMALL, "--train_dir=new")
+EVALUATE = ("--data_dir=corpus", *WINDOWS)
+DIGITS = ("--data_dir=digits", *SMALL_PREDICTOR, "--batch_size=8", "--train_dir=new")
+
+REFUSED = {
+    # script, arguments, and the sentence: what is wrong; what to do.
+    "missing data folder": (
+        LANGUAGE,
+        ("--data_dir=gone",),
+        r"--data_dir: there is no folder gone; give a folder with .*get_ptb\.py`\.",
+    ),
+    "missing file": (
+        LANGUAGE,
+        ("--data_dir=no_valid",),
+        r"--data_dir: no_valid has train\.txt but not valid\.txt; all three .*\.",
+    ),
+    "empty file": (
+        LANGUAGE,
+        ("--data_dir=empty",),
+        r"empty/test\.txt has no words in it.*\.",
+    ),
+    "not UTF-8": (
+        LANGUAGE,
+        ("--data_dir=latin",),
+        r"latin/train\.txt is not UTF-8 text \(byte 3\); convert it, .*\.",
+    ),
+    "corpus shorter than a window": (
+        LANGUAGE,
+        ("--data_dir=short", *SMALL),
+        r"The valid split has \d words, fewer than the 28 that one window needs; lower "
+        r"--batch_size \(4\) or --num_unroll_steps \(6\), or use more text\.",
+    ),
+    "end of a line of two words": (
+        LANGUAGE,
+        (*TRAIN, "--EOS=the end"),
+        r"--EOS must be one word without blanks, not 'the end'\.",
+    ),
+    "no actions": (
+        LANGUAGE,
+        (*TRAIN, "--n_actions=0"),
+        r"FATAL Flags parsing error: flag --n_actions=0: .* positive integer",
+    ),
+    "all dropped": (
+        LANGUAGE,
+        (*TRAIN, "--dropout=1.0"),
+        r"FATAL Flags parsing error: flag --dropout=1\.0: .* in the range \[0\.0, .*",
+    ),
+    "lamda beyond 1": (
+        LANGUAGE,
+        (*TRAIN, "--lamda=2"),
+        r"FATAL Flags parsing error: flag --lamda=2: .* in the range \[0\.0, 1\.0\]",
+    ),
+    "unknown flag": (
+        LANGUAGE,
+        (*TRAIN, "--rnn_sise=8"),
+        r"FATAL Flags parsing error: Unknown command line flag 'rnn_sise'.*rnn_size.*",
+    ),
+    "stray argument": (
+        LANGUAGE,
+        (*TRAIN, "corpus"),
+        r"'corpus' is not a flag; --help lists those there are\.",
+    ),
+    "load from a folder without a run": (
+        LANGUAGE,
+        (*EVALUATE, "--load_model=corpus"),
+        r"--load_model: corpus holds no run .*; give the --train_dir of .*\.",
+    ),
+    "load a run without weights": (
+        LANGUAGE,
+        (*EVALUATE, "--load_model=no_weights"),
+        r"--load_model: the run in no_weights has no weights yet .*; let it .*\.",
+    ),
+    "load with another size": (
+        LANGUAGE,
+        (*EVALUATE, "--load_model=run", "--rnn_size=9"),
+        r"--rnn_size 9 does not fit the model in run, which has 8; leave .*\.",
+    ),
+    "load with another corpus": (
+        LANGUAGE,
+        ("--data_dir=other", *WINDOWS, "--load_model=run"),
+        r"--data_dir: .* another vocabulary than the run in run; give the corpus .*\.",
+    ),
+    "load damaged words": (
+        LANGUAGE,
+        (*EVALUATE, "--load_model=damaged_words"),
+        r"--load_model: damaged_words/vocabulary\.txt cannot be read .*\.",
+    ),
+    "load damaged weights": (
+        LANGUAGE,
+        (*EVALUATE, "--load_model=damaged"),
+        r"--load_model: damaged/best\.weights\.h5 .* is damaged .*\.",
+    ),
+    "load the run of the other script": (
+        NUMBERS,
+        ("--data_dir=digits", "--load_model=run"),
+        r"--load_model: run does not say .* sequence_length; it is not a run .*",
+    ),
+    "folder that holds a run": (
+        LANGUAGE,
+        (*TRAIN, "--train_dir=run"),
+        r"--train_dir: run holds a run already; give another .* --restart, .*\.",
+    ),
+    "file in the way of a folder": (
+        LANGUAGE,
+        (*TRAIN, "--train_dir=file"),
+        r"--train_dir: cannot write to file \(File exists\); .* give another folder\.",
+    ),
+    "missing digits": (
+        NUMBERS,
+        (*DIGITS, "--sequence_length=20"),
+        r"There is no digits/digits_20\.npz; make it with `python .*produce_data\.py.*",
+    ),
+    "damaged digits": (
+        NUMBERS,
+        (*DIGITS, "--data_dir=damaged_digits"),
+        r"damaged_digits/digits_10\.npz is damaged .*; delete it and make it again\.",
+    ),
+    "batch larger than the data": (
+        NUMBERS,
+        (*DIGITS, "--batch_size=61"),
+        r"--batch_size 61 is more than the 60 training sequences .*; lower it or .*\.",
+    ),
+    "stray argument to number prediction": (
+        NUMBERS,
+        (*DIGITS, "digits"),
+        r"'digits' is not a flag; --help lists those there are\.",
+    ),
+    "sequence shorter than ten": (
+        PRODUCE,
+        ("--sequence_length=9",),
+        r"FATAL Flags parsing error: flag --sequence_length=9: .*10.*",
+    ),
+    "file in the way of the digits": (
+        PRODUCE,
+        ("--data_dir=file", "--n_train=1", "--n_valid=1", "--n_test=1"),
+        r"--data_dir: cannot write file/digits_10\.npz: .*; .* give another folder\.",
+    ),
+    "stray argument to produce_data": (
+        PRODUCE,
+        ("20",),
+        r"'20' is not a flag; --help lists those there are\.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_one_sentence_says_what_is_wrong_and_what_to_do(places, case):
+    script, arguments, sentence = REFUSED[case]
+    before = sorted(str(path) for path in places.rglob("*"))
+    result = run(places, script, *arguments)
+    assert result.code == 1
+    hint = "Pass --helpshort or --helpfull to see help on flags."
+    (line,) = (line for line in result.err if line != hint)
+    assert re.fullmatch(sentence, line), line
+    # Nothing was begun.
+    after = {str(path) for path in places.rglob("*")}
+    assert after - set(before) <= {str(places / n) for n in ("stdout", "stderr")}

@@ -1,0 +1,490 @@
+"""scripts/check_golden.py passes what is right and names what is wrong.
+
+`Release` is the authors' program once more, in NumPy, written from the description of
+the golden files. It makes files of sizes that the recorded ones do not have, and is
+itself held to the recorded ones.
+"""
+
+import importlib.util
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts" / "check_golden.py"
+GOLDEN = Path(__file__).resolve().parent / "golden"
+FILES = ("lm_a.npz", "lm_b.npz", "np_a.npz")
+
+
+def load(path):
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+# The authors' program
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def log_softmax(logits):
+    # The constant that keeps exp small has no part in the derivative.
+    logits = logits - logits.real.max(axis=-1, keepdims=True)
+    return logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+
+
+def pick(values, index):
+    return np.take_along_axis(values, index[..., None], axis=-1)[..., 0]
+
+
+def lstm_step(x, c, h, w_x, w_h, bias, forget_bias):
+    i, j, f, o = np.split(x @ w_x + h @ w_h + bias, 4, axis=-1)
+    c = c * sigmoid(f + forget_bias) + sigmoid(i) * np.tanh(j)
+    return c, np.tanh(c) * sigmoid(o)
+
+
+class Release:
+    """What the authors' program computes from weights, inputs and actions.
+
+    All is float64; with one weight moved by an imaginary `TINY`, the imaginary part of
+    a loss is its exact derivative (times `TINY`), if what passes no gradient is kept
+    real: that is `.real` below.
+    """
+
+    TINY = 1e-30
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+        self.w = {
+            name[2:]: array.astype(complex)
+            for name, array in arrays.items()
+            if name.startswith("w_")
+        }
+        self.forget_bias = float(arrays.get("forget_bias", 1.0))
+        self.is_lm = len(arrays["config"]) == 6
+        if self.is_lm:
+            self.shift = np.zeros(
+                (*arrays["x"].shape, self.w["embedding"].shape[1]), complex
+            )
+
+    def dsc(self, x, c, h, actions):
+        """The DSC-LSTM on `[batch, time, n]`: outputs, policy, final c and h."""
+        w, n_actions = self.w, len(self.w["policy_fc2_bias"])
+        memory = [(np.zeros_like(c), np.zeros_like(h))] * n_actions  # oldest first
+        outputs, policy = [], []
+        for t in range(x.shape[1]):
+            if t == 0:
+                seen = h
+            else:
+                memory = [*memory[1:], (c, h)]
+                seen = sum(stored for _, stored in memory) / n_actions
+                stored_c, stored_h = (
+                    np.stack(part) for part in zip(*memory, strict=True)
+                )
+                rows = np.arange(len(x))
+                c, h = stored_c[actions[:, t], rows], stored_h[actions[:, t], rows]
+            observed = np.concatenate([x[:, t], seen], axis=1).real  # stop_gradient
+            hidden = np.tanh(observed @ w["policy_fc1_kernel"] + w["policy_fc1_bias"])
+            policy.append(
+                log_softmax(hidden @ w["policy_fc2_kernel"] + w["policy_fc2_bias"])
+            )
+            c, h = lstm_step(
+                x[:, t],
+                c,
+                h,
+                w["dsc_w_x"],
+                w["dsc_w_h"],
+                w["dsc_bias"],
+                self.forget_bias,
+            )
+            outputs.append(h)
+        return np.stack(outputs, 1), np.stack(policy, 1), c, h
+
+    def language_model(self):
+        """`(loss * T, everything that a file records of the forward pass)`."""
+        w, a = self.w, self.arrays
+        n_steps, n_actions = a["x"].shape[1], int(a["config"][-1])
+        x, states = w["embedding"][a["x"]] + self.shift, {}
+        for layer in range(int(a["config"][2])):
+            kernel, bias = w[f"lstm{layer}_kernel"], w[f"lstm{layer}_bias"]
+            w_x, w_h = np.split(kernel, 2)
+            c, h = a[f"lstm{layer}_c0"], a[f"lstm{layer}_h0"]
+            outputs = []
+            for t in range(n_steps):
+                c, h = lstm_step(x[:, t], c, h, w_x, w_h, bias, 1.0)
+                outputs.append(h)
+            x = np.stack(outputs, axis=1)
+            states |= {f"lstm{layer}_c1": c, f"lstm{layer}_h1": h}
+        x, policy, c, h = self.dsc(x, a["dsc_c0"], a["dsc_h0"], a["actions"])
+        states |= {"dsc_c1": c, "dsc_h1": h}
+        logits = x @ w["softmax_w"].T + w["softmax_b"]
+        log_words = pick(log_softmax(logits), a["y"])
+        log_pi = pick(policy, a["actions"])
+        rewards = np.exp(log_words).real  # stop_gradient
+        to_go = np.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
+        task, rl = -np.mean(log_words), -0.3 * np.mean(log_pi * to_go)
+        total = task * n_steps + rl
+        return total, states | {
+            "actions": a["actions"],
+            "action_probs": np.exp(policy),
+            "outputs": x,
+            "logits": logits,
+            "loss_task": task,
+            "loss_rl": rl,
+            "loss_entropy": np.mean(log_pi) / n_actions,
+            "loss": total / n_steps,
+        }
+
+    def number_prediction(self):
+        """`(loss, everything that a file records of the forward pass)`."""
+        w, a = self.w, self.arrays
+        zeros = np.zeros((len(a["x"]), len(w["dsc_w_h"])))
+        actions = np.pad(a["actions"], ((0, 0), (1, 0)))  # the first is never used
+        _, policy, _, h = self.dsc(np.eye(10)[a["x"]], zeros, zeros, actions)
+        policy = policy[:, 1:]
+        logits = h @ w["out_kernel"] + w["out_bias"]
+        right = np.argmax(logits.real, axis=1) == a["y"]
+        rewards = np.where(right, 1.0, -1.0)[:, None]
+        answers = np.exp(pick(log_softmax(logits), a["y"]))
+        task = -np.mean(np.log(answers + 1e-7)) / 10
+        pi = np.exp(pick(policy, a["actions"]))
+        rl = -np.mean(np.log(pi + 1) * rewards)
+        return task + rl, {
+            "actions": a["actions"],
+            "action_probs": np.exp(policy),
+            "logits": logits,
+            "output": h,
+            "rewards": rewards,
+            "accuracy": np.mean(right),
+            "loss_task": task,
+            "loss_rl": rl,
+            "loss": task + rl,
+        }
+
+    def forward(self):
+        total, recorded = (
+            self.language_model() if self.is_lm else self.number_prediction()
+        )
+        return total, {name: np.real(array) for name, array in recorded.items()}
+
+    def derivative(self, array, place):
+        """Of the loss by one number."""
+        array[place] += 1j * self.TINY
+        total, _ = self.forward()
+        array[place] -= 1j * self.TINY
+        return total.imag / self.TINY
+
+    def gradient(self, array):
+        places = np.ndindex(array.shape)
+        return np.reshape([self.derivative(array, p) for p in places], array.shape)
+
+    def record(self):
+        """Everything that a file records."""
+        _, recorded = self.forward()
+        gradients = {n: self.gradient(w) for n, w in self.w.items() if n != "embedding"}
+        squares = sum(np.sum(g**2) for g in gradients.values())
+        if self.is_lm:
+            looked_up = self.gradient(self.shift)  # of each row for itself
+            gradients["embedding"] = np.zeros(self.w["embedding"].shape)
+            np.add.at(gradients["embedding"], self.arrays["x"], looked_up)
+            norm = np.sqrt(squares + np.sum(looked_up**2))
+            recorded["grad_global_norm"] = norm
+            step = min(1.0, 5.0 / norm)
+            for name, g in gradients.items():
+                recorded[f"w1_{name}"] = self.w[name].real - step * g
+        return recorded | {f"g_{name}": g for name, g in gradients.items()}
+
+
+def draw(shapes, scale, rng):
+    return {
+        name: (scale * rng.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def dsc_shapes(features, units, n_actions, agent_units):
+    return {
+        "w_dsc_w_x": (features, 4 * units),
+        "w_dsc_w_h": (units, 4 * units),
+        "w_dsc_bias": (4 * units,),
+        "w_policy_fc1_kernel": (features + units, agent_units),
+        "w_policy_fc1_bias": (agent_units,),
+        "w_policy_fc2_kernel": (agent_units, n_actions),
+        "w_policy_fc2_bias": (n_actions,),
+    }
+
+
+def language_file(config, forget_bias, agent_units, scale, seed, y=None):
+    """A golden file of the language model, made up by `Release`; `y`: all one word."""
+    vocab, batch, layers, units, n_steps, n_actions = config
+    shapes = dsc_shapes(units, units, n_actions, agent_units)
+    shapes |= {"w_embedding": (vocab, units)}
+    shapes |= {"w_softmax_w": (vocab, units), "w_softmax_b": (vocab,)}
+    for i in range(layers):
+        shapes[f"w_lstm{i}_kernel"] = (2 * units, 4 * units)
+        shapes[f"w_lstm{i}_bias"] = (4 * units,)
+    for layer in (*(f"lstm{i}" for i in range(layers)), "dsc"):
+        shapes |= {f"{layer}_c0": (batch, units), f"{layer}_h0": (batch, units)}
+    rng = np.random.default_rng(seed)
+    given = draw(shapes, scale, rng)
+    given["config"] = np.array(config)
+    given["forget_bias"] = np.float32(forget_bias)
+    given["x"], given["y"] = rng.integers(0, vocab, (2, batch, n_steps))
+    given["y"] = given["y"] if y is None else np.full((batch, n_steps), y)
+    given["actions"] = rng.integers(0, n_actions, (batch, n_steps))
+    return given | Release(given).record()
+
+
+def number_file(config, agent_units, scale, seed):
+    """A golden file of number prediction, made up by `Release`."""
+    batch, n_steps, units, n_actions = config
+    shapes = dsc_shapes(10, units, n_actions, agent_units)
+    shapes |= {"w_out_kernel": (units, 10), "w_out_bias": (10,)}
+    rng = np.random.default_rng(seed)
+    given = draw(shapes, scale, rng)
+    given["config"] = np.array(config)
+    given["x"] = rng.integers(0, 10, (batch, n_steps))
+    given["y"] = rng.integers(0, 10, batch)
+    given["actions"] = rng.integers(0, n_actions, (batch, n_steps - 1))
+    return given | Release(given).record()
+
+
+MADE_UP = {  # sizes that the recorded files do not have
+    "no lower layer, one action": lambda: language_file(
+        (11, 2, 0, 3, 5, 1), forget_bias=0.3, agent_units=4, scale=0.5, seed=1
+    ),
+    "three lower layers, clipped": lambda: language_file(
+        # The same word again and again: its gradients add up.
+        (7, 2, 3, 5, 9, 4),
+        forget_bias=0.3,
+        agent_units=3,
+        scale=0.9,
+        seed=2,
+        y=4,
+    ),
+    "two actions": lambda: number_file((5, 4, 3, 2), agent_units=6, scale=0.7, seed=3),
+    "one action": lambda: number_file((3, 5, 2, 1), agent_units=4, scale=0.7, seed=4),
+}
+
+
+@pytest.fixture(scope="module")
+def made_up():
+    return {name: make() for name, make in MADE_UP.items()}
+
+
+def assert_close(computed, recorded, what):
+    """To 2e-6 of the number or of 0.1: what float32 recorded of float64."""
+    np.testing.assert_allclose(computed, recorded, rtol=2e-6, atol=2e-7, err_msg=what)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_program_in_numpy_computes_what_the_release_recorded(name):
+    arrays = load(GOLDEN / name)
+    release = Release(arrays)
+    _, computed = release.forward()
+    for key, values in computed.items():
+        assert_close(values, arrays[key], key)
+    rng = np.random.default_rng(0)
+    for key, weight in release.w.items():
+        # Of the largest gradients a few, and a few at random.
+        recorded = arrays[f"g_{key}"]
+        largest = np.unravel_index(np.argmax(np.abs(recorded)), recorded.shape)
+        others = [tuple(rng.integers(0, weight.shape)) for _ in range(4)]
+        for place in (largest, *others):
+            value = release.derivative(weight, place)
+            assert value == pytest.approx(recorded[place], rel=2e-5, abs=2e-7), key
+
+
+def test_made_up_files_reach_what_the_recorded_ones_do_not(made_up):
+    norms = {name: load(GOLDEN / name)["grad_global_norm"] for name in FILES[:2]}
+    assert max(norms.values()) < 5
+    assert made_up["three lower layers, clipped"]["grad_global_norm"] > 6
+    assert made_up["no lower layer, one action"]["grad_global_norm"] < 5
+    # Clipping is seen in the weights after the step.
+    clipped = made_up["three lower layers, clipped"]
+    norm = clipped["grad_global_norm"]
+    step = (clipped["w_softmax_b"] - clipped["w1_softmax_b"]) / clipped["g_softmax_b"]
+    np.testing.assert_allclose(step, 5 / norm, rtol=1e-4)
+    rewards = made_up["two actions"]["rewards"]
+    assert set(rewards.ravel()) == {-1.0, 1.0}
+
+
+# The script
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("check_golden", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def check(script, monkeypatch, capsys):
+    """Runs the script's main on files; returns what it exits with and its table.
+
+    What a program exits with is its code, or a message for stderr and then code 1.
+    """
+
+    def run(*paths, implementation="auto"):
+        values = types.SimpleNamespace(implementation=implementation)
+        monkeypatch.setattr(script, "flags", types.SimpleNamespace(FLAGS=values))
+        with pytest.raises(SystemExit) as end:
+            script.main(["check_golden.py", *map(str, paths)])
+        return end.value.code, capsys.readouterr().out
+
+    return run
+
+
+def save(folder, arrays, name="file.npz"):
+    path = folder / name
+    np.savez(path, **arrays)
+    return path
+
+
+def marked(table):
+    """The arrays that the table lists, and those of them that it marks."""
+    rows = [line.split() for line in table.splitlines() if line.startswith("  ")]
+    rows = [row for row in rows if row[1:2] != ["arrays,"] and row[0] != "array"]
+    return {row[0] for row in rows}, {row[0] for row in rows if "DIFFERS" in row}
+
+
+GIVEN = {"config", "forget_bias", "x", "y"}
+
+
+def computed_of(arrays):
+    """What the program computes: all but the inputs."""
+    return {
+        name
+        for name in arrays
+        if name not in GIVEN and name[:2] != "w_" and name[-3:] not in ("_c0", "_h0")
+    }
+
+
+@pytest.mark.parametrize("implementation", ["fast", "plain"])
+def test_recorded_files_pass_from_the_command_line(implementation, tmp_path):
+    result = subprocess.run(
+        [sys.executable, SCRIPT, "--implementation", implementation],
+        cwd=tmp_path,  # the script finds its files from anywhere
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    tables = result.stdout.split(str(GOLDEN))[1:]
+    assert len(tables) == len(FILES)
+    for name, table in zip(FILES, tables, strict=True):
+        assert table.startswith(f"/{name} ({implementation} loop)")
+        listed, different = marked(table)
+        assert listed == computed_of(load(GOLDEN / name))
+        assert not different
+
+
+@pytest.mark.parametrize("implementation", ["fast", "plain"])
+@pytest.mark.parametrize("name", MADE_UP)
+def test_files_of_other_sizes_pass(check, made_up, tmp_path, name, implementation):
+    path = save(tmp_path, made_up[name])
+    code, table = check(path, implementation=implementation)
+    assert code == 0, table
+    assert marked(table) == (computed_of(made_up[name]), set())
+
+
+@pytest.mark.parametrize("name", ["lm_b.npz", "np_a.npz"])
+def test_one_weight_that_is_off_by_a_thousandth_differs(check, tmp_path, name):
+    arrays = load(GOLDEN / name)
+    arrays["w_dsc_w_x"][1, 2] += 1e-3
+    code, table = check(save(tmp_path, arrays))
+    assert code == 1
+    different = marked(table)[1]
+    assert "logits" in different and "actions" not in different  # those are forced
+    assert f"{len(different)} beyond 1e-05" in table
+
+
+RECORDED = sorted(computed_of(load(GOLDEN / "np_a.npz")) - {"actions"})
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_each_recorded_array_that_is_off_differs_alone(check, tmp_path, name):
+    arrays = load(GOLDEN / "np_a.npz")
+    arrays[name] = arrays[name].astype(np.float32)
+    arrays[name].flat[-1] += 2e-5 * max(1.0, abs(arrays[name].flat[-1]))
+    code, table = check(save(tmp_path, arrays))
+    assert code == 1
+    assert marked(table)[1] == {name}
+
+
+def test_one_wrong_file_among_right_ones_fails(check, tmp_path):
+    arrays = load(GOLDEN / "np_a.npz")
+    arrays["loss"] += 1
+    wrong, right = save(tmp_path, arrays), GOLDEN / "np_a.npz"
+    for paths in ((wrong, right), (right, wrong)):
+        code, table = check(*paths)
+        assert code == 1
+        assert table.count("arrays, 0 beyond") == table.count("arrays, 1 beyond") == 1
+
+
+def with_nan(array):
+    array = array.copy()
+    array.flat[0] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"g_dsc_bias": None}, "'g_dsc_bias' is missing"),
+        ({"w_policy_fc1_bias": None}, "'w_policy_fc1_bias' is missing"),
+        ({"w_out_scale": np.zeros(3)}, "'w_out_scale' is not part of the format"),
+        ({"y": np.zeros(5, int)}, "'y' has the shape (5,)"),
+        ({"logits": np.zeros((10, 6))}, "'logits' has the shape (10, 6)"),
+        ({"config": None}, "'config' must be"),
+        ({"config": np.array([6, 8, 12])}, "'config' must be"),
+        ({"config": np.array([6.0, 8, 12, 5])}, "'config' must be"),
+        ({"config": np.array([6, 8, 12, 0])}, "'config' gives 0 as actions K"),
+        ({"config": np.array([6, 1, 12, 5])}, "'config' gives 1 as steps T"),
+        ({"config": np.array([6, 8, 13, 5])}, "'config' asks for"),
+        ({"w_out_bias": np.full(10, None)}, "not a readable .npz of numbers"),
+        ({"w_out_bias": np.zeros(10, int)}, "'w_out_bias' must hold finite"),
+        ({"x": np.zeros((6, 8))}, "'x' must hold whole numbers"),
+        ({"x": np.full((6, 8), 10)}, "'x' must lie between 0 and 9"),
+        ({"actions": np.full((6, 7), -1)}, "'actions' must lie between 0 and 4"),
+        ({"g_out_bias": np.full(10, np.nan)}, "'g_out_bias' must hold finite"),
+        ({"loss": np.float32(np.inf)}, "'loss' must hold finite"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_that_is_not_of_the_format_is_named_in_one_sentence(
+    check, tmp_path, changed, says
+):
+    arrays = load(GOLDEN / "np_a.npz") | changed
+    path = save(tmp_path, {k: v for k, v in arrays.items() if v is not None})
+    message, table = check(path)
+    assert message.startswith(f"{path}: ") and says in message
+    assert "\n" not in message and message.endswith(".")
+    assert table == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", b"PK\x03\x04" + b"\0" * 60, None])
+def test_what_is_no_npz_is_named_in_one_sentence(check, tmp_path, content):
+    path = tmp_path / "file.npz"
+    if content is not None:
+        path.write_bytes(content)
+    message, _ = check(path)
+    expected = "there is no such file." if content is None else "not a readable .npz"
+    assert message.startswith(f"{path}: {expected}") and "\n" not in message
+
+
+def test_a_message_ends_the_program_with_code_1_and_no_traceback(tmp_path):
+    path = tmp_path / "gone.npz"
+    result = subprocess.run(
+        [sys.executable, SCRIPT, path], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"{path}: there is no such file."
+    assert "Traceback" not in result.stderr and result.stdout == ""

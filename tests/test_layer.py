@@ -1,0 +1,997 @@
+"""The layer is the paper's recurrence over time, with the habits of a Keras layer."""
+
+import importlib.util
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from dsc import DSCLSTM, Skips, losses
+from dsc.cell import BlockOrthogonal
+from dsc.noise import gumbel
+
+BATCH = 3
+FEATURES = 6
+UNITS = 4
+N_ACTIONS = 5
+AGENT_UNITS = 9
+TIME = 7
+LAMDA = 0.625  # the same in float32 and float64
+
+ZEROS = np.zeros((BATCH, UNITS))
+
+both = pytest.mark.parametrize("implementation", ["plain", "fast"])
+
+
+def make_layer(rng, n_actions=N_ACTIONS, **options):
+    """A layer that returns everything: `(layer, reference.Weights)`."""
+    options = {
+        "return_sequences": True,
+        "return_state": True,
+        "return_skips": True,
+        "dtype": "float64",
+        **options,
+    }
+    layer = DSCLSTM(UNITS, n_actions, agent_units=AGENT_UNITS, **options)
+    layer.build((None, None, FEATURES))
+    return layer, reference.randomise(layer.cell, rng)
+
+
+def force(actions, n_actions=N_ACTIONS):
+    """Noise under which the argmax is at `actions`."""
+    return 1e4 * np.eye(n_actions)[actions]
+
+
+def assert_equals(results, expected, **tolerance):
+    """Holds all that a layer returns against a `reference.Run`."""
+    outputs, h, c, *memory, skips = results
+    tolerance = tolerance or {"rtol": 1e-9, "atol": 1e-12}
+    np.testing.assert_array_equal(skips.actions, expected.actions)
+    for actual, part in (
+        (outputs, expected.outputs),
+        (skips.logits, expected.logits),
+        (h, expected.h),
+        (c, expected.c),
+        *zip(memory, (expected.memory_h, expected.memory_c), strict=bool(memory)),
+    ):
+        np.testing.assert_allclose(actual, part, **tolerance)
+
+
+def is_nothing(gradient):
+    return gradient is None or not np.any(gradient)
+
+
+# The recurrence
+
+
+@both
+@pytest.mark.parametrize("carry_memory", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lamda": 1.0},
+        {"lamda": LAMDA, "forget_bias": 0.3},
+        {"lamda": 0.0},
+        {"lamda": LAMDA, "observation": "last"},
+        {"lamda": LAMDA, "layer_norm": True},
+        {"n_actions": 1, "forget_bias": 0.3},
+        {"n_actions": 2, "lamda": LAMDA},
+        {"n_actions": TIME + 4},
+    ],
+    ids=str,
+)
+def test_a_sequence_equals_the_numpy_loop(implementation, carry_memory, options, rng):
+    layer, weights = make_layer(
+        rng, implementation=implementation, carry_memory=carry_memory, **options
+    )
+    n = layer.n_actions
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    # Not what could have led to h and c: the newest state and the last slot differ.
+    memory = rng.normal(size=(2, BATCH, n, UNITS)) if carry_memory else None
+    noise = rng.gumbel(size=(BATCH, TIME, n))
+    dropout_mask = rng.uniform(0.5, 2.0, (BATCH, TIME, UNITS))
+    results = layer(
+        x,
+        noise=noise,
+        initial_state=[h, c, *(memory if carry_memory else ())],
+        dropout_mask=dropout_mask,
+    )
+    expected = reference.dsc_lstm(
+        weights,
+        x,
+        h,
+        c,
+        memory=memory,
+        noise=noise,
+        dropout_mask=dropout_mask,
+        **{"n_actions": n, **options},
+    )
+    assert_equals(results, expected)
+
+
+@both
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_action_is_keras_lstm(implementation, masked, rng):
+    layer, _ = make_layer(
+        rng,
+        n_actions=1,
+        forget_bias=0.3,
+        return_skips=False,
+        implementation=implementation,
+        dtype="float32",
+    )
+    lstm = keras.layers.LSTM(
+        UNITS, return_sequences=True, return_state=True, unit_forget_bias=False
+    )
+    lstm.build((None, TIME, FEATURES))
+    # Ours are i, j, f, o; Keras's i, f, j, o, and its forget bias is in the bias.
+    reordered = np.arange(4 * UNITS).reshape(4, UNITS)[[0, 2, 1, 3]].ravel()
+    kernels = [np.asarray(w)[..., reordered] for w in layer.weights]
+    kernels[2][UNITS : 2 * UNITS] += 0.3
+    lstm.set_weights(kernels)
+
+    x, h, c = (
+        tf.Variable(rng.normal(size=shape), dtype="float32")
+        for shape in ((BATCH, TIME, FEATURES), (BATCH, UNITS), (BATCH, UNITS))
+    )
+    mask = tf.constant(MASK[[2, 3, 4]]) if masked else None
+    d_outputs = rng.normal(size=(BATCH, TIME, UNITS)).astype("float32")
+    d_states = rng.normal(size=(2, BATCH, UNITS)).astype("float32")
+    found = []
+    for model in (layer, lstm):
+        with tf.GradientTape() as tape:
+            results = model(x + 0.0, mask=mask, initial_state=[h + 0.0, c + 0.0])
+            pairs = zip(results, (d_outputs, *d_states), strict=True)
+            loss = sum(tf.reduce_sum(part * d_part) for part, d_part in pairs)
+        sources = [x, h, c, *(w.value for w in model.weights)]
+        found.append((results, tape.gradient(loss, sources)))
+    (ours, our_gradients), (theirs, their_gradients) = found
+    for actual, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+    for n, (actual, expected) in enumerate(
+        zip(our_gradients, their_gradients, strict=True)
+    ):
+        if n >= 3:  # a weight
+            actual = np.asarray(actual)[..., reordered]
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_one_action_has_no_agent(rng):
+    layer, _ = make_layer(rng, n_actions=1)
+    assert [w.name for w in layer.weights] == ["kernel", "recurrent_kernel", "bias"]
+
+
+@both
+@pytest.mark.parametrize("back", [1, 2, 3, N_ACTIONS])
+def test_always_n_back_is_n_interleaved_lstms(implementation, back, rng):
+    layer, weights = make_layer(rng, implementation=implementation)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    actions = np.full((BATCH, TIME), N_ACTIONS - back)
+    outputs = layer(x, noise=force(actions), initial_state=[h, c])[0]
+    for strand in range(back):
+        # The first step continues from (h, c); a choice that reaches back to before
+        # it, where nothing is stored, is a choice of zeros.
+        start = (h, c) if strand == 0 else (ZEROS, ZEROS)
+        expected = reference.lstm(weights, x[:, strand::back], *start)
+        np.testing.assert_allclose(outputs[:, strand::back], expected, rtol=1e-9)
+
+
+@both
+def test_n_back_with_a_carried_memory_starts_from_the_memory(implementation, rng):
+    layer, weights = make_layer(rng, implementation=implementation, carry_memory=True)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    memory_h, memory_c = rng.normal(size=(2, BATCH, N_ACTIONS, UNITS))
+    actions = np.full((BATCH, TIME), N_ACTIONS - 2)
+    outputs = layer(x, noise=force(actions), initial_state=[h, c, memory_h, memory_c])
+    for strand, slot in ((0, -2), (1, -1)):
+        expected = reference.lstm(
+            weights, x[:, strand::2], memory_h[:, slot], memory_c[:, slot]
+        )
+        np.testing.assert_allclose(outputs[0][:, strand::2], expected, rtol=1e-9)
+
+
+@both
+def test_a_slot_that_no_state_has_reached_is_zeros(implementation, rng):
+    layer, weights = make_layer(rng, n_actions=TIME, implementation=implementation)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    oldest = np.zeros((BATCH, TIME), int)
+    outputs = layer(x, noise=force(oldest, TIME), initial_state=[h, c])[0]
+    for t in range(1, TIME):
+        expected = reference.lstm(weights, x[:, t : t + 1], ZEROS, ZEROS)
+        np.testing.assert_allclose(outputs[:, t : t + 1], expected, rtol=1e-9)
+
+
+def test_lamda_is_not_rounded_to_float32(rng):
+    layer, weights = make_layer(rng, implementation="fast", lamda=0.6)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    expected = reference.dsc_lstm(weights, x, ZEROS, ZEROS, N_ACTIONS, lamda=0.6)
+    np.testing.assert_allclose(layer(x)[0], expected.outputs, rtol=1e-9)
+
+
+@both
+def test_backwards_is_the_reversed_sequence(implementation, rng):
+    layer, weights = make_layer(rng, implementation=implementation, go_backwards=True)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))  # in the order of processing
+    expected = reference.dsc_lstm(weights, x[:, ::-1], h, c, N_ACTIONS, noise=noise)
+    assert_equals(layer(x, noise=noise, initial_state=[h, c]), expected)
+
+
+# Windows
+
+
+@both
+@pytest.mark.parametrize("cut", [1, 3])
+def test_windows_with_a_carried_memory_are_one_sequence(implementation, cut, rng):
+    layer, weights = make_layer(
+        rng, implementation=implementation, carry_memory=True, lamda=LAMDA
+    )
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
+    # From zeros there is no difference between a choice at the first step and none.
+    expected = reference.dsc_lstm(
+        weights, x, ZEROS, ZEROS, N_ACTIONS, lamda=LAMDA, noise=noise
+    )
+    first, *state, first_skips = layer(x[:, :cut], noise=noise[:, :cut])
+    second, *state, second_skips = layer(
+        x[:, cut:], noise=noise[:, cut:], initial_state=state
+    )
+    outputs = np.concatenate([first, second], axis=1)
+    skips = [
+        np.concatenate(pair, axis=1)
+        for pair in zip(first_skips, second_skips, strict=True)
+    ]
+    assert_equals([outputs, *state, Skips(*skips)], expected)
+
+
+@both
+def test_a_window_without_carried_memory_starts_with_an_empty_one(implementation, rng):
+    layer, weights = make_layer(rng, implementation=implementation)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
+    _, *state, _ = layer(x[:, :3], noise=noise[:, :3])
+    results = layer(x[:, 3:], noise=noise[:, 3:], initial_state=state)
+    first = reference.dsc_lstm(
+        weights, x[:, :3], ZEROS, ZEROS, N_ACTIONS, noise=noise[:, :3]
+    )
+    second = reference.dsc_lstm(
+        weights, x[:, 3:], first.h, first.c, N_ACTIONS, noise=noise[:, 3:]
+    )
+    assert_equals(results, second)
+
+
+@both
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_no_initial_state_is_zeros(implementation, carry_memory, rng):
+    layer, weights = make_layer(
+        rng, implementation=implementation, carry_memory=carry_memory
+    )
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
+    expected = reference.dsc_lstm(weights, x, ZEROS, ZEROS, N_ACTIONS, noise=noise)
+    assert_equals(layer(x, noise=noise), expected)
+    zeros = layer.get_initial_state(BATCH)
+    assert len(zeros) == (4 if carry_memory else 2)
+    assert_equals(layer(x, noise=noise, initial_state=zeros), expected)
+
+
+# Who learns from what
+
+
+@both
+def test_a_task_loss_teaches_the_agent_nothing(implementation, rng):
+    layer, _ = make_layer(rng, implementation=implementation, lamda=LAMDA)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    with tf.GradientTape() as tape:
+        outputs, h, c, _ = layer(x)
+        loss = sum(tf.reduce_sum(part**2) for part in (outputs, h, c))
+    cell = layer.cell
+    agent = [*cell.agent_hidden.weights, *cell.agent_logits.weights]
+    gradients = tape.gradient(loss, [w.value for w in (*agent, cell.kernel)])
+    assert all(map(is_nothing, gradients[:-1]))
+    assert not is_nothing(gradients[-1])
+
+
+@both
+def test_a_policy_loss_teaches_the_agent_alone(implementation, rng):
+    layer, _ = make_layer(rng, implementation=implementation, lamda=LAMDA)
+    given = [
+        tf.constant(rng.normal(size=shape))
+        for shape in ((BATCH, TIME, FEATURES), (BATCH, UNITS), (BATCH, UNITS))
+    ]
+    advantage = rng.normal(size=(BATCH, TIME))
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        *_, skips = layer(given[0], initial_state=given[1:], training=True)
+        loss = losses.reinforce(skips.logits, skips.actions, advantage)
+        loss -= tf.reduce_mean(losses.entropy(skips.logits))
+    cell = layer.cell
+    agent = [*cell.agent_hidden.weights, *cell.agent_logits.weights]
+    others = [cell.kernel, cell.recurrent_kernel, cell.bias]
+    weights = [w.value for w in (*agent, *others)]
+    gradients = tape.gradient(loss, [*weights, *given])
+    assert not any(map(is_nothing, gradients[: len(agent)]))
+    assert all(map(is_nothing, gradients[len(agent) :]))
+
+
+@both
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize(("logit", "scale"), [(1000.0, 1.0), (0.0, 1e6)])
+def test_extremes_stay_finite(implementation, layer_norm, logit, scale, rng):
+    layer, _ = make_layer(
+        rng, implementation=implementation, layer_norm=layer_norm, dtype="float32"
+    )
+    layer.cell.agent_logits.bias.assign(logit * np.array([0.0, 1.0, -1.0, 0.0, 1.0]))
+    x = tf.constant(scale * rng.normal(size=(BATCH, TIME, FEATURES)), "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs, h, c, skips = layer(x, training=True)
+        loss = sum(map(tf.reduce_sum, (outputs, h, c, losses.entropy(skips.logits))))
+        loss += losses.reinforce(skips.logits, skips.actions, 1.0)
+    sources = [x, *(w.value for w in layer.trainable_weights)]
+    gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
+    for part in (loss, outputs, h, c, skips.logits, *gradients):
+        assert np.all(np.isfinite(part))
+
+
+# Chance
+
+
+@both
+def test_noise_none_samples_in_training_alone(implementation, rng):
+    layer, _ = make_layer(rng, implementation=implementation)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    *_, greedy = layer(x)
+    *_, first = layer(x, training=True)
+    *_, second = layer(x, training=True)
+    np.testing.assert_array_equal(greedy.actions, np.argmax(greedy.logits, axis=-1))
+    assert np.any(first.actions != np.argmax(first.logits, axis=-1))
+    assert np.any(first.actions != second.actions)
+
+
+@both
+def test_noise_that_is_given_replays(implementation, rng):
+    layer, weights = make_layer(rng, implementation=implementation)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
+    expected = reference.dsc_lstm(weights, x, ZEROS, ZEROS, N_ACTIONS, noise=noise)
+    for training in (True, False):
+        assert_equals(layer(x, noise=noise, training=training), expected)
+
+
+@both
+def test_a_seeded_layer_repeats(implementation, rng):
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    runs = []
+    for seed in (11, 11, 12):
+        layer, _ = make_layer(
+            np.random.default_rng(0),
+            implementation=implementation,
+            recurrent_dropout=0.4,
+            seed=seed,
+        )
+        runs.append([np.asarray(layer(x, training=True)[0]) for _ in range(2)])
+    first, again, other = runs
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first[0] - other[0]).max() > 0.01
+    assert np.abs(first[0] - first[1]).max() > 0.01
+
+
+LOGITS = np.log([0.1, 0.4, 0.05, 0.25, 0.2]) + 3.0  # unnormalised
+# The 99.9th percentile of chi-square with N_ACTIONS - 1 = 4 degrees of freedom.
+CHI_SQUARE = 18.467
+
+
+def chi_square(actions):
+    expected = np.size(actions) * reference.softmax(LOGITS)
+    counts = np.bincount(np.ravel(actions), minlength=N_ACTIONS)
+    return np.sum((counts - expected) ** 2 / expected)
+
+
+def test_gumbel_noise_samples_the_softmax():
+    noise = gumbel([200_000, N_ACTIONS], seed=1, step=2, stream=3)
+    assert chi_square(np.argmax(LOGITS + noise, axis=-1)) < CHI_SQUARE
+
+
+def test_the_layers_own_noise_samples_the_softmax(rng):
+    layer, _ = make_layer(rng, seed=1)
+    for weight in (layer.cell.agent_hidden.kernel, layer.cell.agent_hidden.bias):
+        weight.assign(np.zeros(weight.shape))
+    layer.cell.agent_logits.bias.assign(LOGITS)
+    *_, skips = layer(np.zeros((3000, TIME, FEATURES)), training=True)
+    assert chi_square(skips.actions) < CHI_SQUARE
+
+
+def test_recurrent_dropout_drops_its_share_of_the_candidates(rng):
+    batch, rate = 500, 0.4
+    layer, weights = make_layer(rng, recurrent_dropout=rate, forget_bias=0.3)
+    x = rng.normal(size=(batch, 1, FEATURES))
+    h, c = np.zeros((2, batch, UNITS))  # from zeros, c is the candidate times its gate
+    whole = reference.dsc_lstm(weights, x, h, c, N_ACTIONS, forget_bias=0.3).c
+    np.testing.assert_allclose(layer(x)[2], whole, rtol=1e-9)
+    factors = layer(x, training=True)[2] / whole
+    dropped = np.isclose(factors, 0.0)
+    np.testing.assert_allclose(factors[~dropped], 1 / (1 - rate), rtol=1e-6)
+    # 4 standard errors of a share.
+    assert abs(dropped.mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / dropped.size)
+
+
+# Masking
+
+MASK = np.array(
+    [
+        [1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 1, 1, 1, 1, 1],  # left
+        [1, 1, 1, 1, 0, 0, 0],  # right
+        [1, 1, 0, 0, 0, 1, 1],  # middle
+        [0, 1, 0, 1, 1, 1, 0],  # everywhere
+        [0, 0, 0, 0, 0, 1, 0],
+        [1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0],
+    ],
+    bool,
+)
+
+
+def unpadded(
+    weights, x, mask, h, c, memory=None, noise=None, dropout_mask=None, **options
+):
+    """Each row's real steps alone through the NumPy loop, put back in their places."""
+    options = {"n_actions": N_ACTIONS, **options}
+    outputs = np.zeros((*mask.shape, UNITS))
+    logits = np.zeros((*mask.shape, options["n_actions"]))
+    actions = np.zeros(mask.shape, int)
+    final_states = []
+
+    def real_steps(array, b):
+        return None if array is None else array[b : b + 1, mask[b]]
+
+    for b, real in enumerate(mask):
+        run = reference.dsc_lstm(
+            weights,
+            real_steps(x, b),
+            h[b : b + 1],
+            c[b : b + 1],
+            memory=None if memory is None else memory[:, b : b + 1],
+            noise=real_steps(noise, b),
+            dropout_mask=real_steps(dropout_mask, b),
+            **options,
+        )
+        # A masked step repeats the last output, zeros before the first one.
+        history = np.concatenate([np.zeros((1, UNITS)), run.outputs[0]])
+        outputs[b] = history[np.cumsum(real)]
+        logits[b, real] = run.logits[0]
+        actions[b, real] = run.actions[0]
+        final_states.append([part[0] for part in run[3:]])
+    final_states = [np.stack(part) for part in zip(*final_states, strict=True)]
+    return reference.Run(outputs, logits, actions, *final_states)
+
+
+@both
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("carry_memory", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{"lamda": LAMDA}, {"lamda": LAMDA, "observation": "last"}, {"n_actions": 1}],
+    ids=str,
+)
+def test_padding_changes_nothing(
+    implementation, go_backwards, carry_memory, options, rng
+):
+    layer, weights = make_layer(
+        rng,
+        implementation=implementation,
+        go_backwards=go_backwards,
+        carry_memory=carry_memory,
+        **options,
+    )
+    n = layer.n_actions
+    x = rng.normal(size=(len(MASK), TIME, FEATURES))  # the padding is not zeros
+    h, c = rng.normal(size=(2, len(MASK), UNITS))
+    memory = rng.normal(size=(2, len(MASK), n, UNITS)) if carry_memory else None
+    # Noise and dropout come in the order of processing, inputs and mask as they are.
+    order = slice(None, None, -1) if go_backwards else slice(None)
+    noise = rng.gumbel(size=(len(MASK), TIME, n))
+    dropout_mask = rng.uniform(0.5, 2.0, (len(MASK), TIME, UNITS))
+    results = layer(
+        x,
+        noise=noise,
+        mask=MASK,
+        initial_state=[h, c, *(memory if carry_memory else ())],
+        dropout_mask=dropout_mask,
+    )
+    expected = unpadded(
+        weights,
+        x[:, order],
+        MASK[:, order],
+        h,
+        c,
+        memory,
+        noise,
+        dropout_mask,
+        **options,
+    )
+    assert_equals(results, expected)
+
+
+@both
+def test_the_last_output_is_that_of_the_last_real_step(implementation, rng):
+    layer, weights = make_layer(
+        rng,
+        implementation=implementation,
+        return_sequences=False,
+        return_state=False,
+        return_skips=False,
+    )
+    x = rng.normal(size=(len(MASK), TIME, FEATURES))
+    zeros = np.zeros((len(MASK), UNITS))
+    expected = unpadded(weights, x, MASK, zeros, zeros)
+    np.testing.assert_allclose(layer(x, mask=MASK), expected.h, rtol=1e-9)
+
+
+@both
+def test_a_row_of_padding_returns_its_initial_state(implementation, rng):
+    layer, _ = make_layer(rng, implementation=implementation, carry_memory=True)
+    given = [
+        *rng.normal(size=(2, BATCH, UNITS)),
+        *rng.normal(size=(2, BATCH, N_ACTIONS, UNITS)),
+    ]
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    outputs, *states, skips = layer(
+        x, mask=np.zeros((BATCH, TIME), bool), initial_state=given
+    )
+    for state, part in zip(states, given, strict=True):
+        np.testing.assert_array_equal(state, part)
+    for part in (outputs, *skips):
+        assert not np.any(part)
+
+
+@both
+def test_padding_gets_no_gradient(implementation, rng):
+    layer, _ = make_layer(rng, implementation=implementation, lamda=LAMDA)
+    x = tf.constant(rng.normal(size=(len(MASK), TIME, FEATURES)))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs, h, c, skips = layer(x, mask=MASK, training=True)
+        loss = sum(tf.reduce_sum(part**2) for part in (outputs, h, c, skips.logits))
+    gradient = np.abs(tape.gradient(loss, x)).max(axis=-1)
+    np.testing.assert_array_equal(gradient > 0, MASK)
+
+
+def with_padding(rng):
+    """Inputs whose masked steps are zeros, as `keras.layers.Masking` wants them."""
+    x = rng.normal(size=(len(MASK), TIME, FEATURES)) * MASK[..., None]
+    return x.astype("float32"), np.zeros((len(MASK), UNITS))
+
+
+@pytest.mark.parametrize(
+    ("implementation", "has_noise"),
+    [("plain", True), ("fast", True), ("fast", False)],
+)
+def test_keras_masking_reaches_the_layer(implementation, has_noise, rng):
+    layer, weights = make_layer(rng, implementation=implementation, dtype="float32")
+    inputs = keras.Input((None, FEATURES))
+    noise_input = keras.Input((None, N_ACTIONS))
+    masked = keras.layers.Masking()(inputs)
+    results = layer(masked, noise=noise_input) if has_noise else layer(masked)
+    model = keras.Model([inputs, noise_input] if has_noise else inputs, results)
+    x, zeros = with_padding(rng)
+    noise = rng.gumbel(size=(len(MASK), TIME, N_ACTIONS)).astype("float32")
+    if not has_noise:
+        noise = None
+    expected = unpadded(weights, x, MASK, zeros, zeros, noise=noise)
+    results = model.predict([x, noise] if has_noise else x, verbose=0)
+    assert_equals(results, expected, atol=1e-5)
+
+
+@both
+def test_a_masked_embedding_reaches_the_layer(implementation, rng):
+    n_tokens = 10
+    layer, weights = make_layer(rng, implementation=implementation, dtype="float32")
+    embedding = keras.layers.Embedding(n_tokens, FEATURES, mask_zero=True)
+    inputs = keras.Input((None,))
+    model = keras.Model(inputs, layer(embedding(inputs)))
+    table = rng.normal(size=(n_tokens, FEATURES))
+    embedding.set_weights([table])
+    tokens = rng.integers(1, n_tokens, MASK.shape) * MASK
+    zeros = np.zeros((len(MASK), UNITS))
+    expected = unpadded(weights, table[tokens], MASK, zeros, zeros)
+    assert_equals(model.predict(tokens, verbose=0), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("return_skips", [False, True])
+def test_the_mask_goes_on_to_the_next_layer(return_skips, rng):
+    lower, lower_weights = make_layer(
+        rng, return_state=False, return_skips=return_skips, dtype="float32"
+    )
+    upper = DSCLSTM(UNITS, n_actions=2, agent_units=AGENT_UNITS)
+    inputs = keras.Input((None, FEATURES))
+    middle = lower(keras.layers.Masking()(inputs))
+    model = keras.Model(inputs, upper(middle[0] if return_skips else middle))
+    upper_weights = reference.randomise(upper.cell, rng)
+    x, zeros = with_padding(rng)
+    middle = unpadded(lower_weights, x, MASK, zeros, zeros).outputs
+    expected = unpadded(upper_weights, middle, MASK, zeros, zeros, n_actions=2).h
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+# A Keras layer
+
+
+@pytest.mark.parametrize(
+    ("sequences", "state", "skips", "carry_memory"),
+    list(itertools.product([False, True], repeat=4)),
+)
+def test_what_is_returned_is_what_was_asked_for(
+    sequences, state, skips, carry_memory, rng
+):
+    layer, _ = make_layer(
+        rng,
+        carry_memory=carry_memory,
+        return_sequences=sequences,
+        return_state=state,
+        return_skips=skips,
+    )
+    results = layer(rng.normal(size=(BATCH, TIME, FEATURES)))
+    shapes = [(BATCH, TIME, UNITS) if sequences else (BATCH, UNITS)]
+    if state:
+        shapes += [(BATCH, UNITS)] * 2
+    if state and carry_memory:
+        shapes += [(BATCH, N_ACTIONS, UNITS)] * 2
+    parts = list(results) if state or skips else [results]
+    if skips:
+        logits, actions = parts.pop()
+        assert logits.shape == (BATCH, TIME, N_ACTIONS)
+        assert (actions.shape, actions.dtype) == ((BATCH, TIME), "int32")
+    assert [part.shape for part in parts] == shapes
+
+
+@both
+def test_shapes_are_known_before_there_are_sizes(implementation, rng):
+    layer, _ = make_layer(rng, implementation=implementation, carry_memory=True)
+    *parts, skips = layer(keras.Input((None, FEATURES)))
+    assert [part.shape for part in (*parts, *skips)] == [
+        (None, None, UNITS),
+        (None, UNITS),
+        (None, UNITS),
+        (None, N_ACTIONS, UNITS),
+        (None, N_ACTIONS, UNITS),
+        (None, None, N_ACTIONS),
+        (None, None),
+    ]
+
+
+@both
+def test_one_functional_model_takes_any_batch_and_time(implementation, rng):
+    layer, weights = make_layer(rng, implementation=implementation, dtype="float32")
+    inputs = keras.Input((None, FEATURES))
+    model = keras.Model(inputs, layer(inputs))
+    for batch, time in ((1, 1), (BATCH, TIME), (8, 2)):
+        x = rng.normal(size=(batch, time, FEATURES))
+        zeros = np.zeros((batch, UNITS))
+        expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS)
+        assert_equals(model.predict(x, verbose=0), expected, atol=1e-5)
+
+
+def in_sequential(layer):
+    return keras.Sequential([layer])
+
+
+def in_subclass(layer):
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.recurrent = layer
+
+        def call(self, inputs):
+            return self.recurrent(inputs)
+
+    return Model()
+
+
+@pytest.mark.parametrize(
+    ("implementation", "model_of"), [("plain", in_sequential), ("fast", in_subclass)]
+)
+def test_the_layer_lives_in_any_kind_of_model(implementation, model_of, rng):
+    layer = DSCLSTM(
+        UNITS, N_ACTIONS, agent_units=AGENT_UNITS, implementation=implementation
+    )
+    model = model_of(layer)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    model(x)  # builds
+    weights = reference.randomise(layer.cell, rng)
+    expected = reference.dsc_lstm(weights, x, ZEROS, ZEROS, N_ACTIONS).h
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+    assert len(model.trainable_weights) == 7
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
+@both
+def test_fit_trains_the_gates_and_leaves_the_agent(implementation, rng):
+    layer = DSCLSTM(UNITS, N_ACTIONS, implementation=implementation)
+    model = keras.Sequential(
+        [keras.Input((None, FEATURES)), layer, keras.layers.Dense(1)]
+    )
+    model.compile("sgd", "mse")
+    before = layer.get_weights()
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    model.fit(x, np.ones((BATCH, 1)), verbose=0)
+    changed = {
+        w.path.split("cell/")[-1]: bool(np.any(np.not_equal(w, old)))
+        for w, old in zip(layer.weights, before, strict=True)
+    }
+    assert changed == {
+        "kernel": True,
+        "recurrent_kernel": True,
+        "bias": True,
+        "agent_hidden/kernel": False,
+        "agent_hidden/bias": False,
+        "agent_logits/kernel": False,
+        "agent_logits/bias": False,
+    }
+
+
+# No argument has its default here.
+ARGUMENTS = {
+    "units": UNITS,
+    "n_actions": N_ACTIONS,
+    "lamda": 0.6,
+    "forget_bias": 0.3,
+    "agent_units": AGENT_UNITS,
+    "observation": "last",
+    "layer_norm": True,
+    "recurrent_dropout": 0.25,
+    "carry_memory": True,
+    "return_sequences": True,
+    "return_state": True,
+    "return_skips": True,
+    "go_backwards": True,
+    "implementation": "plain",
+    "seed": 13,
+}
+
+
+def test_the_configuration_holds_every_argument():
+    initializers = {
+        "kernel_initializer": keras.initializers.RandomUniform(-0.1, 0.1, seed=1),
+        "recurrent_initializer": BlockOrthogonal(seed=2),
+        "bias_initializer": keras.initializers.Constant(0.7),
+    }
+    layer = DSCLSTM(**ARGUMENTS, **initializers, name="a_layer", dtype="float16")
+    again = DSCLSTM.from_config(layer.get_config())
+    config = again.get_config()
+    assert config == layer.get_config()
+    assert {name: config[name] for name in ARGUMENTS} == ARGUMENTS
+    for name, initializer in initializers.items():
+        assert type(getattr(again.cell, name)) is type(initializer)
+        assert getattr(again.cell, name).get_config() == initializer.get_config()
+    assert (again.name, again.dtype_policy.name) == ("a_layer", "float16")
+    assert again.cell.dtype_policy.name == "float16"
+
+
+@both
+def test_a_saved_model_loads_and_computes_the_same(implementation, rng, tmp_path):
+    layer = DSCLSTM(**{**ARGUMENTS, "implementation": implementation})
+    inputs = keras.Input((None, FEATURES))
+    model = keras.Model(inputs, layer(inputs))
+    weights = reference.randomise(layer.cell, rng)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    expected = reference.dsc_lstm(
+        weights,
+        x[:, ::-1],
+        ZEROS,
+        ZEROS,
+        N_ACTIONS,
+        lamda=0.6,
+        forget_bias=0.3,
+        observation="last",
+        layer_norm=True,
+    )
+    *results, skips = loaded.predict(x, verbose=0)
+    assert_equals([*results, Skips(*skips)], expected, atol=1e-5)
+    assert loaded.layers[-1].get_config() == layer.get_config()
+
+
+@both
+@pytest.mark.parametrize(
+    ("policy", "dtype", "tolerance"),
+    # Some roundings: eps is 1e-3 for float16 and 8e-3 for bfloat16.
+    [("mixed_float16", "float16", 0.01), ("mixed_bfloat16", "bfloat16", 0.08)],
+)
+def test_mixed_precision_is_close(implementation, policy, dtype, tolerance, rng):
+    layer, weights = make_layer(rng, implementation=implementation, dtype=policy)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    actions = rng.integers(0, N_ACTIONS, (BATCH, TIME))
+    noise = force(actions)
+    with tf.GradientTape() as tape:
+        outputs, h, c, skips = layer(x, noise=noise)
+        loss = tf.reduce_sum(tf.cast(outputs, "float32"))
+    for part in (outputs, h, c, skips.logits):
+        assert part.dtype.name == dtype
+    assert {w.dtype for w in layer.weights} == {"float32"}
+    gradient = tape.gradient(loss, layer.cell.recurrent_kernel.value)
+    assert gradient.dtype.name == "float32"
+    assert np.any(gradient)
+    expected = reference.dsc_lstm(weights, x, ZEROS, ZEROS, N_ACTIONS, noise=noise)
+    for part, exact in (
+        (outputs, expected.outputs),
+        (h, expected.h),
+        (c, expected.c),
+        (skips.logits, expected.logits),
+    ):
+        part = tf.cast(part, "float64")
+        np.testing.assert_allclose(part, exact, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(skips.actions, actions)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recurrent_dropout", 1.0),
+        ("recurrent_dropout", -0.1),
+        ("implementation", "x"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=f"^{name} must .*{value}"):
+        DSCLSTM(UNITS, N_ACTIONS, **{name: value})
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_an_initial_state_of_another_length_is_refused(carry_memory):
+    layer = DSCLSTM(UNITS, N_ACTIONS, carry_memory=carry_memory)
+    x = np.zeros((BATCH, TIME, FEATURES))
+    right = 4 if carry_memory else 2
+    wrong = [[ZEROS] * n for n in (1, 2, 3, 4, 5) if n != right]
+    for state in (*wrong, tf.zeros((right, BATCH, UNITS))):
+        with pytest.raises(ValueError, match="initial_state must be a list"):
+            layer(x, initial_state=state)
+
+
+# Another backend
+
+JAX_SCRIPT = """
+import sys
+
+sys.modules["tensorflow"] = None  # from here on as if it were not installed
+
+import jax
+import keras
+import numpy as np
+import reference
+
+from dsc import DSCLSTM, losses
+from language_modeling.model import LanguageModel, Noise
+from number_prediction.model import NumberPredictor
+
+BATCH, FEATURES, UNITS, N_ACTIONS, AGENT_UNITS, TIME, VOCAB = 3, 6, 4, 5, 9, 7, 11
+
+assert keras.backend.backend() == "jax"
+rng = np.random.default_rng(3435)
+zeros = np.zeros((BATCH, UNITS))
+noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def check_gradients(model, cell, weights, x, parts, *inputs):
+    "Of the sum of the last output, and of a policy loss, by differences."
+    frozen = [v.value for v in model.non_trainable_variables]
+
+    def loss(values):
+        last, skips = parts(model.stateless_call(values, frozen, *inputs)[0])
+        return last.sum() + losses.reinforce(skips.logits, skips.actions, 1.0)
+
+    def run(weights):
+        return reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS, noise=noise)
+
+    def last_output(kernel):
+        return run(weights._replace(recurrent_kernel=kernel)).h.sum()
+
+    def policy_loss(bias):
+        run_ = run(weights._replace(agent=(*weights.agent[:3], bias)))
+        policy = np.apply_along_axis(reference.softmax, -1, run_.logits)
+        chosen = np.take_along_axis(policy, run_.actions[..., None], axis=-1)
+        return -np.log(chosen).mean()
+
+    found = jax.grad(loss)([v.value for v in model.trainable_variables])
+    found = dict(zip(map(id, model.trainable_variables), found, strict=True))
+    for variable, function, values in (
+        (cell.recurrent_kernel, last_output, weights.recurrent_kernel),
+        (cell.agent_logits.bias, policy_loss, weights.agent[3]),
+    ):
+        expected = reference.numerical_gradient(function, values)
+        assert np.any(expected)
+        assert_close(found[id(variable)], expected)
+
+
+layer = DSCLSTM(
+    UNITS, N_ACTIONS, agent_units=AGENT_UNITS, return_state=True, return_skips=True
+)
+layer.build((None, None, FEATURES))
+weights = reference.randomise(layer.cell, rng)
+x = rng.normal(size=(BATCH, TIME, FEATURES))
+expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS, noise=noise)
+last, h, c, skips = layer(x, noise=noise)
+for actual, part in (
+    (last, expected.h),
+    (h, expected.h),
+    (c, expected.c),
+    (skips.logits, expected.logits),
+    (skips.actions, expected.actions),
+):
+    assert_close(actual, part)
+check_gradients(
+    layer, layer.cell, weights, x, lambda out: (out[0], out[-1]), x, noise
+)
+
+digits = rng.integers(0, 10, (BATCH, TIME))
+predictor = NumberPredictor(UNITS, N_ACTIONS, agent_units=AGENT_UNITS)
+predictor.build()
+weights = reference.randomise(predictor.dsc.cell, rng)
+x = np.eye(10)[digits]
+expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS, noise=noise)
+kernel, bias = map(np.asarray, predictor.out.weights)
+assert_close(predictor(digits, noise).logits, expected.h @ kernel + bias)
+check_gradients(
+    predictor,
+    predictor.dsc.cell,
+    weights,
+    x,
+    lambda out: (out.hidden, out.skips),
+    digits,
+    noise,
+)
+
+tokens = rng.integers(0, VOCAB, (BATCH, TIME))
+model = LanguageModel(VOCAB, UNITS, 1, N_ACTIONS, agent_units=AGENT_UNITS)
+model.build()
+lower = reference.randomise(model.lstms[0].cell, rng)
+weights = reference.randomise(model.dsc.cell, rng)
+embedded = np.asarray(model.embedding.weights[0])[tokens]
+x = reference.lstm(lower, embedded, zeros, zeros)
+expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS, noise=noise)
+kernel, bias = map(np.asarray, model.softmax.weights)
+outputs = model(tokens, noise=Noise(noise))
+assert_close(outputs.logits, expected.outputs @ kernel + bias)
+check_gradients(
+    model,
+    model.dsc.cell,
+    weights,
+    x,
+    lambda out: (out.hidden[:, -1], out.skips),
+    tokens,
+    None,
+    Noise(noise),
+)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+def test_layer_and_models_run_on_jax():
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    command = [sys.executable, "-c", JAX_SCRIPT]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

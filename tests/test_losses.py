@@ -1,0 +1,290 @@
+"""The losses are what their formulas say, and their gradient is the policy gradient."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+from numpy.testing import assert_allclose
+
+from dsc import DSCLSTM
+from dsc.losses import advantages, entropy, log_prob, reinforce, reward_to_go
+from dsc.noise import gumbel
+
+LN_2, LN_3 = np.log(2.0), np.log(3.0)
+
+# Two sequences of three steps with four actions. The policies are 1:1:2:4, 3:3:1:1,
+# 1:1:1:1 and 2:2:2:2, 4:2:1:1, 1:4:2:1, each divided by its sum of 8 (4 for the third).
+COUNTS = np.array(
+    [
+        [[1, 1, 2, 4], [3, 3, 1, 1], [1, 1, 1, 1]],
+        [[2, 2, 2, 2], [4, 2, 1, 1], [1, 4, 2, 1]],
+    ],
+    "float32",
+)
+# Any constant may be added to a step's logits.
+LOGITS = np.log(COUNTS) + np.array([[[7.0], [-3.0], [0.0]]], "float32")
+ACTIONS = np.array([[3, 0, 2], [1, 2, 1]])
+
+
+def constant(values):
+    return tf.constant(values, "float32")
+
+
+def test_log_prob_by_hand():
+    # Counts of the actions over the sums: 4/8, 3/8, 1/4 and 2/8, 1/8, 4/8.
+    expected = [
+        [-LN_2, LN_3 - 3 * LN_2, -2 * LN_2],
+        [-2 * LN_2, -3 * LN_2, -LN_2],
+    ]
+    assert_allclose(log_prob(constant(LOGITS), ACTIONS), expected, atol=1e-5)
+
+
+def test_entropy_by_hand():
+    # H = ln(sum) - mean of ln(count):
+    #   1:1:2:4  3 ln 2 - (2 ln 2 + 4 * 2 ln 2) / 8 = 3 ln 2 - 5/4 ln 2
+    #   3:3:1:1  3 ln 2 - 6/8 ln 3
+    #   4:2:1:1 and 1:4:2:1 as the first, the others are uniform: 2 ln 2
+    skewed = 1.75 * LN_2
+    expected = [
+        [skewed, 3 * LN_2 - 0.75 * LN_3, 2 * LN_2],
+        [2 * LN_2, skewed, skewed],
+    ]
+    assert_allclose(entropy(constant(LOGITS)), expected, atol=1e-5)
+
+
+def test_reward_to_go_by_hand():
+    rewards = constant([[1, 2, 4], [0, -1, 3]])
+    # 1+2+4, 2+4, 4 and 0-1+3, -1+3, 3.
+    assert_allclose(reward_to_go(rewards), [[7, 6, 4], [2, 2, 3]])
+
+
+def test_one_reward_for_a_sequence_is_its_own_return():
+    assert_allclose(reward_to_go(constant([[1], [-1], [1]])), [[1], [-1], [1]])
+
+
+RETURNS = [[1, 0], [2, 0], [6, 3]]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        ("none", RETURNS),
+        # Less the mean of the others, first step: 1 - (2+6)/2, 2 - (1+6)/2,
+        # 6 - (1+2)/2; second step: 0 - (0+3)/2, the same, 3 - 0.
+        ("mean", [[-3, -1.5], [-1.5, -1.5], [4.5, 3]]),
+        # Divided by the standard deviations, sqrt((4+1+9)/3) and sqrt((1+1+4)/3).
+        (
+            "standardised",
+            np.array([[-3, -1.5], [-1.5, -1.5], [4.5, 3]]) / np.sqrt([14 / 3, 2]),
+        ),
+    ],
+)
+def test_advantages_by_hand(baseline, expected):
+    assert_allclose(advantages(constant(RETURNS), baseline), expected, rtol=1e-5)
+
+
+def test_the_baseline_is_the_mean_of_the_others_unless_told():
+    assert_allclose(advantages(constant(RETURNS))[:, 1], [-1.5, -1.5, 3])
+
+
+@pytest.mark.parametrize("baseline", ["none", "mean", "standardised"])
+def test_equal_returns_of_a_batch_are_no_advantage(baseline):
+    expected = 3.0 if baseline == "none" else 0.0
+    found = advantages(tf.fill((4, 2), 3.0), baseline)
+    assert_allclose(found, np.full((4, 2), expected))
+
+
+@pytest.mark.parametrize("baseline", ["none", "mean", "standardised"])
+def test_one_row_has_no_baseline(baseline):
+    assert_allclose(advantages(constant([[2, -3, 5]]), baseline), [[2, -3, 5]])
+
+
+def test_an_unknown_baseline_is_named():
+    with pytest.raises(ValueError, match=r"^baseline must .*'median'"):
+        advantages(constant(RETURNS), "median")
+
+
+def test_reinforce_by_hand():
+    advantage = constant([[1, 0, 2], [-1, 3, 0.5]])
+    # - mean of log-probabilities (above) times advantages, in units of ln 2 and ln 3:
+    # - (-1 + 0 - 4 + 2 - 9 - 0.5) / 6 = 12.5 / 6; the 3/8 has an advantage of 0.
+    expected = 12.5 / 6 * LN_2
+    assert_allclose(
+        reinforce(constant(LOGITS), ACTIONS, advantage), expected, rtol=1e-5
+    )
+
+
+def test_reinforce_takes_one_advantage_for_a_sequence():
+    # - (2 * (-1 - 3 - 2 ln 2 + ln 3) - (-2 - 3 - 1) ln 2) / 6
+    expected = -(2 * (LN_3 - 6 * LN_2) + 6 * LN_2) / 6
+    found = reinforce(constant(LOGITS), ACTIONS, constant([[2], [-1]]))
+    assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_gradient_of_reinforce_by_hand():
+    logits = constant(LOGITS)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = reinforce(logits, ACTIONS, constant([[1, 0, 2], [-1, 3, 0.5]]))
+    # (policy - one-hot of the action) * advantage / 6, in eighths.
+    eighths = [
+        [[1, 1, 2, -4], [0, 0, 0, 0], [4, 4, -12, 4]],
+        [[-2, 6, -2, -2], [12, 6, -21, 3], [0.5, -2, 1, 0.5]],
+    ]
+    assert_allclose(tape.gradient(loss, logits), np.array(eighths) / 48, atol=1e-6)
+
+
+def test_a_reward_passes_no_gradient():
+    logits, weight = constant(LOGITS), tf.constant(2.0)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch((logits, weight))
+        rewards = weight * constant([[1, 0, 2], [-1, 3, 0.5]])
+        loss = reinforce(logits, ACTIONS, advantages(reward_to_go(rewards)))
+    assert tape.gradient(loss, weight) is None
+    assert np.any(tape.gradient(loss, logits))
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e30])
+def test_extreme_logits_stay_finite(scale):
+    logits = constant([[[scale, -scale, 0.0], [-scale, scale, scale]]])
+    # First a certain action, then one all but impossible beside two equal ones.
+    expected = [[0, -2 * scale - LN_2]]
+    assert_allclose(log_prob(logits, [[0, 0]]), expected, rtol=1e-6)
+    assert_allclose(entropy(logits), [[0, LN_2]], atol=1e-6)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = reinforce(logits, [[1, 0]], 1.0) - tf.reduce_mean(entropy(logits))
+    assert np.isfinite(loss)
+    # Half of (policy - one-hot): [1, -1, 0] and [-1, 1/2, 1/2]; the entropy is flat.
+    expected = [[[0.5, -0.5, 0], [-0.5, 0.25, 0.25]]]
+    assert_allclose(tape.gradient(loss, logits), expected, atol=1e-6)
+
+
+# The policy gradient of a real, tiny network
+
+BATCH = 4
+FEATURES = 5
+UNITS = 6
+N_ACTIONS = 2
+AGENT_UNITS = 7
+TIME = 3
+N_BATCHES = 5000  # 20,000 draws
+# Whether an action is credited with later rewards only, and the baseline.
+KINDS = [(True, "none"), (True, "mean"), (False, "mean")]
+
+
+@pytest.fixture(scope="module")
+def network():
+    """`(layer, weights, inputs [1, time, features], rewards' weights [units])`."""
+    rng = np.random.default_rng(3435)
+    layer = DSCLSTM(
+        UNITS,
+        N_ACTIONS,
+        agent_units=AGENT_UNITS,
+        return_sequences=True,
+        return_skips=True,
+        implementation="plain",
+    )
+    layer.build((None, None, FEATURES))
+    weights = reference.randomise(layer.cell, rng)
+    x = rng.normal(size=(1, TIME, FEATURES))
+    return layer, weights, x, rng.normal(size=UNITS)
+
+
+def exact_gradient(weights, x, values):
+    """Of the expected sum of rewards, to the agent's weights; flat.
+
+    The expectation is enumerated: over all strings of actions, probability times
+    rewards. It is differentiated by central differences.
+    """
+
+    def expected_rewards(flat_agent):
+        agent, start = [], 0
+        for part in weights.agent:
+            agent.append(flat_agent[start : start + part.size].reshape(part.shape))
+            start += part.size
+        total = 0.0
+        for actions in itertools.product(range(N_ACTIONS), repeat=TIME):
+            run = reference.dsc_lstm(
+                weights._replace(agent=agent),
+                x,
+                np.zeros((1, UNITS)),
+                np.zeros((1, UNITS)),
+                N_ACTIONS,
+                noise=1e4 * np.eye(N_ACTIONS)[None, actions],
+            )
+            probability = 1.0
+            for logits, action in zip(run.logits[0], actions, strict=True):
+                probability *= reference.softmax(logits)[action]
+            total += probability * np.sum(run.outputs[0] @ values)
+        return total
+
+    flat_agent = np.concatenate([np.ravel(part) for part in weights.agent])
+    return reference.numerical_gradient(expected_rewards, flat_agent)
+
+
+@pytest.fixture(scope="module")
+def estimates(network):
+    """REINFORCE's gradients of many small batches, `[n_batches, n_weights]` each.
+
+    A dict over `KINDS`; all from the same draws.
+    """
+    layer, _, x, values = network
+    cell = layer.cell
+    agent = [*cell.agent_hidden.weights, *cell.agent_logits.weights]
+    x = tf.constant(np.repeat(x, BATCH, axis=0), "float32")
+    values = tf.constant(values, "float32")
+
+    def losses(outputs, skips):
+        rewards = tf.linalg.matvec(outputs, values)  # [batch, time]
+        for to_go, baseline in KINDS:
+            if to_go:
+                returns = reward_to_go(rewards)
+            else:
+                returns = tf.reduce_sum(rewards, axis=1, keepdims=True)
+            advantage = advantages(returns, baseline)
+            yield reinforce(skips.logits, skips.actions, advantage)
+
+    def gradients(noise):
+        with tf.GradientTape(persistent=True) as tape:
+            all_losses = list(losses(*layer(x, noise=noise)))
+        weights = [w.value for w in agent]
+        return [
+            tf.concat([tf.reshape(g, (-1,)) for g in tape.gradient(loss, weights)], 0)
+            for loss in all_losses
+        ]
+
+    @tf.function
+    def draw():
+        noise = gumbel([N_BATCHES, BATCH, TIME, N_ACTIONS], seed=1, step=0, stream=0)
+        return tf.map_fn(
+            gradients, noise, fn_output_signature=[tf.float32] * len(KINDS)
+        )
+
+    return dict(zip(KINDS, (part.numpy() for part in draw()), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_mean_gradient_is_that_of_the_expected_reward(network, estimates, kind):
+    _, weights, x, values = network
+    # The loss is minus the reward, and a mean over the steps.
+    exact = -exact_gradient(weights, x, values) / TIME
+    drawn = estimates[kind].astype("float64")
+    error = drawn.std(axis=0, ddof=1) / np.sqrt(N_BATCHES)
+    assert np.all(np.abs(drawn.mean(axis=0) - exact) <= 4 * error + 1e-8)
+    # And the draws are enough to tell it from zero, or from 4/5 of itself.
+    assert np.max(np.abs(exact) / error) > 20
+
+
+def test_a_baseline_lowers_the_variance(estimates):
+    with_baseline = estimates[True, "mean"].var(axis=0).sum()
+    without = estimates[True, "none"].var(axis=0).sum()
+    assert with_baseline < 0.7 * without
+
+
+def test_leaving_out_past_rewards_lowers_the_variance(estimates):
+    to_go = estimates[True, "mean"].var(axis=0).sum()
+    whole = estimates[False, "mean"].var(axis=0).sum()
+    assert to_go < whole

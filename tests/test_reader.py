@@ -1,0 +1,212 @@
+"""Text becomes the release's ids and windows, and unusable text a clear sentence."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from language_modeling.reader import DataError, find, read, windows
+
+ROOT = Path(__file__).resolve().parents[1]
+PTB = ROOT.parent / "shared" / "data" / "ptb"
+
+# Facts about the files of the authors' release: tokens, sha256 of the int32 ids.
+PUBLISHED = {
+    "train": (
+        929589,
+        "13ceaa94f7754f019f361799bfe0af70af87d2d5d704777713f8c47abbd875bf",
+    ),
+    "valid": (
+        73760,
+        "1ae16940fddcb4e7fc4bb304d67ff5c32060cd30efe6398cfe348373994685f4",
+    ),
+    "test": (
+        82430,
+        "73358916a785a35ac9c6d358423dcab4a2f43c3cefe3cd6d28951581100e80b9",
+    ),
+}
+
+TRAIN = "to Be or\nnot to Be\na a\n\nto\n"
+VALID = "to sleep\nor a dream\n"
+TEST = "not a\n"
+# <eos> 5, to 3, then the words that occur twice and once, capitals first.
+VOCABULARY = ("<eos>", "to", "Be", "a", "not", "or")
+
+
+def put(folder, train=TRAIN, valid=VALID, test=TEST, pattern="{}.txt"):
+    """Writes a corpus; None leaves a file out."""
+    folder.mkdir(exist_ok=True)
+    for split, text in ("train", train), ("valid", valid), ("test", test):
+        if text is not None:
+            data = text if isinstance(text, bytes) else text.encode()
+            (folder / pattern.format(split)).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return read(find(put(tmp_path)))
+
+
+@pytest.fixture(scope="module")
+def ptb():
+    if not PTB.is_dir():
+        pytest.skip(f"there is no Penn Treebank in {PTB}")
+    return read(find(PTB))
+
+
+@pytest.mark.parametrize("split", PUBLISHED)
+def test_the_penn_treebank_has_the_published_ids(ptb, split):
+    ids = ptb.ids[split]
+    digest = sha256(ids.astype("<i4").tobytes()).hexdigest()
+    assert (len(ids), digest) == PUBLISHED[split]
+    assert ptb.n_unknown[split] == 0
+
+
+def test_the_penn_treebank_has_the_published_vocabulary(ptb):
+    assert len(ptb.vocabulary) == len(set(ptb.vocabulary)) == 10000
+    assert ptb.vocabulary[:5] == ("the", "<unk>", "<eos>", "N", "of")
+    first = [9970, 9971, 9972, 9974, 9975, 9976, 9980, 9981, 9982, 9983]
+    assert ptb.ids["train"][:10].tolist() == first
+
+
+def test_vocabulary_is_by_falling_count_and_ties_by_the_word_itself(corpus):
+    assert corpus.vocabulary == VOCABULARY
+
+
+def test_ids_are_places_in_the_vocabulary_and_each_line_ends_with_eos(corpus):
+    assert corpus.ids["train"].tolist() == [1, 2, 5, 0, 4, 1, 2, 0, 3, 3, 0, 0, 1, 0]
+    assert corpus.ids["test"].tolist() == [4, 3, 0]
+    assert all(ids.dtype == np.int32 for ids in corpus.ids.values())
+
+
+def test_words_that_the_training_file_lacks_are_dropped_and_counted(corpus):
+    assert corpus.ids["valid"].tolist() == [1, 0, 5, 3, 0]  # without sleep and dream
+    assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
+
+
+def test_another_word_can_stand_for_the_end_of_a_line(tmp_path):
+    corpus = read(find(put(tmp_path)), eos="zzz")
+    assert corpus.vocabulary == ("zzz", "to", "Be", "a", "not", "or")
+    # The words of the text itself may be used too, and are then counted together.
+    assert read(find(tmp_path), eos="to").vocabulary[0] == "to"
+    assert "<eos>" not in read(find(tmp_path), eos="to").vocabulary
+
+
+@pytest.mark.parametrize("text", ["a b\nb", " a \t b \n b ", "a b\r\nb"])
+def test_blanks_around_words_and_a_missing_last_newline_change_nothing(tmp_path, text):
+    corpus = read(find(put(tmp_path, text, text, text)))
+    words = [corpus.vocabulary[i] for i in corpus.ids["test"]]
+    assert words == ["a", "b", "<eos>", "b"]
+
+
+def test_words_may_be_of_any_alphabet(tmp_path):
+    corpus = read(find(put(tmp_path, "καλή ñ\n", "ñ\n", "καλή\n")))
+    assert corpus.vocabulary == ("<eos>", "ñ", "καλή")
+
+
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt"])
+def test_files_are_found_under_both_names(tmp_path, pattern):
+    paths = find(str(put(tmp_path, pattern=pattern)))
+    assert paths == {
+        split: tmp_path / pattern.format(split) for split in ("train", "valid", "test")
+    }
+
+
+# Two rows of five words, cut from ten of eleven; two windows of two steps.
+def test_windows_of_a_literal_text():
+    cut = windows(np.arange(11, dtype=np.int32), 2, 2, "train")
+    assert len(cut) == 2
+    assert [part.tolist() for part in cut[0]] == [[[0, 1], [5, 6]], [[1, 2], [6, 7]]]
+    assert [part.tolist() for part in cut[1]] == [[[2, 3], [7, 8]], [[3, 4], [8, 9]]]
+    for i in (-1, 2):
+        with pytest.raises(IndexError):
+            cut[i]
+
+
+@pytest.mark.parametrize(
+    ("n_words", "batch", "n_steps"),
+    [(100, 1, 3), (101, 4, 6), (97, 3, 2), (96, 8, 11), (26, 2, 12)],
+)
+def test_rows_go_on_from_window_to_window_and_predict_each_word_once(
+    n_words, batch, n_steps
+):
+    ids = np.arange(n_words)  # a word is its own position
+    cut = windows(ids, batch, n_steps, "train")
+    n_windows = (n_words // batch - 1) // n_steps
+    assert len(cut) == n_windows
+    pairs = [cut[i] for i in range(n_windows)]
+    words, targets = (np.concatenate(part, axis=1) for part in zip(*pairs, strict=True))
+    assert words.shape == (batch, n_windows * n_steps)
+    np.testing.assert_array_equal(np.diff(words, axis=1), 1)
+    np.testing.assert_array_equal(words[:, 0], np.arange(batch) * (n_words // batch))
+    np.testing.assert_array_equal(targets, words + 1)
+    assert len(np.unique(targets)) == targets.size
+
+
+def test_the_penn_treebank_has_1327_windows_of_the_release():
+    ids = np.zeros(PUBLISHED["train"][0], np.int32)
+    assert len(windows(ids, 20, 35, "train")) == 1327
+
+
+def test_one_window_needs_one_word_more_than_its_steps_in_each_row():
+    batch, n_steps = 3, 4
+    enough = np.zeros(batch * (n_steps + 1), np.int32)
+    assert len(windows(enough, batch, n_steps, "valid")) == 1
+    with pytest.raises(DataError) as error:
+        windows(enough[1:], batch, n_steps, "valid")
+    message = str(error.value)
+    assert "valid split has 14 words" in message
+    assert "15" in message and "--batch_size" in message
+    assert "--num_unroll_steps" in message and "use more text" in message
+
+
+def test_missing_folder_is_named_with_a_way_to_get_one(tmp_path):
+    with pytest.raises(DataError, match=r"--data_dir: .*gone; give .*get_ptb\.py"):
+        find(tmp_path / "gone")
+
+
+def test_folder_without_a_corpus_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"--data_dir: .* has neither .*; give a"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["train", "valid", "test"])
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt"])
+def test_the_one_missing_file_is_named(tmp_path, missing, pattern):
+    put(tmp_path, **{missing: None}, pattern=pattern)
+    name = pattern.format(missing)
+    with pytest.raises(DataError, match=rf"--data_dir: .* not {name}; all three"):
+        find(tmp_path)
+
+
+def test_text_that_is_not_utf_8_is_named_with_the_byte_and_a_remedy(tmp_path):
+    paths = find(put(tmp_path, valid=b"un caf\xe9\n"))
+    with pytest.raises(DataError, match=r"valid\.txt is not UTF-8 .*byte 6.*; convert"):
+        read(paths)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_empty_file_is_named(tmp_path, split):
+    paths = find(put(tmp_path, **{split: ""}))
+    with pytest.raises(DataError, match=rf"{split}\.txt has no words"):
+        read(paths)
+
+
+def test_message_about_an_empty_file_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match=r"has no words in it; \w+"):
+        read(find(put(tmp_path, valid="")))
+
+
+def test_file_that_has_gone_is_named(tmp_path):
+    paths = find(put(tmp_path))
+    paths["test"].unlink()
+    with pytest.raises(DataError, match=r"test\.txt cannot be read"):
+        read(paths)
+
+
+@pytest.mark.parametrize("eos", ["", " ", "the end", "a\tb"])
+def test_an_end_of_line_that_is_not_one_word_is_refused(tmp_path, eos):
+    with pytest.raises(DataError, match="--EOS must be one word"):
+        read(find(put(tmp_path)), eos=eos)

@@ -1,0 +1,258 @@
+"""The fast loop is the plain loop, and its hand-written gradient is a gradient."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from dsc import DSCLSTM
+
+BATCH = 3
+FEATURES = 6
+UNITS = 4
+AGENT_UNITS = 9
+TIME = 7
+LAMDA = 0.625  # the same in float32 and float64
+
+MASK = np.array(
+    [[1, 1, 0, 0, 1, 1, 1], [0, 1, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0]], bool
+)
+
+
+def make_layer(implementation, dtype, n_actions, **options):
+    """A layer with weights that depend on the sizes alone."""
+    layer = DSCLSTM(
+        UNITS,
+        n_actions,
+        agent_units=AGENT_UNITS,
+        return_sequences=True,
+        return_state=True,
+        return_skips=True,
+        implementation=implementation,
+        dtype=dtype,
+        **options,
+    )
+    layer.build((None, None, FEATURES))
+    reference.randomise(layer.cell, np.random.default_rng(0))
+    return layer
+
+
+def arrays(rng, n_actions, carry_memory, dtype="float64", batch=BATCH, time=TIME):
+    """`(x and the initial state, noise, dropout mask)`."""
+    shapes = [(batch, time, FEATURES), *[(batch, UNITS)] * 2]
+    if carry_memory:
+        shapes += [(batch, n_actions, UNITS)] * 2
+    given = [tf.constant(rng.normal(size=shape), dtype) for shape in shapes]
+    noise = tf.constant(rng.gumbel(size=(batch, time, n_actions)), dtype)
+    dropout_mask = tf.constant(rng.uniform(0.5, 2.0, (batch, time, UNITS)), dtype)
+    return given, noise, dropout_mask
+
+
+def run(layer, given, **arguments):
+    """`(results, gradients)`, flat, of a loss that weighs every number differently."""
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        results = tf.nest.flatten(layer(given[0], initial_state=given[1:], **arguments))
+        loss = 0.0
+        for n, part in enumerate(results[:-1]):  # the last are the actions
+            weights = tf.sin(n + 1.7 * tf.range(tf.size(part), dtype=part.dtype))
+            loss += tf.reduce_sum(part * tf.reshape(weights, tf.shape(part)))
+    sources = [*given, *(w.value for w in layer.trainable_weights)]
+    return results, tape.gradient(loss, sources)
+
+
+def assert_same(plain, fast, tolerance):
+    for actual, expected in zip(
+        (*fast[0], *fast[1]), (*plain[0], *plain[1]), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("n_actions", "carry_memory"), [(1, False), (2, True), (5, False), (5, True)]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lamda": 1.0, "greedy": True},
+        {"lamda": 0.0, "dropout": True},
+        {"lamda": LAMDA, "observation": "last", "dropout": True},
+        {"lamda": LAMDA, "layer_norm": True, "mask": MASK},
+        {"lamda": 1.0, "observation": "last", "mask": MASK, "dropout": True},
+        {"lamda": LAMDA, "go_backwards": True, "mask": MASK, "dtype": "float32"},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_fast_equals_plain(options, carry_memory, n_actions, rng):
+    options = dict(options)
+    dtype = options.pop("dtype", "float64")
+    greedy, dropout = options.pop("greedy", False), options.pop("dropout", False)
+    mask = options.pop("mask", None)
+    given, noise, dropout_mask = arrays(rng, n_actions, carry_memory, dtype)
+    plain, fast = (
+        run(
+            make_layer(
+                implementation,
+                dtype,
+                n_actions,
+                carry_memory=carry_memory,
+                **options,
+            ),
+            given,
+            noise=None if greedy else noise,
+            dropout_mask=dropout_mask if dropout else None,
+            mask=mask,
+        )
+        for implementation in ("plain", "fast")
+    )
+    # Noise spreads the choices, so that their gradients meet in one state.
+    assert greedy or n_actions == 1 or len(np.unique(plain[0][-1])) > 1
+    assert_same(plain, fast, 1e-5 if dtype == "float32" else 1e-10)
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_one_trace_serves_any_batch_and_time(carry_memory, rng):
+    n_actions = 5
+    plain, fast = (
+        make_layer(
+            implementation,
+            "float64",
+            n_actions,
+            carry_memory=carry_memory,
+            lamda=LAMDA,
+            layer_norm=carry_memory,
+        )
+        for implementation in ("plain", "fast")
+    )
+
+    def spec(*shape, dtype="float64"):
+        return tf.TensorSpec((None, *shape), dtype)
+
+    memory = [spec(n_actions, UNITS)] * 2 if carry_memory else []
+    given = [spec(None, FEATURES), spec(UNITS), spec(UNITS), *memory]
+
+    @tf.function(
+        input_signature=[
+            given,
+            spec(None, n_actions),
+            spec(None, UNITS),
+            spec(None, dtype="bool"),
+        ]
+    )
+    def compiled(given, noise, dropout_mask, mask):
+        return run(fast, given, noise=noise, dropout_mask=dropout_mask, mask=mask)
+
+    for batch, time in ((BATCH, TIME), (8, 10), (1, 1)):
+        given, noise, dropout_mask = arrays(
+            rng, n_actions, carry_memory, batch=batch, time=time
+        )
+        mask = rng.uniform(size=(batch, time)) < 0.7
+        expected = run(plain, given, noise=noise, dropout_mask=dropout_mask, mask=mask)
+        actual = compiled(given, noise, dropout_mask, tf.constant(mask))
+        assert_same(expected, actual, 1e-10)
+    assert compiled.experimental_get_tracing_count() == 1
+
+
+def test_layers_in_one_function_keep_their_states_apart(rng):
+    # Equal sizes and equal initial states, so that their histories start equal.
+    layers = [DSCLSTM(UNITS, 1, implementation="fast") for _ in range(5)]
+    x = tf.constant(rng.normal(size=(BATCH, 50, FEATURES)), "float32")
+
+    def outputs():
+        return [layer(x) for layer in layers]
+
+    expected = outputs()
+    compiled = tf.function(outputs)
+    for _ in range(20):  # which loop overwrites the other is left to chance
+        np.testing.assert_allclose(compiled(), expected, atol=1e-5)
+
+
+def test_a_persistent_tape_works_in_a_function(rng):
+    layer = make_layer("fast", "float64", n_actions=5)
+    x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
+
+    @tf.function(autograph=False)  # which would hide the error's type
+    def gradient():
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_sum(layer(x)[0])
+        return tape.gradient(loss, layer.cell.kernel.value)
+
+    assert np.any(gradient())
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
+@pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile")
+def test_keras_may_ask_for_xla(rng):
+    model = keras.Sequential([DSCLSTM(UNITS, n_actions=5, implementation="fast")])
+    model.compile("sgd", "mse", jit_compile=True)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    history = model.fit(x, np.zeros((BATCH, UNITS)), verbose=0).history
+    assert np.isfinite(history["loss"][0])
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_the_gradient_is_that_of_the_numpy_loop(carry_memory, rng):
+    """By central differences; the actions are forced, so that they stay the same."""
+    n_actions = 5
+    options = {"lamda": LAMDA, "forget_bias": 0.3, "layer_norm": True}
+    layer = make_layer(
+        "fast", "float64", n_actions, carry_memory=carry_memory, **options
+    )
+    given, _, dropout_mask = arrays(rng, n_actions, carry_memory)
+    actions = rng.integers(0, n_actions, (BATCH, TIME))
+    noise = 1e4 * np.eye(n_actions)[actions]
+    d_outputs = rng.normal(size=(BATCH, TIME, UNITS))
+    d_logits = rng.normal(size=(BATCH, TIME, n_actions))
+    d_c = rng.normal(size=(BATCH, UNITS))
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        outputs, _, c, *_, skips = layer(
+            given[0], noise=noise, initial_state=given[1:], dropout_mask=dropout_mask
+        )
+        parts = ((outputs, d_outputs), (c, d_c), (skips.logits, d_logits))
+        loss = sum(tf.reduce_sum(part * d_part) for part, d_part in parts)
+    cell = layer.cell
+    lstm = [cell.kernel, cell.recurrent_kernel, cell.bias, cell.gain, cell.offset]
+    agent = [*cell.agent_hidden.weights, *cell.agent_logits.weights]
+    sources = [*given, *(w.value for w in (*lstm, *agent))]
+    gradients = tape.gradient(loss, sources)
+
+    numbers = [np.asarray(source) for source in sources]
+    first_weight, first_agent = len(given), len(given) + len(lstm)
+
+    def numpy_loss(n, value):
+        """The loss as a function of one of the sources."""
+        changed = [*numbers[:n], value, *numbers[n + 1 :]]
+        x, h, c, *memory = changed[:first_weight]
+        kernel, recurrent_kernel, bias, *norm = changed[first_weight:first_agent]
+        weights = reference.Weights(
+            kernel, recurrent_kernel, bias, changed[first_agent:], norm
+        )
+        result = reference.dsc_lstm(
+            weights,
+            x,
+            h,
+            c,
+            n_actions,
+            memory=memory or None,
+            noise=noise,
+            dropout_mask=np.asarray(dropout_mask),
+            **options,
+        )
+        # The agent's gradient stops at what it sees: the logits count for its own
+        # weights alone, and with forced actions nothing else depends on those.
+        if n >= first_agent:
+            return np.sum(result.logits * d_logits)
+        return np.sum(result.outputs * d_outputs) + np.sum(result.c * d_c)
+
+    # Along one random direction a source: all entries count, at the cost of one.
+    for n, (gradient, number) in enumerate(zip(gradients, numbers, strict=True)):
+        direction = rng.normal(size=number.shape)
+
+        def along(distance, n=n, start=number, direction=direction):
+            return numpy_loss(n, start + distance * direction)
+
+        slope = reference.numerical_gradient(along, np.zeros(()))
+        assert abs(slope) > 0.01
+        np.testing.assert_allclose(np.sum(gradient * direction), slope, rtol=1e-6)

@@ -1,0 +1,290 @@
+"""The training loop: clipping, reports, best weights, the end, repetition."""
+
+import json
+import math
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dsc.recipes import LANGUAGE_MODELING
+from dsc.run_folder import RunFolder
+from dsc.training import Task, clip, fit
+from language_modeling.model import LanguageModel
+from language_modeling.reader import Corpus
+from language_modeling.task import LanguageModeling, Schedule
+
+# Clipping
+
+
+def literal_gradients():
+    """A matrix of which a row was looked up twice, a vector, and nothing."""
+    rows = tf.IndexedSlices(
+        tf.constant([[1.0, 2.0], [0.0, 0.0], [2.0, 2.0]]),
+        tf.constant([4, 1, 4]),
+        tf.constant([6, 2]),
+    )
+    return [rows, None, tf.constant([0.0, 12.0, 0.0])]
+
+
+DENSE_ROWS = np.zeros((6, 2))
+DENSE_ROWS[4] = 3, 4
+VECTOR = np.array([0, 12, 0])
+
+
+@pytest.mark.parametrize(
+    ("dense_norm", "norm"),
+    [
+        (True, 13.0),  # the row is (3, 4): 5 and 12
+        (False, math.sqrt(1 + 4 + 4 + 4 + 144)),  # (1, 2) and (2, 2) apart
+    ],
+)
+@pytest.mark.parametrize("max_norm", [None, 100.0, 6.5, 0.1])
+def test_gradients_become_dense_and_are_scaled_to_the_norm(dense_norm, norm, max_norm):
+    (rows, nothing, vector), counted = clip(literal_gradients(), max_norm, dense_norm)
+    assert float(counted) == pytest.approx(norm, rel=1e-6)
+    scale = 1.0 if max_norm is None else min(1.0, max_norm / norm)
+    assert isinstance(rows, tf.Tensor) and nothing is None
+    np.testing.assert_allclose(rows, scale * DENSE_ROWS, rtol=1e-6)
+    np.testing.assert_allclose(vector, scale * VECTOR, rtol=1e-6)
+
+
+def test_gradients_below_the_norm_stay_bit_for_bit():
+    gradient = tf.random.stateless_normal((7, 3), [1, 2])
+    (kept,), _ = clip([gradient], 1e3, dense_norm=True)
+    np.testing.assert_array_equal(kept, gradient)
+
+
+# The loop
+
+
+class Counting(Task):
+    """Learns w by gradients of 1 a step, and tells what the loop hands to it.
+
+    With a learning rate of 0.5 the weight is -0.5 times the number of steps. The
+    state counts the steps of an epoch; the loss is w + the batch's number.
+    """
+
+    unit = "beans"
+    batch_units = 3
+    n_batches = 5
+
+    def __init__(self, scores=(), reasons=()):
+        inputs = keras.Input((1,))
+        outputs = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        self.model = keras.Model(inputs, outputs(inputs))
+        self.optimizer = keras.optimizers.SGD(0.5)
+        self.scores = list(scores)
+        self.reasons = list(reasons)
+        self.weights_seen = []
+        self.ended_with = []
+
+    def batch(self, epoch, i):
+        return (np.float32(10 * epoch + i),)
+
+    def initial_state(self):
+        return tf.constant(0.0)
+
+    def loss(self, step, batch, state):
+        loss = tf.reduce_sum(self.model.trainable_variables[0]) + batch[0]
+        metrics = {"state": state, "seen_step": step, "pair": tf.stack([batch[0], 1.0])}
+        return loss, state + 1.0, metrics
+
+    def describe(self, metrics):
+        return f"state {metrics['state']:.2f}"
+
+    def evaluate(self):
+        self.weights_seen.append(self.weight())
+        score = self.scores.pop(0) if self.scores else 0.0
+        return {"sweetness": score}, score
+
+    def end_epoch(self, score):
+        self.ended_with.append(score)
+        return self.reasons.pop(0) if self.reasons else None
+
+    def weight(self):
+        return float(self.model.get_weights()[0][0, 0])
+
+
+def run(task, tmp_path, max_epochs=3, print_every=2, max_steps=None):
+    """Trains; returns the best score, the reports, the epochs."""
+    folder = RunFolder.create(tmp_path / "run", {})
+    best = fit(task, folder, max_epochs, print_every, max_steps)
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    reports = [record for record in records if "loss" in record]
+    return best, reports, [record for record in records if "loss" not in record]
+
+
+def test_reports_are_means_over_the_steps_since_the_last_one(tmp_path):
+    _, reports, _ = run(Counting(), tmp_path, max_epochs=2, print_every=2)
+    # Two of an epoch's five steps at a time; the fifth is left out everywhere.
+    assert [(r["epoch"], r["step"]) for r in reports] == [
+        (1, 2),
+        (1, 4),
+        (2, 7),
+        (2, 9),
+    ]
+    assert [r["state"] for r in reports] == [0.5, 2.5, 0.5, 2.5]
+    assert [r["seen_step"] for r in reports] == [0.5, 2.5, 5.5, 7.5]
+    assert [r["pair"] for r in reports] == [[0.5, 1], [2.5, 1], [10.5, 1], [12.5, 1]]
+    # The weight is -0.5 times the steps before.
+    losses = [0.5 - 0.25, 2.5 - 1.25, 10.5 - 2.75, 12.5 - 3.75]
+    assert [r["loss"] for r in reports] == losses
+    assert all(r["grad_norm"] == 1.0 and r["beans_per_s"] > 0 for r in reports)
+
+
+def test_steps_count_through_and_the_state_starts_anew_each_epoch(tmp_path):
+    _, reports, _ = run(Counting(), tmp_path, max_epochs=3, print_every=1)
+    assert [r["seen_step"] for r in reports] == list(range(15))
+    assert [r["state"] for r in reports] == [0, 1, 2, 3, 4] * 3
+    assert [r["step"] for r in reports] == list(range(1, 16))
+
+
+def test_reports_are_printed_as_plain_lines(tmp_path, capsys):
+    run(Counting(scores=[0.25, 0.75]), tmp_path, max_epochs=2, print_every=4)
+    clock = r"\d+:\d\d"
+    patterns = [
+        rf"epoch 1/2 step 4/5: state 1\.50, gradient norm 1\.000, \d+ beans/s, {clock} "
+        r"left in this epoch",
+        rf"epoch 1 done in {clock}: sweetness = 0\.250000, learning rate 0\.5",
+        rf"epoch 2/2 step 4/5: state 1\.50, gradient norm 1\.000, \d+ beans/s, {clock} "
+        r"left in this epoch",
+        rf"epoch 2 done in {clock}: sweetness = 0\.750000, learning rate 0\.5",
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(patterns)
+    for pattern, line in zip(patterns, lines, strict=True):
+        assert re.fullmatch(pattern, line), line
+
+
+def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    run(Counting(), tmp_path, max_epochs=1, print_every=5)
+    output = capsys.readouterr().out
+    assert "40% of epoch 1" in output and "100% of epoch 1" in output
+    # What is left on the screen: of each line the text after the last return.
+    shown = [line.split("\r")[-1].removeprefix("\x1b[K") for line in output.split("\n")]
+    assert [line.split(":")[0] for line in shown if line] == [
+        "epoch 1/1 step 5/5",
+        "epoch 1 done in 0",
+    ]
+
+
+def test_an_epoch_shorter_than_the_interval_has_no_report(tmp_path):
+    _, reports, epochs = run(Counting(), tmp_path, max_epochs=1, print_every=6)
+    assert reports == [] and len(epochs) == 1
+
+
+def test_each_epoch_is_recorded_with_its_scores_and_learning_rate(tmp_path):
+    task = Counting(scores=[0.25, 0.75])
+    _, _, epochs = run(task, tmp_path, max_epochs=2)
+    assert epochs == [
+        {"epoch": 1, "step": 5, "learning_rate": 0.5, "sweetness": 0.25},
+        {"epoch": 2, "step": 10, "learning_rate": 0.5, "sweetness": 0.75},
+    ]
+    assert task.ended_with == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("scores", "best_epoch"),
+    [([1.0, 3.0, 2.0], 2), ([3.0, 1.0, 2.0], 1), ([1.0, 2.0, 3.0], 3), ([2.0] * 3, 1)],
+)
+def test_the_weights_that_are_kept_are_those_of_the_best_epoch(
+    tmp_path, scores, best_epoch
+):
+    task = Counting(scores)
+    best, _, _ = run(task, tmp_path, max_epochs=3)
+    assert best == max(scores)
+    assert task.weights_seen == [-2.5, -5.0, -7.5]  # five steps of half an epoch each
+    assert task.weight() == -7.5
+    RunFolder.open(tmp_path / "run").load_weights(task.model)
+    assert task.weight() == -2.5 * best_epoch
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "epochs", "steps"), [(3, 1, [3]), (5, 1, [5]), (7, 2, [5, 7])]
+)
+def test_training_ends_after_max_steps_and_is_evaluated(
+    tmp_path, capsys, max_steps, epochs, steps
+):
+    task = Counting()
+    _, _, recorded = run(task, tmp_path, max_epochs=9, max_steps=max_steps)
+    assert task.weight() == -0.5 * max_steps
+    assert [record["step"] for record in recorded] == steps
+    assert len(task.weights_seen) == epochs
+    assert f"Training ends: --max_steps {max_steps} reached." in capsys.readouterr().out
+
+
+def test_training_ends_early_for_the_reason_that_the_task_gives(tmp_path, capsys):
+    task = Counting(scores=[1.0, 2.0, 3.0], reasons=[None, "the jar is full"])
+    best, _, epochs = run(task, tmp_path, max_epochs=3)
+    assert len(epochs) == 2
+    # The epoch that ends the training may still be the best.
+    assert best == 2.0
+    assert capsys.readouterr().out.splitlines()[-1] == "Training ends: the jar is full."
+
+
+def test_no_epochs_have_no_score(tmp_path):
+    task = Counting()
+    assert fit(task, RunFolder.create(tmp_path, {}), 0, 1) is None
+    assert task.weight() == 0.0 and task.weights_seen == []
+
+
+class Steep(Counting):
+    """A gradient of 4 that is clipped to 3."""
+
+    max_grad_norm = 3.0
+
+    def loss(self, step, batch, state):
+        loss, state, metrics = super().loss(step, batch, state)
+        return 4.0 * loss, state, metrics
+
+
+def test_a_step_is_clipped_and_the_norm_before_it_reported(tmp_path):
+    task = Steep()
+    _, reports, _ = run(task, tmp_path, max_steps=2)
+    assert reports[0]["grad_norm"] == 4.0
+    assert task.weight() == pytest.approx(-0.5 * 3.0 * 2)
+
+
+def language_run(path, seed):
+    """Weights and metrics of a short training with dropout and sampled actions."""
+    words = np.random.default_rng(1).integers(0, 7, 60, dtype=np.int32)
+    corpus = Corpus(
+        tuple("abcdefg"), dict.fromkeys(("train", "valid", "test"), words), {}
+    )
+    keras.utils.set_random_seed(seed)
+    model = LanguageModel(7, rnn_size=5, rnn_layers=1, n_actions=3, agent_units=4)
+    model.build()
+    task = LanguageModeling(
+        model,
+        keras.optimizers.SGD(1.0),
+        corpus,
+        LANGUAGE_MODELING["corrected"],
+        batch_size=2,
+        n_steps=6,
+        dropout=0.5,
+        seed=seed,
+        max_grad_norm=5.0,
+        schedule=Schedule(0.5, 0.005, 1.0),
+    )
+    fit(task, RunFolder.create(path, {}), max_epochs=2, print_every=2)
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record.pop("words_per_s", None)
+    return [w.tobytes() for w in model.get_weights()], records
+
+
+def test_a_seeded_run_repeats_bit_for_bit_and_another_seed_gives_another(tmp_path):
+    first = language_run(tmp_path / "a", seed=3)
+    assert language_run(tmp_path / "b", seed=3) == first
+    weights, records = language_run(tmp_path / "c", seed=4)
+    assert not set(weights) & set(first[0])
+    assert all(a != b for a, b in zip(records, first[1], strict=True))
