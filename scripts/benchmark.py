@@ -1,6 +1,6 @@
 """Measures what a training step costs, beside what it must cost at least.
 
-    python scripts/benchmark.py [--only lm,keras,actions,steps,eval,np,memory,profile]
+    python scripts/benchmark.py [--only lm,keras,actions,steps,eval,np,memory]
                                 [--repeats 11] [--json FILE]
 
 Everything in one group is measured in turn, A B C A B C ..., in one process, so that a
@@ -32,7 +32,7 @@ from number_prediction.model import N_DIGITS, NumberPredictor
 from number_prediction.task import NumberPrediction
 
 FLAGS = flags.FLAGS
-GROUPS = ("lm", "keras", "actions", "steps", "eval", "np", "memory", "profile")
+GROUPS = ("lm", "keras", "actions", "steps", "eval", "np", "memory")
 flags.DEFINE_list("only", list(GROUPS), f"groups to measure, of {','.join(GROUPS)}")
 flags.DEFINE_integer("repeats", 11, "turns per group", 1)
 flags.DEFINE_string("json", None, "write the figures to this file too")
@@ -168,7 +168,7 @@ def lm_floor(steps=None):
     )
 
 
-def evaluation(splits=("valid",)):
+def evaluation():
     """Greedy evaluation of four windows of words."""
     task = lm_task(FLAGS.n_actions, FLAGS.num_unroll_steps)
     return lambda: task.perplexity("valid")

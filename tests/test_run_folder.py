@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 import keras
@@ -80,11 +79,12 @@ def test_restart_in_a_new_folder_moves_nothing(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_two_restarts_in_one_second_move_both_runs_aside(run, monkeypatch):
-    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+def test_restarts_one_after_another_each_move_a_run_to_a_folder_of_its_own(run):
     for size in (9, 10):
         RunFolder.create(run.path, {"rnn_size": size}, restart=True)
-    assert len(list(run.path.parent.iterdir())) == 3
+    configs = [path / "config.json" for path in run.path.parent.iterdir()]
+    sizes = [json.loads(config.read_text())["rnn_size"] for config in configs]
+    assert sorted(sizes) == [8, 9, 10]
 
 
 @pytest.mark.parametrize("path", ["file", "file/run"])

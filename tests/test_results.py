@@ -1,0 +1,53 @@
+"""What the README says a user will reach, from the command line: minutes each."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PTB = [ROOT / "data" / "ptb", ROOT.parent / "shared" / "data" / "ptb"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(script, *arguments):
+    command = [sys.executable, ROOT / script, *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(("sequence_length", "epochs"), [(10, 8), (20, 10)])
+def test_number_prediction_makes_no_mistakes(sequence_length, epochs, tmp_path):
+    data = (f"--data_dir={tmp_path}", f"--sequence_length={sequence_length}")
+    run("number_prediction/produce_data.py", *data)
+    output = run(
+        "number_prediction/rl_train.py",
+        *data,
+        f"--max_epochs={epochs}",
+        f"--train_dir={tmp_path / 'run'}",
+    )
+    accuracy = re.search(r"test accuracy = ([\d.]+) \(greedy\)", output)
+    assert float(accuracy[1]) >= 0.9995
+
+
+def test_an_epoch_of_the_penn_treebank_keeps_the_policy_alive(tmp_path):
+    folder = next((path for path in PTB if path.is_dir()), None)
+    if folder is None:
+        pytest.skip("no Penn Treebank in data/ptb (scripts/get_ptb.py)")
+    output = run(
+        "language_modeling/rl_train.py",
+        f"--data_dir={folder}",
+        "--rnn_size=200",
+        "--dropout=0.2",
+        "--max_epochs=1",
+        f"--train_dir={tmp_path / 'run'}",
+    )
+    perplexity = re.search(r"^valid perplexity = ([\d.]+)$", output, re.MULTILINE)
+    assert float(perplexity[1]) < 310
+    records = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    last = [record for record in map(json.loads, records) if "entropy" in record][-1]
+    assert last["entropy"] > 0.3
+    assert sum(share > 0.05 for share in last["actions"]) >= 3
