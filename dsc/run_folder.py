@@ -34,7 +34,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path, config, restart=False):
-        """Begins a run in a new or empty folder.
+        """Begins a run in a folder that holds none.
 
         Args:
             path: folder.
@@ -147,10 +147,10 @@ class RunFolder:
         try:
             model.load_weights(self.path / BEST)
         except Exception as error:  # h5py raises many kinds for damaged files
-            reason = str(error).strip().splitlines()[0]
+            reason = " ".join(str(error).split())
             raise RunError(
                 f"--load_model: {self.path / BEST} does not fit this model or is "
-                f"damaged ({reason})."
+                f"damaged, and the run must be trained again ({reason})."
             ) from None
 
     def _write(self, name, text):
@@ -174,7 +174,7 @@ class RunFolder:
         try:
             yield
         except (OSError, RuntimeError) as error:  # h5py raises both for a full disk
-            reason = getattr(error, "strerror", None) or error
+            reason = " ".join(str(getattr(error, "strerror", None) or error).split())
             raise RunError(
                 f"--train_dir: cannot write to {self.path} ({reason}); free space or "
                 "give another folder."

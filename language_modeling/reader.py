@@ -6,6 +6,7 @@ line is a word of its own, and the vocabulary is that of the training file.
 """
 
 import collections
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,7 +114,8 @@ def _words(path, eos):
     return words
 
 
-class Windows(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Windows:
     """A text cut for truncated back-propagation, in the release's order.
 
     The text is cut into `batch` rows that follow one another; window i holds the

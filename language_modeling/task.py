@@ -145,7 +145,7 @@ class LanguageModeling(training.Task):
     def evaluated(self, split):
         """Yields `(word losses, actions)`, each `[batch, time]`, window by window."""
         state = self.initial_state()
-        for i, (tokens, targets) in enumerate(_iterate(self.windows[split])):
+        for i, (tokens, targets) in enumerate(self.windows[split]):
             nll, actions, state = self._eval_step(
                 tf.constant(i, tf.int64), tokens, targets, state
             )
@@ -167,10 +167,6 @@ def perplexity(nll):
         return math.exp(nll)
     except OverflowError:
         return math.inf
-
-
-def _iterate(windows):
-    return (windows[i] for i in range(len(windows)))
 
 
 def describe_skips(shares):

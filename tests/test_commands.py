@@ -206,7 +206,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(
 
 
 def test_restart_begins_anew_and_keeps_the_run_that_was_there(tmp, restarted):
-    (aside,) = (tmp / "restarted").glob("run.before-*")
+    (aside,) = (tmp / "restarted").glob("run.*")
     assert f"The run that was in run is now in {aside.name}." in restarted.out
     old, kept, new = (
         (path / "best.weights.h5").read_bytes()

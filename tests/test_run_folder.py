@@ -275,8 +275,14 @@ def half_written(error):
             # What h5py raises, now and then, when the disk is full.
             half_written(RuntimeError("Set slist enabled failed (file write failed)")),
         ),
+        (
+            keras.Model,
+            "save_weights",
+            # The other thing that it raises then.
+            half_written(OSError("Unable to extend file (time = Mon Nov 23\n, errno")),
+        ),
     ],
-    ids=["rename", "OSError", "RuntimeError"],
+    ids=["rename", "OSError", "RuntimeError", "h5py's OSError"],
 )
 def test_a_failing_save_keeps_the_old_weights_and_leaves_nothing_else(
     run, monkeypatch, owner, name, replacement
