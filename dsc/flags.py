@@ -18,11 +18,16 @@ def define_model(rnn_size, n_actions, agent_units):
     flags.DEFINE_float(
         "lamda",
         1.0,
-        "how much of the chosen state enters the step; the rest is the newest state",
+        "how much of the chosen state enters the step; the rest is the newest state "
+        "(--recipe released: the forget bias, and nothing is mixed)",
         0.0,
         1.0,
     )
-    flags.DEFINE_float("forget_bias", 1.0, "added in the DSC-LSTM's forget gate")
+    flags.DEFINE_float(
+        "forget_bias",
+        1.0,
+        "added in the DSC-LSTM's forget gate (--recipe released: see --lamda)",
+    )
     flags.DEFINE_integer("agent_units", agent_units, "units of the agent's layer", 1)
     flags.DEFINE_enum(
         "observation",

@@ -13,6 +13,9 @@ IMPLEMENTATIONS = ("auto", "fast", "plain")
 class Skips(NamedTuple):
     """What the agent thought and did: all that a policy loss needs.
 
+    Unless a memory is carried, the first step's choice is never used: leave it out of
+    the loss (`logits[:, 1:]`, `actions[:, 1:]`), and masked steps as well.
+
     Attributes:
         logits: `[batch, time, n_actions]`, unnormalised log-probabilities.
         actions: `[batch, time]`, int32: n_actions - 1 is the newest state, 0 the
@@ -149,6 +152,7 @@ class DSCLSTM(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
+        self.stateful = False  # `keras.layers.Bidirectional` asks
         # XLA has no operation that writes in place; Keras then does without XLA.
         self.supports_jit = not self._is_fast
 
@@ -244,6 +248,21 @@ class DSCLSTM(keras.layers.Layer):
         from dsc.recurrence import dsc_lstm  # the only TensorFlow in the layer
 
         return dsc_lstm(self.cell, inputs, noise, dropout_mask, mask, state)
+
+    def compute_output_shape(self, inputs_shape, *args, **kwargs):
+        batch, time, _ = inputs_shape
+        hidden = (batch, self.units)
+        shapes = [(batch, time, self.units) if self.return_sequences else hidden]
+        if self.return_state:
+            memory = (batch, self.n_actions, self.units)
+            shapes += [hidden] * 2 + [memory] * 2 * self.carry_memory
+        if self.return_skips:
+            shapes.append(Skips((batch, time, self.n_actions), (batch, time)))
+        return shapes[0] if len(shapes) == 1 else tuple(shapes)
+
+    def compute_output_spec(self, *args, **kwargs):
+        # By a trial call: from shapes alone Keras would take the actions for floats.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
         output_mask = mask if self.return_sequences else None

@@ -18,7 +18,7 @@ BASELINES = ("none", "mean", "standardised")
 def log_prob(logits, actions):
     """Log-probability of the actions that were taken.
 
-    Computed by log-softmax, so that it is finite for any finite logits.
+    Computed by log-softmax: finite wherever the dtype holds the logits' differences.
 
     Args:
         logits: `[..., n_actions]`, unnormalised log-probabilities.
@@ -27,8 +27,9 @@ def log_prob(logits, actions):
     Returns:
         `[...]`, in nats.
     """
-    chosen = ops.one_hot(actions, logits.shape[-1], dtype=logits.dtype)
-    return ops.sum(chosen * ops.log_softmax(logits, axis=-1), axis=-1)
+    log_probs = ops.log_softmax(logits, axis=-1)
+    chosen = ops.cast(actions, "int32")[..., None]
+    return ops.take_along_axis(log_probs, chosen, axis=-1)[..., 0]
 
 
 def entropy(logits):
@@ -62,7 +63,7 @@ def reward_to_go(rewards):
 def advantages(returns, baseline="mean", epsilon=1e-6):
     """Returns less a baseline that lowers the variance of the policy gradient.
 
-    A row's own return is left out of its baseline, so that the gradient's mean stays
+    A row's own return is left out of the mean, so that the gradient's mean stays
     exactly what it is without one (Kool et al., "Buy 4 REINFORCE samples, get a
     baseline for free!", 2019). With one row there are no others, and the returns
     stay as they are.
@@ -71,7 +72,7 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
         returns: `[batch, ...]`.
         baseline: `"none"`; `"mean"`, that of the other rows at the same step; or
             `"standardised"`, which also divides by the standard deviation over the
-            batch and so makes the gradient independent of the reward's scale.
+            batch: no longer exact, but independent of the reward's scale.
         epsilon: added to the standard deviation.
 
     Returns:

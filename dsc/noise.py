@@ -1,8 +1,7 @@
-"""The only source of randomness in training: pure functions of (seed, step).
+"""The random numbers of a training step: pure functions of (seed, step).
 
-No generator keeps a state, so a run resumes where it stopped with the numbers that it
-would have drawn. Every draw is made for the whole global batch; a replica takes its
-rows of it, so N processes draw what one would.
+No generator keeps a state, so a step draws the same numbers whatever ran before it.
+Every draw is made for the whole batch at once.
 """
 
 import tensorflow as tf
@@ -20,7 +19,7 @@ def gumbel(shape, seed, step, stream):
     Returns:
         float32 tensor of `shape`.
     """
-    # 2^-24 is the spacing of the draws: log(0) can not occur.
+    # Less than the spacing of the draws: only log(0) is kept from occurring.
     uniform = tf.maximum(_uniform(shape, seed, step, stream), 2.0**-24)
     return -tf.math.log(-tf.math.log(uniform))
 

@@ -1,4 +1,4 @@
-"""Every choice in which we depart from the release, as one named switch each.
+"""Every departure from the release's arithmetic, as one named switch each.
 
 `CORRECTED` is what the scripts do by default; `RELEASED` brings the release's
 arithmetic back, for comparison and for the golden files. The numbers in brackets are

@@ -43,16 +43,12 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         actions [batch, time], final state [h, c, memory_h, memory_c])`. At masked
         steps h repeats the last one, as in Keras; logits and actions have no meaning.
     """
-    packed = (x, noise, dropout_mask)
+    static = x.shape[:2]
+    order = None
     if mask is not None:
         # Each row's real steps first, in order: the loop then knows nothing of masks.
         order = tf.argsort(tf.cast(mask, tf.int32), direction="DESCENDING", stable=True)
-        packed = [
-            None if p is None else tf.gather(p, order, batch_dims=1) for p in packed
-        ]
-    x, noise, dropout_mask = (
-        None if p is None else _swap_batch_time(p) for p in packed
-    )
+    x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
     time, batch, features = tf.shape(x)[0], tf.shape(x)[1], x.shape[-1]
     flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
     z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.bias
@@ -79,6 +75,11 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         )
         h = tf.where(last_real[..., None] >= 0, h, tf.zeros_like(h))
     actions = tf.cast(actions, tf.int32)
+    # What is known of batch and time before the run gets lost in the loop.
+    h, logits, actions = (
+        tf.ensure_shape(p, static.concatenate(p.shape[2:]))
+        for p in (h, logits, actions)
+    )
     return h, logits, actions, _final_state(cell, history, lengths)
 
 
@@ -172,7 +173,8 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
         newest_h = tf.gather(history, newest_rows(t))[:, :units]
         if cell.observation == "last":
             return newest_h
-        return tf.where(tf.logical_and(fresh, t == 0), newest_h, memory_sum / n_actions)
+        mean_h = tf.cast(memory_sum / n_actions, newest_h.dtype)
+        return tf.where(tf.logical_and(fresh, t == 0), newest_h, mean_h)
 
     def choose(t, observed_h):
         """The agent's actions at step t, `[batch]`."""
@@ -188,9 +190,10 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
             tf.stop_gradient, (z, recurrent_kernel, given, *norm)
         )
         history = _buffer(given, (1 + n_actions + time) * batch)
-        memory_sum = tf.reduce_sum(
-            tf.reshape(given[batch:, :units], (n_actions, batch, units)), axis=0
-        )
+        memory_h = tf.reshape(given[batch:, :units], (n_actions, batch, units))
+        # Half precision would lose the running sum in its own rounding.
+        sum_dtype = tf.float64 if z.dtype == tf.float64 else tf.float32
+        memory_sum = tf.reduce_sum(tf.cast(memory_h, sum_dtype), axis=0)
 
         def step(t, history, memory_sum, saved):
             chosen = newest = newest_rows(t)
@@ -209,7 +212,8 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
             h, c = gates(z_t, start[:, units:], t, norm)
             if has_agent and cell.observation == "mean":
                 # A running sum: the mean of K states at the cost of two.
-                memory_sum += h - tf.gather(history, block_rows(t + 1))[:, :units]
+                oldest_h = tf.gather(history, block_rows(t + 1))[:, :units]
+                memory_sum += tf.cast(h, sum_dtype) - tf.cast(oldest_h, sum_dtype)
             # In place, where tensor_scatter_nd_update copies the whole history. Only
             # this loop has the buffer, and no step reads rows that it writes.
             history = tf.raw_ops.InplaceUpdate(

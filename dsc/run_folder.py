@@ -91,17 +91,23 @@ class RunFolder:
             )
         return cls(path, config)
 
-    def restore_flags(self, flags, names):
+    def restore_flags(self, flags, fixed, preset=()):
         """Gives absl flags the values that the run was started with.
 
         Args:
             flags: `absl.flags.FLAGS`, parsed.
-            names: of the flags that the saved weights depend on.
+            fixed: names of the flags that the saved weights depend on.
+            preset: names of the flags that only the evaluation depends on; what the
+                user gives comes first.
 
         Raises:
-            RunError: the run does not know a flag, or the user gave it another value.
+            RunError: the run does not know a fixed flag, or the user gave it another
+                value.
         """
-        for name in names:
+        for name in preset:
+            if not flags[name].present and name in self.config:
+                flags[name].value = self.config[name]
+        for name in fixed:
             if name not in self.config:
                 raise RunError(
                     f"--load_model: {self.path} does not say the model's {name}; it is "

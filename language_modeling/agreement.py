@@ -276,4 +276,4 @@ def write(
 
 def read(path: Path) -> list[list[str]]:
     """Reads the sentences of a file that `write` wrote, each without its end."""
-    return [line.split() for line in path.read_text().splitlines()]
+    return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]

@@ -204,9 +204,11 @@ def loss(outputs, targets, recipe, carry_memory=False):
     # action: without a carried memory there is nothing to credit it with.
     first = 0 if recipe.first_action_in_loss or carry_memory else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
-    rl_loss, entropy = policy_loss(logits, actions, nll[:, first:], recipe)
+    rl_loss = policy_loss(logits, actions, nll[:, first:], recipe)
+    entropy = ops.mean(losses.entropy(logits))
     mean_nll = ops.mean(nll)
-    total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll + rl_loss
+    total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll
+    total = total + rl_loss - recipe.entropy_weight * entropy
     metrics = {
         "nll": mean_nll,
         "rl_loss": rl_loss,
@@ -217,7 +219,7 @@ def loss(outputs, targets, recipe, carry_memory=False):
 
 
 def policy_loss(logits, actions, nll, recipe):
-    """The agent's loss, weighted, and the mean entropy of its policy.
+    """The agent's loss, weighted.
 
     Args:
         logits: `[batch, time, n_actions]`.
@@ -226,11 +228,9 @@ def policy_loss(logits, actions, nll, recipe):
         recipe: `dsc.recipes.Recipe`.
 
     Returns:
-        `(scalar loss, scalar entropy in nats)`.
+        Scalar.
     """
     rewards = ops.stop_gradient(ops.exp(-nll) if recipe.reward == "prob" else -nll)
     returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
     advantage = losses.advantages(returns, recipe.baseline)
-    entropy = ops.mean(losses.entropy(logits))
-    rl_loss = recipe.rl_weight * losses.reinforce(logits, actions, advantage)
-    return rl_loss - recipe.entropy_weight * entropy, entropy
+    return recipe.rl_weight * losses.reinforce(logits, actions, advantage)

@@ -88,7 +88,11 @@ def run():
     saved = None
     if FLAGS.load_model:
         saved = RunFolder.open(FLAGS.load_model)
-        saved.restore_flags(FLAGS, (*shared_flags.MODEL, "rnn_layers", "carry_memory"))
+        saved.restore_flags(
+            FLAGS,
+            fixed=(*shared_flags.MODEL, "rnn_layers", "carry_memory"),
+            preset=("num_unroll_steps", "batch_size", "eval_actions", "seed", "EOS"),
+        )
     corpus, floor = read_corpus()
     task = make_task(corpus)
     print(
@@ -134,9 +138,7 @@ def read_corpus():
         print(f"Using the Penn Treebank in {folder}.")
     elif folder is None:
         folder = ROOT / "data" / "agreement"
-        if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
-            agreement.write(folder)
-        floor = agreement.floor_perplexity(agreement.read(folder / "test.txt"))
+        floor = embedded_corpus(folder)
         print(
             "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
             f"embedded agreement corpus in {folder}."
@@ -149,6 +151,19 @@ def read_corpus():
                 "the release does."
             )
     return corpus, floor
+
+
+def embedded_corpus(folder):
+    """Makes the agreement corpus if it is not there; returns its test floor."""
+    try:
+        if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
+            agreement.write(folder)
+        return agreement.floor_perplexity(agreement.read(folder / "test.txt"))
+    except (OSError, ValueError) as error:
+        raise reader.DataError(
+            f"The embedded corpus in {folder} cannot be made or read ({error}); delete "
+            "the folder, and it is made again."
+        ) from None
 
 
 def make_task(corpus):

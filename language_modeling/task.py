@@ -201,4 +201,5 @@ class Schedule:
             return rate, False
         # The optimizer keeps the rate in float32, which may round it up.
         smallest = rate <= self.threshold * (1 + 1e-6)
-        return max(rate * self.decay, self.threshold), smallest
+        lowest = min(rate, self.threshold)  # a rate that begins below it stays
+        return max(rate * self.decay, lowest), smallest

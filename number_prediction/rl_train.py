@@ -66,7 +66,11 @@ def run():
     saved = None
     if FLAGS.load_model:
         saved = RunFolder.open(FLAGS.load_model)
-        saved.restore_flags(FLAGS, (*shared_flags.MODEL, "sequence_length"))
+        saved.restore_flags(
+            FLAGS,
+            fixed=(*shared_flags.MODEL, "sequence_length"),
+            preset=("released_data", "seed"),
+        )
     task = make_task()
     print(
         f"{task.model.count_params():,} weights, {task.n_batches} steps of "

@@ -16,9 +16,10 @@ prepare_environment() {
       return 1
     fi
   fi
-  # The stamp holds what was installed: the project's description and the extras.
+  # The stamp holds what was installed; dev has everything that no extra has, too.
   local stamp=$venv/installed${extra:+-$extra}
-  if ! cmp -s "$root/pyproject.toml" "$stamp"; then
+  if ! cmp -s "$root/pyproject.toml" "$stamp" &&
+     ! { [ -z "$extra" ] && cmp -s "$root/pyproject.toml" "$venv/installed-dev"; }; then
     echo "Installing into $venv (about a minute)"
     if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --editable "$root${extra:+[$extra]}"; then

@@ -473,7 +473,7 @@ REFUSED = {
     "load damaged weights": (
         LANGUAGE,
         (*EVALUATE, "--load_model=damaged"),
-        r"--load_model: damaged/best\.weights\.h5 .* is damaged .*\.",
+        r"--load_model: damaged/best\.weights\.h5 .* is damaged, .* again .*\.",
     ),
     "load the run of the other script": (
         NUMBERS,

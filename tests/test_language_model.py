@@ -333,8 +333,9 @@ def test_loss_is_that_of_a_loop_in_numpy(recipe, carry_memory, expected, first):
     assert float(metrics["entropy"]) == pytest.approx(
         entropy[:, first:].mean(), rel=1e-5
     )
-    # The policy's part is what the words do not explain.
+    # The policy's part is what the words and the entropy bonus do not explain.
     rest = value - STEPS * word_nll.mean()
+    rest += recipe.entropy_weight * entropy[:, first:].mean()
     assert float(metrics["rl_loss"]) == pytest.approx(rest, rel=1e-4)
     counts = np.bincount(outputs.skips.actions[:, first:].numpy().ravel(), minlength=3)
     np.testing.assert_allclose(metrics["actions"], counts / counts.sum(), rtol=1e-6)

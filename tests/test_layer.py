@@ -862,6 +862,26 @@ def test_an_initial_state_of_another_length_is_refused(carry_memory):
             layer(x, initial_state=state)
 
 
+def test_both_directions_are_two_layers_side_by_side(rng):
+    forward = DSCLSTM(UNITS, N_ACTIONS, return_sequences=True)
+    both_ways = keras.layers.Bidirectional(forward)
+    inputs = keras.Input((None, FEATURES))
+    model = keras.Model(inputs, both_ways(inputs))
+    x = rng.normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+    found = np.asarray(model(x))
+    ahead = both_ways.forward_layer(x)
+    back = both_ways.backward_layer(x)[:, ::-1]  # it returns its last step last
+    np.testing.assert_allclose(found, np.concatenate([ahead, back], -1), rtol=1e-5)
+
+
+def test_a_functional_model_knows_shapes_and_types_before_it_runs():
+    layer = DSCLSTM(UNITS, N_ACTIONS, return_state=True, return_skips=True)
+    h, last_h, last_c, skips = layer(keras.Input((TIME, FEATURES), batch_size=BATCH))
+    assert h.shape == last_h.shape == last_c.shape == (BATCH, UNITS)
+    assert skips.logits.shape == (BATCH, TIME, N_ACTIONS)
+    assert (skips.actions.shape, skips.actions.dtype) == ((BATCH, TIME), "int32")
+
+
 # Another backend
 
 JAX_SCRIPT = """

@@ -162,6 +162,11 @@ def test_extreme_logits_stay_finite(scale):
     assert_allclose(tape.gradient(loss, logits), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "huge"), [("float32", 3e38), ("float16", 6e4)])
+def test_a_certain_action_has_log_probability_zero_for_any_finite_logits(dtype, huge):
+    assert_allclose(log_prob(tf.constant([[huge, -huge]], dtype), [0]), [0.0])
+
+
 # The policy gradient of a real, tiny network
 
 BATCH = 4
