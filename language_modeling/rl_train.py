@@ -117,9 +117,7 @@ def run():
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
     if floor:
-        print(
-            f"lowest possible test perplexity = {floor:.6f} (exact, from the grammar)"
-        )
+        print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")
     test = task.score("test")
     print(f"test skips chosen = {describe_skips(test.actions)}")
