@@ -11,6 +11,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from dsc.run_folder import RunFolder
+
 
 class Task(abc.ABC):
     """What `fit` needs to know of a task.
@@ -111,6 +113,33 @@ def clip(gradients, max_norm, dense_norm):
     if max_norm is not None:
         dense, _ = tf.clip_by_global_norm(dense, max_norm, use_norm=norm)
     return dense, norm
+
+
+def train_or_load(task, saved, flags, vocabulary=None):
+    """Gives the task's model the weights that the flags ask for.
+
+    Args:
+        task: `Task`.
+        saved: `RunFolder` of --load_model, or None.
+        flags: `absl.flags.FLAGS` with those of `dsc.flags`.
+        vocabulary: words to keep with a new run, or None.
+
+    Raises:
+        RunError: a run cannot be read or written.
+    """
+    if saved:
+        saved.load_weights(task.model)
+    elif flags.max_epochs:
+        folder = RunFolder.create(
+            flags.train_dir, flags.flag_values_dict(), flags.restart
+        )
+        if vocabulary is not None:
+            folder.write_vocabulary(vocabulary)
+        fit(task, folder, flags.max_epochs, flags.print_every, flags.max_steps)
+        folder.load_weights(task.model)
+        print(f"The best weights on validation are in {flags.train_dir}.")
+    else:
+        print("These are the initial weights: --max_epochs 0 and no --load_model.")
 
 
 def fit(task, folder, max_epochs, print_every, max_steps=None):

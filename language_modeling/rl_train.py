@@ -99,23 +99,12 @@ def run():
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch."
     )
-    if saved:
-        if saved.read_vocabulary() != corpus.vocabulary:
-            raise RunError(
-                f"--data_dir: its training file has another vocabulary than the run in "
-                f"{FLAGS.load_model}; give the corpus that the model was trained on."
-            )
-        saved.load_weights(task.model)
-    elif FLAGS.max_epochs:
-        saved = RunFolder.create(
-            FLAGS.train_dir, FLAGS.flag_values_dict(), FLAGS.restart
+    if saved and saved.read_vocabulary() != corpus.vocabulary:
+        raise RunError(
+            f"--data_dir: its training file has another vocabulary than the run in "
+            f"{FLAGS.load_model}; give the corpus that the model was trained on."
         )
-        saved.write_vocabulary(corpus.vocabulary)
-        training.fit(task, saved, FLAGS.max_epochs, FLAGS.print_every, FLAGS.max_steps)
-        saved.load_weights(task.model)
-        print(f"The best weights on validation are in {FLAGS.train_dir}.")
-    else:
-        print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    training.train_or_load(task, saved, FLAGS, corpus.vocabulary)
     if floor:
         print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")

@@ -76,17 +76,7 @@ def run():
         f"{task.model.count_params():,} weights, {task.n_batches} steps of "
         f"{FLAGS.batch_size} sequences per epoch."
     )
-    if saved:
-        saved.load_weights(task.model)
-    elif FLAGS.max_epochs:
-        saved = RunFolder.create(
-            FLAGS.train_dir, FLAGS.flag_values_dict(), FLAGS.restart
-        )
-        training.fit(task, saved, FLAGS.max_epochs, FLAGS.print_every, FLAGS.max_steps)
-        saved.load_weights(task.model)
-        print(f"The best weights on validation are in {FLAGS.train_dir}.")
-    else:
-        print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    training.train_or_load(task, saved, FLAGS)
     greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 
