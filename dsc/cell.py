@@ -12,12 +12,12 @@ from keras import ops
 OBSERVATIONS = ("mean", "last")
 
 
-def lstm_gates(z, prev_c, forget_bias, dropout_mask=None, norm=None):
+def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
     """The LSTM's gates: from their pre-activations to the next state.
 
     Args:
-        z: `[..., 4 * units]`, pre-activations in the order input gate, candidate,
-            forget gate, output gate (i, j, f, o).
+        gates: pre-activations of input gate, candidate, forget gate and output gate
+            (i, j, f, o), each `[..., units]`.
         prev_c: `[..., units]`, the cell state that the step continues from.
         forget_bias: number added to the forget gate's pre-activation.
         dropout_mask: optional `[..., units]`, factors on the candidate: recurrent
@@ -28,7 +28,7 @@ def lstm_gates(z, prev_c, forget_bias, dropout_mask=None, norm=None):
     Returns:
         `(h, c)`, each `[..., units]`.
     """
-    i, j, f, o = ops.split(z, 4, axis=-1)
+    i, j, f, o = gates
     if norm is not None:
         gain, offset = norm
         i, j, f, o = (
@@ -276,7 +276,8 @@ class DSCLSTMCell(keras.layers.Layer):
             + ops.matmul(mixed_h, self.recurrent_kernel)
             + self.bias
         )
-        h, c = lstm_gates(z, mixed_c, self.forget_bias, dropout_mask, self.norm)
+        gates = ops.split(z, 4, axis=-1)
+        h, c = lstm_gates(gates, mixed_c, self.forget_bias, dropout_mask, self.norm)
         flat = (-1, self.n_actions * self.units)
         memory_h = ops.concatenate([memory_h[:, 1:], h[:, None]], axis=1)
         memory_c = ops.concatenate([memory_c[:, 1:], c[:, None]], axis=1)

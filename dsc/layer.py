@@ -7,7 +7,7 @@ from keras import ops
 
 from dsc.cell import DSCLSTMCell
 
-IMPLEMENTATIONS = ("auto", "fast", "plain")
+IMPLEMENTATIONS = ("auto", "fast", "xla", "plain")
 
 
 class Skips(NamedTuple):
@@ -54,8 +54,9 @@ class DSCLSTM(keras.layers.Layer):
         return_skips: whether to return `Skips` too, last of all.
         go_backwards: whether to process the sequence from its end.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend;
-            `"fast"` is a TensorFlow loop with the same results; `"auto"` takes the
-            fast one under TensorFlow.
+            `"fast"` is a TensorFlow loop with the same results, and `"xla"` the same
+            loop for functions that XLA compiles (`jit_compile=True`), which pays for
+            small layers; `"auto"` takes the fast one under TensorFlow.
         seed: seed of the layer's own noise; see `noise` below.
 
     Call arguments:
@@ -123,9 +124,10 @@ class DSCLSTM(keras.layers.Layer):
                 f"implementation must be one of {IMPLEMENTATIONS}, "
                 f"not {implementation!r}."
             )
-        if implementation == "fast" and keras.backend.backend() != "tensorflow":
+        of_tensorflow = implementation in ("fast", "xla")
+        if of_tensorflow and keras.backend.backend() != "tensorflow":
             raise ValueError(
-                "implementation='fast' is TensorFlow's; on the "
+                f"implementation={implementation!r} is TensorFlow's; on the "
                 f"{keras.backend.backend()} backend use 'plain' or 'auto'."
             )
         self.cell = DSCLSTMCell(
@@ -153,14 +155,13 @@ class DSCLSTM(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
         self.stateful = False  # `keras.layers.Bidirectional` asks
-        # XLA has no operation that writes in place; Keras then does without XLA.
-        self.supports_jit = not self._is_fast
-
-    @property
-    def _is_fast(self):
-        return (
-            self.implementation != "plain" and keras.backend.backend() == "tensorflow"
-        )
+        if implementation == "auto":
+            on_tensorflow = keras.backend.backend() == "tensorflow"
+            self._loop = "fast" if on_tensorflow else "plain"
+        else:
+            self._loop = implementation
+        # The fast loop writes in place, as XLA cannot; Keras then does without XLA.
+        self.supports_jit = self._loop != "fast"
 
     @property
     def units(self):
@@ -209,7 +210,7 @@ class DSCLSTM(keras.layers.Layer):
             inputs = ops.flip(inputs, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
 
-        h, logits, actions, final_state = self._loop(
+        h, logits, actions, final_state = self._run(
             inputs, noise, dropout_mask, mask, state
         )
 
@@ -242,12 +243,12 @@ class DSCLSTM(keras.layers.Layer):
         uniform = keras.random.uniform(shape, seed=self.seed_generator)
         return ops.cast(uniform < keep, self.compute_dtype) / keep
 
-    def _loop(self, inputs, noise, dropout_mask, mask, state):
-        if not self._is_fast:
-            return _plain_loop(self.cell, inputs, noise, dropout_mask, mask, state)
+    def _run(self, *tensors):
+        if self._loop == "plain":
+            return _plain_loop(self.cell, *tensors)
         from dsc.recurrence import dsc_lstm  # the only TensorFlow in the layer
 
-        return dsc_lstm(self.cell, inputs, noise, dropout_mask, mask, state)
+        return dsc_lstm(self.cell, *tensors, xla=self._loop == "xla")
 
     def compute_output_shape(self, inputs_shape, *args, **kwargs):
         batch, time, _ = inputs_shape

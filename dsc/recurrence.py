@@ -7,10 +7,10 @@ the tests hold the two together), but
   stack of K states is ever made, so time and memory do not grow with K;
 - uses the agent in the loop only to choose, and forms its logits, which are all that
   is learned of it, for all steps at once;
-- walks back once and forms the recurrent weights' gradient in one product over all
-  steps, where the derivative of an ordinary loop adds up a small product each step.
+- walks back once and leaves little to do on the way: the gates' derivatives are formed
+  for all steps before it, the recurrent weights' gradient in one product after it.
 
-The history holds blocks of `batch` rows `[2 * units]`, h beside c:
+The histories of h and of c are `[blocks, batch * units]`:
 
     block 0                  the state that step 0 was given
     blocks 1 .. K            the memory before step 0, oldest first
@@ -24,7 +24,7 @@ import tensorflow as tf
 from dsc.cell import lstm_gates
 
 
-def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
+def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     """Runs a `DSCLSTMCell` over time.
 
     Args:
@@ -37,6 +37,8 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         state: list of h, c, each `[batch, units]`, optionally followed by the memory
             of h and of c, each `[batch, n_actions, units]`, oldest first. Without
             them the memory is zeros and a row's first step continues from h, c.
+        xla: whether XLA is to compile the loop. It has no operations that write in
+            place, but writes in place where it can; elsewhere each write is a copy.
 
     Returns:
         `(h [batch, time, units], logits [batch, time, n_actions],
@@ -49,15 +51,17 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         # Each row's real steps first, in order: the loop then knows nothing of masks.
         order = tf.argsort(tf.cast(mask, tf.int32), direction="DESCENDING", stable=True)
     x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
-    time, batch, features = tf.shape(x)[0], tf.shape(x)[1], x.shape[-1]
+    (time, batch), features = _sizes(x), x.shape[-1]
     flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
     z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.bias
     z = tf.reshape(z, (time, batch, 4 * cell.units))
 
-    history, observed_h, actions = _scan(cell, flat_x, z, noise, dropout_mask, state)
+    *histories, observed_h, actions = _scan(
+        cell, flat_x, z, noise, dropout_mask, state, xla
+    )
 
-    blocks = tf.reshape(history, (-1, batch, 2 * cell.units))
-    h = blocks[1 + cell.n_actions :, :, : cell.units]  # [time, batch, units]
+    made = histories[0][1 + cell.n_actions :]
+    h = tf.reshape(made, (time, batch, cell.units))
     if cell.n_actions > 1:
         logits = cell.policy(flat_x, tf.reshape(observed_h, (-1, cell.units)))
         logits = tf.reshape(logits, (time, batch, cell.n_actions))
@@ -80,7 +84,7 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         tf.ensure_shape(p, static.concatenate(p.shape[2:]))
         for p in (h, logits, actions)
     )
-    return h, logits, actions, _final_state(cell, history, lengths)
+    return h, logits, actions, _final_state(cell, histories, lengths)
 
 
 def _time_first(x, order):
@@ -94,69 +98,95 @@ def _swap_batch_time(x):
     return tf.transpose(x, (1, 0, *range(2, x.shape.rank)))
 
 
-def _buffer(first, n_rows):
-    """A new buffer of `n_rows` rows that begins with `first`, to write to in place.
+def _sizes(x):
+    """The first two sizes of a tensor: numbers where they are known."""
+    known, found = x.shape[:2], tf.shape(x)
+    return [found[n] if known[n] is None else known[n] for n in range(2)]
 
-    `Empty` is stateful, so TensorFlow never merges two of them, as it does with equal
-    tensors; the rows after `first` are not initialised.
+
+def _buffer(first, n_blocks, xla):
+    """A new history of `n_blocks` blocks that begins with `first`, to write to.
+
+    In place, `Empty` is stateful, so TensorFlow never merges two of them, as it does
+    with equal tensors; the blocks after `first` are not initialised.
     """
-    empty = tf.raw_ops.Empty(shape=(n_rows, first.shape[1]), dtype=first.dtype)
-    return tf.raw_ops.InplaceUpdate(x=empty, i=tf.range(tf.shape(first)[0]), v=first)
+    n_given, size = _sizes(first)
+    if xla:
+        rest = tf.zeros((n_blocks - n_given, size), first.dtype)
+        return tf.concat([first, rest], axis=0)
+    empty = tf.raw_ops.Empty(shape=(n_blocks, size), dtype=first.dtype)
+    return tf.raw_ops.InplaceUpdate(x=empty, i=tf.range(n_given), v=first)
 
 
-def _final_state(cell, history, lengths):
+def _put(history, n, state, xla):
+    """Makes `state` `[batch, units]` the history's block n."""
+    block = tf.reshape(state, (1, -1))
+    if xla:
+        return tf.tensor_scatter_nd_update(history, [[n]], block)
+    # tensor_scatter_nd_update would copy the whole history. Only the loop has the
+    # buffer, and no step reads a block that it writes.
+    return tf.raw_ops.InplaceUpdate(x=history, i=[n], v=block)
+
+
+def _add(history, rows, d_state, xla):
+    """Adds `d_state` `[batch, units]` to rows `[batch]` of a history, all different."""
+    flat = tf.reshape(history, (-1, d_state.shape[-1]))
+    if xla:
+        flat = tf.tensor_scatter_nd_add(flat, rows[:, None], d_state)
+    else:
+        flat = tf.raw_ops.InplaceAdd(x=flat, i=rows, v=d_state)
+    return tf.reshape(flat, tf.shape(history))
+
+
+def _final_state(cell, histories, lengths):
     """The states after each row's last real step, lengths `[batch]` int32."""
-    n_actions, units = cell.n_actions, cell.units
     batch = tf.shape(lengths)[0]
-    rows = tf.range(batch)
-    newest = tf.where(lengths == 0, 0, lengths + n_actions) * batch + rows
-    newest = tf.gather(history, newest)
-    memory = (lengths[:, None] + 1 + tf.range(n_actions)) * batch + rows[:, None]
-    memory = tf.gather(history, memory)  # [batch, n_actions, 2 * units]
-    return [
-        newest[:, :units],
-        newest[:, units:],
-        memory[..., :units],
-        memory[..., units:],
-    ]
+    row = tf.range(batch)
+    newest = tf.where(lengths == 0, 0, lengths + cell.n_actions) * batch + row
+    slots = lengths[:, None] + 1 + tf.range(cell.n_actions)  # [batch, n_actions]
+    memory = slots * batch + row[:, None]
+    flat = [tf.reshape(history, (-1, cell.units)) for history in histories]
+    return [tf.gather(part, rows) for rows in (newest, memory) for part in flat]
 
 
-def _scan(cell, flat_x, z, noise, dropout_mask, state):
-    """The loop itself, time first: `(history, observed_h, actions)`."""
-    time, batch = tf.shape(z)[0], tf.shape(z)[1]
+def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
+    """The loop itself, time first.
+
+    Returns:
+        `(history of h, history of c, observed_h [time, batch, units], actions
+        [time, batch])`.
+    """
+    time, batch = _sizes(z)
     n_actions, units = cell.n_actions, cell.units
     fresh = len(state) == 2
     has_agent = n_actions > 1
+    observes_mean = has_agent and cell.observation == "mean"
     lamda = cell.lamda if has_agent else 0.0
-    rows = tf.range(batch)
 
-    def block_rows(block):
-        return block * batch + rows
+    def block_rows(n):
+        """Block n as rows `[units]`: `[batch]`, or `[time, batch]` for `[time, 1]`."""
+        return n * batch + tf.range(batch)
 
-    def newest_rows(t):
-        return block_rows(tf.where(t == 0, 0, t + n_actions))
+    def block(history, n):
+        return tf.reshape(history[n], (batch, units))
 
     def chosen_rows(t, action):
         # Only at a fresh start there is no choice at step 0.
-        chosen = block_rows(t + 1 + tf.cast(action, tf.int32))
-        return tf.where(tf.logical_and(fresh, t == 0), newest_rows(t), chosen)
+        rows = block_rows(t + 1 + tf.cast(action, tf.int32))
+        return tf.where(t == 0, block_rows(t), rows) if fresh else rows
 
-    def sources(chosen, newest):
-        """What a step continues from: rows of the history and their weights."""
-        pairs = ((chosen, lamda), (newest, 1.0 - lamda))
-        return [(rows, weight) for rows, weight in pairs if weight > 0.0]
+    def take(history, rows):
+        return tf.gather(tf.reshape(history, (-1, units)), rows)
 
     def mix(history, chosen, newest):
-        return tf.add_n(
-            [
-                tf.gather(history, rows) * tf.constant(weight, history.dtype)
-                for rows, weight in sources(chosen, newest)
-            ]
-        )
+        """What a step continues from; chosen: rows of the history, newest: a state."""
+        if lamda == 0.0:
+            return newest
+        state = take(history, chosen)
+        return state if lamda == 1.0 else lamda * state + (1.0 - lamda) * newest
 
-    def gates(z_t, start_c, t, norm):
-        factors = None if dropout_mask is None else dropout_mask[t]
-        return lstm_gates(z_t, start_c, cell.forget_bias, factors, norm or None)
+    def gates(parts, start_c, factors, norm):
+        return lstm_gates(parts, start_c, cell.forget_bias, factors, norm or None)
 
     if has_agent:
         # In the loop the agent only chooses; it learns from `cell.policy`.
@@ -168,130 +198,190 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state):
         observed_x = tf.matmul(tf.stop_gradient(flat_x), kernel[:features]) + bias
         observed_x = tf.reshape(observed_x, (time, batch, cell.agent_units))
 
-    def observe(t, history, memory_sum):
+    def observe(t, newest_h, memory_sum):
         """What the agent sees of the past before step t, `[batch, units]`."""
-        newest_h = tf.gather(history, newest_rows(t))[:, :units]
-        if cell.observation == "last":
+        if not observes_mean:
             return newest_h
         mean_h = tf.cast(memory_sum / n_actions, newest_h.dtype)
-        return tf.where(tf.logical_and(fresh, t == 0), newest_h, mean_h)
+        return tf.where(t == 0, newest_h, mean_h) if fresh else mean_h
 
     def choose(t, observed_h):
         """The agent's actions at step t, `[batch]`."""
-        hidden = tf.tanh(observed_x[t] + tf.matmul(observed_h, kernel[features:]))
-        logits = tf.matmul(hidden, kernel_2) + bias_2
-        return tf.argmax(logits if noise is None else logits + noise[t], axis=-1)
+        hidden = tf.matmul(observed_h, kernel[features:]) + observed_x[t]
+        logits = tf.matmul(tf.tanh(hidden), kernel_2) + bias_2
+        noisy = logits if noise is None else logits + noise[t]
+        return tf.argmax(noisy, axis=-1)
 
     @tf.custom_gradient
-    def run(z, recurrent_kernel, given, *norm):
-        # given: [(1 + n_actions) * batch, 2 * units], the blocks 0 .. K.
+    def run(z, recurrent_kernel, given_h, given_c, *norm):
+        # given: the blocks 0 .. K, `[1 + n_actions, batch * units]`.
         # Else a persistent tape asks for the gradient of each operation in here too.
-        z, recurrent_kernel, given, *norm = map(
-            tf.stop_gradient, (z, recurrent_kernel, given, *norm)
+        z, recurrent_kernel, given_h, given_c, *norm = map(
+            tf.stop_gradient, (z, recurrent_kernel, given_h, given_c, *norm)
         )
-        history = _buffer(given, (1 + n_actions + time) * batch)
-        memory_h = tf.reshape(given[batch:, :units], (n_actions, batch, units))
+        n_blocks = 1 + n_actions + time
         # Half precision would lose the running sum in its own rounding.
         sum_dtype = tf.float64 if z.dtype == tf.float64 else tf.float32
-        memory_sum = tf.reduce_sum(tf.cast(memory_h, sum_dtype), axis=0)
+        memory_sum = tf.reduce_sum(tf.cast(given_h, sum_dtype), axis=0)
+        memory_sum = tf.reshape(memory_sum, (batch, units))  # and the given state
 
-        def step(t, history, memory_sum, saved):
-            chosen = newest = newest_rows(t)
+        def step(t, newest, histories, memory_sum, saved):
+            chosen = None
+            if observes_mean:
+                # A running sum: the mean of K states at the cost of two. What has left
+                # the memory is taken off here, not before, so that a step first reads
+                # the history and then writes to it, in place under XLA too.
+                memory_sum -= tf.cast(block(histories[0], t), sum_dtype)
             if has_agent:
-                observed_h = observe(t, history, memory_sum)
+                observed_h = observe(t, newest[0], memory_sum)
                 action = choose(t, observed_h)
                 chosen = chosen_rows(t, action)
                 saved = {
                     **saved,
                     "observed_h": saved["observed_h"].write(t, observed_h),
                     "actions": saved["actions"].write(t, action),
-                    "chosen": saved["chosen"].write(t, chosen),
                 }
-            start = mix(history, chosen, newest)
-            z_t = z[t] + tf.matmul(start[:, :units], recurrent_kernel)
-            h, c = gates(z_t, start[:, units:], t, norm)
-            if has_agent and cell.observation == "mean":
-                # A running sum: the mean of K states at the cost of two.
-                oldest_h = tf.gather(history, block_rows(t + 1))[:, :units]
-                memory_sum += tf.cast(h, sum_dtype) - tf.cast(oldest_h, sum_dtype)
-            # In place, where tensor_scatter_nd_update copies the whole history. Only
-            # this loop has the buffer, and no step reads rows that it writes.
-            history = tf.raw_ops.InplaceUpdate(
-                x=history,
-                i=block_rows(t + 1 + n_actions),
-                v=tf.concat([h, c], axis=-1),
+            start_h, start_c = (
+                mix(history, chosen, part)
+                for history, part in zip(histories, newest, strict=True)
+            )
+            z_t = tf.matmul(start_h, recurrent_kernel) + z[t]
+            factors = None if dropout_mask is None else dropout_mask[t]
+            # Slices, because split wakes its threads even for so little.
+            parts = [z_t[:, n * units : (n + 1) * units] for n in range(4)]
+            newest = gates(parts, start_c, factors, norm)
+            if observes_mean:
+                memory_sum += tf.cast(newest[0], sum_dtype)
+            histories = tuple(
+                _put(history, t + 1 + n_actions, part, xla)
+                for history, part in zip(histories, newest, strict=True)
             )
             saved = {**saved, "z": saved["z"].write(t, z_t)}
-            return t + 1, history, memory_sum, saved
+            return t + 1, newest, histories, memory_sum, saved
 
         saved = {"z": tf.TensorArray(z.dtype, time, element_shape=z.shape[1:])}
         if has_agent:
-            for name, dtype in (
-                ("observed_h", z.dtype),
-                ("actions", tf.int64),
-                ("chosen", tf.int32),
-            ):
-                saved[name] = tf.TensorArray(dtype, time)
-        _, history, _, saved = tf.while_loop(
-            lambda t, *_: t < time, step, (tf.constant(0), history, memory_sum, saved)
+            saved["observed_h"] = tf.TensorArray(z.dtype, time)
+            saved["actions"] = tf.TensorArray(tf.int64, time)
+        _, _, histories, _, saved = tf.while_loop(
+            lambda t, *_: t < time,
+            step,
+            (
+                tf.constant(0),
+                (block(given_h, 0), block(given_c, 0)),
+                (_buffer(given_h, n_blocks, xla), _buffer(given_c, n_blocks, xla)),
+                memory_sum,
+                saved,
+            ),
         )
         saved = {name: array.stack() for name, array in saved.items()}
-        all_newest = newest_rows(tf.range(time)[:, None])  # [time, batch]
-        all_chosen = saved.get("chosen", all_newest)
 
-        def gradient(d_history, *_):
-            starts = mix(history, all_chosen, all_newest)  # [time, batch, 2 * units]
+        def gradient(*d_outputs):
+            steps = tf.range(time)[:, None]
+            newest = block_rows(tf.where(steps == 0, 0, steps + n_actions))
+            chosen = chosen_rows(steps, saved["actions"]) if has_agent else None
+            # All that the steps continued from, each [time, batch, units].
+            starts = [mix(p, chosen, take(p, newest)) for p in histories]
+            pull_back = _pull_back(gates, saved["z"], starts[1], dropout_mask, norm)
+            # Once, where transpose_b would reorder the weights at every step.
+            transposed_kernel = tf.transpose(recurrent_kernel)
+            sources = [
+                (rows, weight)
+                for rows, weight in ((chosen, lamda), (newest, 1.0 - lamda))
+                if weight > 0.0
+            ]
 
-            def step_back(t, d_history, d_z, d_norm):
-                d_state = tf.gather(d_history, block_rows(t + 1 + n_actions))
-                z_t, start_c = saved["z"][t], starts[t, :, units:]
-                with tf.GradientTape() as tape:
-                    tape.watch((z_t, start_c, *norm))
-                    h, c = gates(z_t, start_c, t, norm)
-                d_z_t, d_start_c, *d_norm_t = tape.gradient(
-                    (h, c), (z_t, start_c, *norm), tf.split(d_state, 2, axis=-1)
-                )
-                d_start_h = tf.matmul(d_z_t, recurrent_kernel, transpose_b=True)
-                d_start = tf.concat([d_start_h, d_start_c], axis=-1)
-                for rows, weight in sources(all_chosen[t], all_newest[t]):
-                    d_history = tf.raw_ops.InplaceAdd(
-                        x=d_history, i=rows, v=d_start * tf.constant(weight, z.dtype)
+            def step_back(t, d_histories, d_z, d_norm):
+                d_state = [block(part, t + 1 + n_actions) for part in d_histories]
+                d_z_t, d_start_c, *d_norm_t = pull_back(t, *d_state)
+                d_start = tf.matmul(d_z_t, transposed_kernel), d_start_c
+                for rows, weight in sources:
+                    d_histories = tuple(
+                        _add(part, rows[t], d if weight == 1.0 else weight * d, xla)
+                        for part, d in zip(d_histories, d_start, strict=True)
                     )
                 d_norm = tuple(a + b for a, b in zip(d_norm, d_norm_t, strict=True))
-                return t - 1, d_history, d_z.write(t, d_z_t), d_norm
+                return t - 1, d_histories, d_z.write(t, d_z_t), d_norm
 
-            _, d_history, d_z, d_norm = tf.while_loop(
+            _, d_histories, d_z, d_norm = tf.while_loop(
                 lambda t, *_: t >= 0,
                 step_back,
                 (
                     time - 1,
-                    _buffer(d_history, tf.shape(d_history)[0]),
+                    tuple(_buffer(d, n_blocks, xla) for d in d_outputs[:2]),
                     tf.TensorArray(z.dtype, time, element_shape=z.shape[1:]),
                     tuple(tf.zeros_like(w) for w in norm),
                 ),
             )
             d_z = d_z.stack()
             d_kernel = tf.matmul(
-                tf.reshape(starts[..., :units], (-1, units)),
+                tf.reshape(starts[0], (-1, units)),
                 tf.reshape(d_z, (-1, 4 * units)),
                 transpose_a=True,
             )
-            return d_z, d_kernel, d_history[: (1 + n_actions) * batch], *d_norm
+            d_given = (part[: 1 + n_actions] for part in d_histories)
+            return d_z, d_kernel, *d_given, *d_norm
 
         if not has_agent:
             saved["observed_h"] = tf.zeros((time, batch, units), z.dtype)
             saved["actions"] = tf.zeros((time, batch), tf.int64)
-        return (history, saved["observed_h"], saved["actions"]), gradient
+        return (*histories, saved["observed_h"], saved["actions"]), gradient
 
-    given = tf.concat(state[:2], axis=-1)
     if fresh:
-        memory = tf.zeros((n_actions * batch, 2 * units), z.dtype)
+        memory = [tf.zeros((n_actions, batch, units), z.dtype)] * 2
     else:
-        memory = tf.concat(state[2:], axis=-1)
-        memory = tf.reshape(_swap_batch_time(memory), (-1, 2 * units))
+        memory = map(_swap_batch_time, state[2:])
+    given = [
+        tf.reshape(tf.concat([part[None], old], axis=0), (-1, batch * units))
+        for part, old in zip(state[:2], memory, strict=True)
+    ]
     return run(
         z,
         tf.convert_to_tensor(cell.recurrent_kernel),
-        tf.concat([given, memory], axis=0),
+        *given,
         *(tf.convert_to_tensor(w) for w in cell.norm or ()),
     )
+
+
+def _pull_back(gates, z, starts_c, dropout_mask, norm):
+    """The derivatives of all steps' gates, for the walk back.
+
+    Args:
+        gates: `lstm_gates` with the cell's settings.
+        z: `[time, batch, 4 * units]`, pre-activations.
+        starts_c: `[time, batch, units]`, the cell states that the steps continued from.
+        dropout_mask: `[time, batch, units]` or None.
+        norm: list of the layer normalisation's weights, or empty.
+
+    Returns:
+        Function of `(t, d_h, d_c)`, `[batch, units]` each: `(d_z [batch, 4 * units],
+        d_start_c [batch, units], *d_norm)` of step t.
+    """
+
+    def step_by_step(t, d_h, d_c):
+        z_t, start_c = z[t], starts_c[t]
+        factors = None if dropout_mask is None else dropout_mask[t]
+        with tf.GradientTape() as tape:
+            tape.watch((z_t, start_c, *norm))
+            outputs = gates(tf.split(z_t, 4, axis=-1), start_c, factors, norm)
+        return tape.gradient(outputs, (z_t, start_c, *norm), (d_h, d_c))
+
+    if norm:
+        return step_by_step
+
+    # Without normalisation every unit stands for itself, and the derivatives are
+    # factors: formed for all steps at once, from the same definition of the gates.
+    i, j, f, o = tf.split(z, 4, axis=-1)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch((i, j, f, o, starts_c))
+        h, c = gates((i, j, f, o), starts_c, dropout_mask, norm)
+    *dc_dgates, dc_dstart = tape.gradient(c, (i, j, f, starts_c))
+    dh_dc, dh_do = tape.gradient(h, (c, o))
+    own = tf.concat([*dc_dgates, dh_do], axis=-1)
+
+    def by_factors(t, d_h, d_c):
+        d_c += d_h * dh_dc[t]
+        d_z = tf.concat([d_c, d_c, d_c, d_h], axis=-1) * own[t]
+        return d_z, d_c * dc_dstart[t]
+
+    return by_factors

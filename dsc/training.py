@@ -25,8 +25,10 @@ class Task(abc.ABC):
         dense_norm: see `dsc.recipes.Recipe`.
         unit: what a batch has `batch_units` of, for the speed in the reports.
         batch_units: how many words or sequences one batch has.
+        jit_compile: whether XLA compiles the training step.
     """
 
+    jit_compile = False
     max_grad_norm = None
     dense_norm = True
 
@@ -81,7 +83,7 @@ def make_train_step(task):
     """The compiled training step: `(step, batch, state) -> (state, metrics)`."""
     variables = task.model.trainable_variables
 
-    @tf.function
+    @tf.function(jit_compile=task.jit_compile)
     def train_step(step, batch, state):
         with tf.GradientTape() as tape:
             loss, state, metrics = task.loss(step, batch, state)
@@ -94,7 +96,7 @@ def make_train_step(task):
 
 
 def clip(gradients, max_norm, dense_norm):
-    """Makes gradients dense and clips them by their global norm.
+    """Clips gradients by their global norm.
 
     Args:
         gradients: list of tensors or `tf.IndexedSlices`, or None where a variable has
@@ -105,14 +107,23 @@ def clip(gradients, max_norm, dense_norm):
             of TensorFlow 1's `clip_by_global_norm`.
 
     Returns:
-        `(gradients, norm)`: dense tensors, and the norm before clipping.
+        `(gradients, norm)`: the gradients, in `tf.IndexedSlices` each row once, and
+        the norm before clipping.
     """
-    dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-    counted = dense if dense_norm else [getattr(g, "values", g) for g in gradients]
-    norm = tf.linalg.global_norm(counted)
+    merged = [
+        _merge_rows(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients
+    ]
+    norm = tf.linalg.global_norm(merged if dense_norm else gradients)
     if max_norm is not None:
-        dense, _ = tf.clip_by_global_norm(dense, max_norm, use_norm=norm)
-    return dense, norm
+        merged, _ = tf.clip_by_global_norm(merged, max_norm, use_norm=norm)
+    return merged, norm
+
+
+def _merge_rows(slices):
+    """`tf.IndexedSlices` of the same gradient that names each row once."""
+    rows, place = tf.unique(slices.indices)
+    values = tf.math.unsorted_segment_sum(slices.values, place, tf.size(rows))
+    return tf.IndexedSlices(values, rows, slices.dense_shape)
 
 
 def train_or_load(task, saved, flags, vocabulary=None):

@@ -179,8 +179,38 @@ class LanguageModel(keras.Model):
 
 
 def word_losses(logits, targets):
-    """Cross-entropy of each word, `[batch, time]`, in nats."""
-    return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+    """Cross-entropy of each word.
+
+    With a gradient of its own, made from the one pass over the vocabulary that the
+    loss makes: a step has millions of logits, and the backends' passes are several.
+
+    Args:
+        logits: `[batch, time, vocab_size]`, unnormalised log-probabilities.
+        targets: `[batch, time]`, word ids.
+
+    Returns:
+        `[batch, time]`, in nats.
+    """
+    targets = ops.cast(targets, "int32")
+
+    @ops.custom_gradient
+    def cross_entropy(logits):
+        probs = ops.softmax(logits, axis=-1)
+        # The likeliest word's probability, never below 1 / vocab_size, tells the
+        # logarithm of the sum that softmax divided by.
+        log_sum = ops.max(logits, axis=-1) - ops.log(ops.max(probs, axis=-1))
+        right_logits = ops.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        nll = log_sum - right_logits
+
+        def gradient(*args, upstream=None):
+            # Keras: TensorFlow and JAX pass it by place, the others by name.
+            d_nll = args[0] if upstream is None else upstream
+            right = ops.one_hot(targets, logits.shape[-1], dtype=probs.dtype)
+            return (probs - right) * d_nll[..., None]
+
+        return nll, gradient
+
+    return cross_entropy(logits)
 
 
 def loss(outputs, targets, recipe, carry_memory=False):

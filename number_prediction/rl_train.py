@@ -100,6 +100,7 @@ def make_task():
         forget_bias=forget_bias,
         agent_units=FLAGS.agent_units,
         observation=FLAGS.observation,
+        implementation="xla",  # measured: scripts/benchmark.py --only np
     )
     model.build()
     return NumberPrediction(

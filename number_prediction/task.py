@@ -40,6 +40,10 @@ class NumberPrediction(training.Task):
         self.perfect_epochs = 0
         self.n_batches = len(data["train"][1]) // batch_size
         self._order = (None, None)
+        self.jit_compile = model.dsc.implementation == "xla"
+        self._count_right = tf.function(
+            self._n_right, jit_compile=self.jit_compile, reduce_retracing=True
+        )
 
     def batch(self, epoch, i):
         """Batch i of the epoch's own shuffle of the training split."""
@@ -107,7 +111,6 @@ class NumberPrediction(training.Task):
             )
         return right / len(y)
 
-    @tf.function(reduce_retracing=True)
-    def _count_right(self, step, x, y, sample):
+    def _n_right(self, step, x, y, sample):
         noise = self._noise(x, self.seed + EVALUATION_SEED, step) if sample else None
         return tf.reduce_sum(is_right(self.model(x, noise).logits, y))

@@ -187,11 +187,14 @@ def evaluation_floor():
     return lambda: [window() for _ in range(4)]
 
 
-def number_prediction():
+def number_prediction(implementation="xla"):
+    """Number prediction's training, as `rl_train.py` compiles it."""
     rng = np.random.default_rng(0)
     x = rng.integers(0, 10, (4 * NP_BATCH, NP_DIGITS)).astype(np.int32)
     data = dict.fromkeys(("train", "valid", "test"), (x, x[:, 0]))
-    model = NumberPredictor(NP_UNITS, NP_ACTIONS, agent_units=NP_AGENT)
+    model = NumberPredictor(
+        NP_UNITS, NP_ACTIONS, agent_units=NP_AGENT, implementation=implementation
+    )
     model.build()
     recipe = recipes.NUMBER_PREDICTION["corrected"]
     optimizer = keras.optimizers.Adam(0.001)
@@ -218,6 +221,9 @@ def products(
 ):
     """The matrix products of a step, and as little else as can be.
 
+    Those that wait for one another in the step do so here: steps, layers, the way
+    back. The products of the weights' gradients are free to run beside them.
+
     Args:
         batch, steps: size of the window.
         layers: `(features, units)` of each recurrent layer.
@@ -236,8 +242,16 @@ def products(
     rows = batch * steps
     units = layers[-1][1]
     hidden_units, n_actions = agent
+    # W_h twice: the walk back multiplies by its transpose, and a transposed copy in
+    # memory is the faster way.
     weights = [
-        (matrix(f, 4 * u), matrix(u, 4 * u), matrix(rows, f), matrix(rows, 4 * u))
+        (
+            matrix(f, 4 * u),
+            matrix(u, 4 * u),
+            matrix(4 * u, u),
+            matrix(rows, f),
+            matrix(rows, 4 * u),
+        )
         for f, u in layers
     ]
     # Every step has tensors of its own: equal products would be merged into one.
@@ -252,44 +266,51 @@ def products(
     out_gradient = matrix(*readout)
     h_rows = [matrix(rows, u) for _, u in layers]
 
-    def mm(a, b, **transpose):
-        return tf.matmul(a, b, **transpose)
-
     @tf.function
     def run():
         results = []
-        for n, ((_, u), (w_x, w_h, x, d_z)) in enumerate(
+        last = None  # the product that the next of the serial ones has to wait for
+
+        def serial(*arguments, **transpose):
+            nonlocal last
+            with tf.control_dependencies([] if last is None else [last]):
+                last = tf.matmul(*arguments, **transpose)
+            return last
+
+        for n, ((_, u), (w_x, w_h, _, x, _)) in enumerate(
             zip(layers, weights, strict=True)
         ):
-            last = n == len(layers) - 1
-            results.append(mm(x, w_x))
-            if last:
-                results.append(mm(x, agent_x))
+            is_top = n == len(layers) - 1
+            results.append(serial(x, w_x))
+            if is_top:
+                results.append(serial(x, agent_x))
             h = starts[n][0][:, :u]
             for _ in range(steps):
-                if last:
-                    hidden = mm(h, agent_h)
-                    results.append(mm(hidden, agent_out))
-                h = mm(h, w_h)[:, :u]
+                if is_top:
+                    results.append(serial(serial(h, agent_h), agent_out))
+                h = serial(h, w_h)[:, :u]
             results.append(h)
-            if backward:
+        results.append(serial(out_rows, output))
+        if backward:
+            results.append(tf.matmul(out_rows, out_gradient, transpose_a=True))
+            results.append(serial(out_gradient, output, transpose_b=True))
+            hidden, d_logits = agent_rows
+            results.append(tf.matmul(hidden, d_logits, transpose_a=True))
+            d_hidden = tf.matmul(d_logits, agent_out, transpose_b=True)
+            for side in (weights[-1][3], h_rows[-1]):
+                results.append(tf.matmul(side, d_hidden, transpose_a=True))
+            for n, (w_x, _, w_h_t, x, d_z) in reversed(list(enumerate(weights))):
+                u = layers[n][1]
                 d_h = starts[n][0][:, :u]
                 for t in range(steps):
-                    d_h = mm(starts[n][t] * d_h[:, :1], w_h, transpose_b=True)
-                results += [d_h, mm(h_rows[n], d_z, transpose_a=True)]
-                results.append(mm(x, d_z, transpose_a=True))
+                    d_h = serial(starts[n][t] * d_h[:, :1], w_h_t)
+                results += [
+                    d_h,
+                    tf.matmul(h_rows[n], d_z, transpose_a=True),
+                    tf.matmul(x, d_z, transpose_a=True),
+                ]
                 if n > 0 or first_input_gradient:
-                    results.append(mm(d_z, w_x, transpose_b=True))
-                if last:
-                    hidden, d_logits = agent_rows
-                    results.append(mm(hidden, d_logits, transpose_a=True))
-                    d_hidden = mm(d_logits, agent_out, transpose_b=True)
-                    results.append(mm(x, d_hidden, transpose_a=True))
-                    results.append(mm(h_rows[n], d_hidden, transpose_a=True))
-        results.append(mm(out_rows, output))
-        if backward:
-            results.append(mm(out_rows, out_gradient, transpose_a=True))
-            results.append(mm(out_gradient, output, transpose_b=True))
+                    results.append(serial(d_z, w_x, transpose_b=True))
         # One number of each keeps all of them alive.
         return tf.add_n([r[0, 0] for r in results])
 
@@ -308,6 +329,7 @@ CASES = {
     "eval": evaluation,
     "eval_floor": evaluation_floor,
     "np": number_prediction,
+    "np_fast": lambda: number_prediction("fast"),
     "np_floor": number_prediction_floor,
 }
 

@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -230,7 +231,7 @@ def gradients_of(loss, tape, model, weights):
     """`(gradients by golden name, clipped ones by variable, norm)`."""
     variables = model.trainable_variables
     gradients = tape.gradient(loss, variables)
-    dense, _ = training.clip(gradients, None, dense_norm=False)
+    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
     clipped, norm = training.clip(gradients, MAX_GRAD_NORM, dense_norm=False)
     by_variable = {id(v): g for v, g in zip(variables, dense, strict=True)}
     computed = {
@@ -291,8 +292,7 @@ def compute_lm(arrays, implementation):
     }
     for name, (h1, c1) in zip(names, outputs.state, strict=True):
         computed |= {f"{name}_h1": h1, f"{name}_c1": c1}
-    for variable, gradient in zip(model.trainable_variables, clipped, strict=True):
-        variable.assign_sub(LEARNING_RATE * gradient)
+    keras.optimizers.SGD(LEARNING_RATE).apply(clipped, model.trainable_variables)
     updated = {f"w1_{name}": to_golden(name, parts) for name, parts in weights.items()}
     return without_agent(arrays, computed | gradients | updated)
 

@@ -103,8 +103,8 @@ def test_rows_start_independently(rng):
 def test_pre_activations_are_in_the_order_i_j_f_o(open_gates, expected_c, exposed):
     i, f = (100.0 if gate in open_gates else -100.0 for gate in "if")
     o = 100.0 if exposed else -100.0
-    z = np.array([[i, 100.0, f, o]], "float32")
-    h, c = lstm_gates(z, np.array([[3.0]], "float32"), forget_bias=0.0)
+    gates = [np.array([[gate]], "float32") for gate in (i, 100.0, f, o)]
+    h, c = lstm_gates(gates, np.array([[3.0]], "float32"), forget_bias=0.0)
     np.testing.assert_allclose(c, [[expected_c]], atol=1e-6)
     np.testing.assert_allclose(h, [[np.tanh(expected_c) * exposed]], atol=1e-6)
 
