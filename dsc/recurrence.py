@@ -67,7 +67,11 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
         logits = tf.reshape(logits, (time, batch, cell.n_actions))
     else:
         logits = tf.zeros((time, batch, 1), z.dtype)
-    h, logits, actions = map(_swap_batch_time, (h, logits, actions))
+    # What is known of batch and time before the run gets lost in the loop.
+    h, logits, actions = (
+        _swap_batch_time(tf.ensure_shape(p, (static[1], static[0], *p.shape[2:])))
+        for p in (h, logits, tf.cast(actions, tf.int32))
+    )
     if mask is None:
         lengths = tf.fill((batch,), time)
     else:
@@ -78,12 +82,6 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
             tf.gather(p, index, batch_dims=1) for p in (h, logits, actions)
         )
         h = tf.where(last_real[..., None] >= 0, h, tf.zeros_like(h))
-    actions = tf.cast(actions, tf.int32)
-    # What is known of batch and time before the run gets lost in the loop.
-    h, logits, actions = (
-        tf.ensure_shape(p, static.concatenate(p.shape[2:]))
-        for p in (h, logits, actions)
-    )
     return h, logits, actions, _final_state(cell, histories, lengths)
 
 

@@ -155,20 +155,20 @@ class LanguageModel(keras.Model):
         """
         noise = noise or Noise()
         state = state or self.get_initial_state(ops.shape(tokens)[0])
-        masks = noise.dropout or [1.0] * self.n_dropout_masks
-        x = self.embedding(tokens) * masks[0]  # [batch, time, rnn_size]
+        masks = noise.dropout or [None] * self.n_dropout_masks
+        x = _drop(self.embedding(tokens), masks[0])  # [batch, time, rnn_size]
         final_state = []
         for lstm, layer_state, mask in zip(
             self.lstms, state[:-1], masks[1:-1], strict=True
         ):
             x, h, c = lstm(x, initial_state=layer_state)
-            x = x * mask
+            x = _drop(x, mask)
             final_state.append([h, c])
         hidden, *dsc_state, skips = self.dsc(
             x, noise=noise.actions, initial_state=state[-1]
         )
         final_state.append(dsc_state)
-        logits = self.word_logits(hidden * masks[-1])
+        logits = self.word_logits(_drop(hidden, masks[-1]))
         return Outputs(logits, hidden, skips, final_state)
 
     def word_logits(self, hidden):
@@ -176,6 +176,10 @@ class LanguageModel(keras.Model):
         batch, time = ops.shape(hidden)[:2]
         logits = self.softmax(ops.reshape(hidden, (-1, self.rnn_size)))
         return ops.reshape(logits, (batch, time, self.vocab_size))
+
+
+def _drop(x, mask):
+    return x if mask is None else x * mask
 
 
 def word_losses(logits, targets):
