@@ -205,10 +205,11 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
 
     def choose(t, observed_h):
         """The agent's actions at step t, `[batch]`."""
-        hidden = tf.matmul(observed_h, kernel[features:]) + observed_x[t]
-        logits = tf.matmul(tf.tanh(hidden), kernel_2) + bias_2
-        noisy = logits if noise is None else logits + noise[t]
-        return tf.argmax(noisy, axis=-1)
+        with tf.name_scope("agent"):
+            hidden = tf.matmul(observed_h, kernel[features:]) + observed_x[t]
+            logits = tf.matmul(tf.tanh(hidden), kernel_2) + bias_2
+            noisy = logits if noise is None else logits + noise[t]
+            return tf.argmax(noisy, axis=-1)
 
     @tf.custom_gradient
     def run(z, recurrent_kernel, given_h, given_c, *norm):

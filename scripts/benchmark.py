@@ -1,13 +1,14 @@
 """Measures what a training step costs, beside what it must cost at least.
 
-    python scripts/benchmark.py [--only lm,keras,actions,steps,eval,np,memory]
+    python scripts/benchmark.py [--only lm,actions,steps,eval,np,memory,profile]
                                 [--repeats 11] [--json FILE]
 
 Everything in one group is measured in turn, A B C A B C ..., in one process, so that a
 noisy machine is noisy for all of them; the table shows medians, and medians of the
 ratios within a turn. The floor of a step is the time of its matrix products alone: the
-same shapes, the same library, all tensors distinct, chained where the recurrence is
-serial. Peak memory is that of a process of its own that takes a few steps.
+same shapes, the same library, all tensors distinct, each waiting for those that it
+waits for in the step. Peak memory is that of a process of its own that takes a few
+steps, TensorFlow itself included.
 """
 
 import json
@@ -16,322 +17,23 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
-
-from dsc import recipes, training
-from language_modeling import reader
-from language_modeling.model import LanguageModel
-from language_modeling.task import LanguageModeling, Schedule
-from number_prediction.model import N_DIGITS, NumberPredictor
-from number_prediction.task import NumberPrediction
+from benchmark_cases import CASES, SIZES
+from benchmark_profile import shares
 
 FLAGS = flags.FLAGS
-GROUPS = ("lm", "keras", "actions", "steps", "eval", "np", "memory")
-flags.DEFINE_list("only", list(GROUPS), f"groups to measure, of {','.join(GROUPS)}")
 flags.DEFINE_integer("repeats", 11, "turns per group", 1)
 flags.DEFINE_string("json", None, "write the figures to this file too")
-flags.DEFINE_integer("rnn_size", 650, "units of the language model", 1)
-flags.DEFINE_integer("batch_size", 20, "rows of a window", 1)
-flags.DEFINE_integer("num_unroll_steps", 35, "steps of a window", 2)
-flags.DEFINE_integer("vocab_size", 10_000, "words", 2)
-flags.DEFINE_integer("n_actions", 5, "states to choose from", 2)
 flags.DEFINE_string("measure_memory", None, "one case, for this script's own use")
 
-RNN_LAYERS = 2
-DROPOUT = 0.5
-NP_BATCH, NP_DIGITS, NP_UNITS, NP_ACTIONS, NP_AGENT = 100, 11, 200, 10, 10
 NP_BATCHES_PER_EPOCH = 1000
-AGENT_UNITS = 200
 MEMORY_STEPS = 5
 WARM_UP = 2
-
-
-# The cases: each function builds one and returns a function that takes one step and
-# waits for its end.
-
-
-def lm_task(n_actions, steps):
-    """The language model's training, on random words."""
-    rng = np.random.default_rng(0)
-    n_words = FLAGS.batch_size * (4 * steps + 1)
-    ids = {
-        split: rng.integers(0, FLAGS.vocab_size, n_words).astype(np.int32)
-        for split in reader.SPLITS
-    }
-    corpus = reader.Corpus((), ids, {})
-    model = LanguageModel(
-        FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0
-    )
-    model.build()
-    return LanguageModeling(
-        model,
-        keras.optimizers.SGD(1.0),
-        corpus,
-        recipes.LANGUAGE_MODELING["corrected"],
-        batch_size=FLAGS.batch_size,
-        n_steps=steps,
-        dropout=DROPOUT,
-        seed=0,
-        max_grad_norm=5.0,
-        schedule=Schedule(1 / 1.2, 0.005, 1.0),
-    )
-
-
-def training_step(task):
-    """Training steps of a task, its batches and state carried on."""
-    train_step = training.make_train_step(task)
-    state, count = task.initial_state(), 0
-
-    def step():
-        nonlocal state, count
-        batch = task.batch(0, count % task.n_batches)
-        state, metrics = train_step(tf.constant(count, tf.int64), batch, state)
-        count += 1
-        metrics["loss"].numpy()
-
-    return step
-
-
-def lm(n_actions=None, steps=None):
-    return training_step(
-        lm_task(n_actions or FLAGS.n_actions, steps or FLAGS.num_unroll_steps)
-    )
-
-
-def lm_plain():
-    """The same stack with an ordinary LSTM of ours in the place of the DSC-LSTM."""
-    return lm(n_actions=1)
-
-
-def lm_keras():
-    """The same stack of `keras.layers.LSTM`, with the same loss, clipping and SGD."""
-    units, batch = FLAGS.rnn_size, FLAGS.batch_size
-    tokens = keras.Input((None,), dtype="int32")
-    states = [
-        [keras.Input((units,)), keras.Input((units,))] for _ in range(RNN_LAYERS + 1)
-    ]
-    x = keras.layers.Embedding(FLAGS.vocab_size, units)(tokens)
-    x = keras.layers.Dropout(DROPOUT)(x)
-    final_states = []
-    for state in states:
-        lstm = keras.layers.LSTM(units, return_sequences=True, return_state=True)
-        x, h, c = lstm(x, initial_state=state)
-        x = keras.layers.Dropout(DROPOUT)(x)
-        final_states.append([h, c])
-    logits = keras.layers.Dense(FLAGS.vocab_size)(x)
-    model = keras.Model([tokens, states], [logits, final_states])
-    optimizer = keras.optimizers.SGD(1.0)
-    variables = model.trainable_variables
-    rng = np.random.default_rng(0)
-    shape = (batch, FLAGS.num_unroll_steps)
-    x = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
-    y = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
-
-    @tf.function
-    def train_step(x, y, state):
-        with tf.GradientTape() as tape:
-            logits, state = model([x, state], training=True)
-            nll = keras.ops.sparse_categorical_crossentropy(y, logits, from_logits=True)
-            loss = shape[1] * tf.reduce_mean(nll)
-        gradients = tape.gradient(loss, variables)
-        gradients, _ = training.clip(gradients, 5.0, dense_norm=True)
-        optimizer.apply(gradients, variables)
-        return loss, state
-
-    state = [[tf.zeros((batch, units)), tf.zeros((batch, units))] for _ in states]
-
-    def step():
-        nonlocal state
-        loss, state = train_step(x, y, state)
-        loss.numpy()
-
-    return step
-
-
-def lm_floor(steps=None):
-    """The matrix products of `lm`."""
-    steps = steps or FLAGS.num_unroll_steps
-    return products(
-        batch=FLAGS.batch_size,
-        steps=steps,
-        layers=[(FLAGS.rnn_size, FLAGS.rnn_size)] * (RNN_LAYERS + 1),
-        agent=(AGENT_UNITS, FLAGS.n_actions),
-        readout=(FLAGS.batch_size * steps, FLAGS.vocab_size),
-        backward=True,
-        first_input_gradient=True,
-    )
-
-
-def evaluation():
-    """Greedy evaluation of four windows of words."""
-    task = lm_task(FLAGS.n_actions, FLAGS.num_unroll_steps)
-    return lambda: task.perplexity("valid")
-
-
-def evaluation_floor():
-    """The matrix products of `evaluation`."""
-    window = products(
-        batch=FLAGS.batch_size,
-        steps=FLAGS.num_unroll_steps,
-        layers=[(FLAGS.rnn_size, FLAGS.rnn_size)] * (RNN_LAYERS + 1),
-        agent=(AGENT_UNITS, FLAGS.n_actions),
-        readout=(FLAGS.batch_size * FLAGS.num_unroll_steps, FLAGS.vocab_size),
-        backward=False,
-    )
-    return lambda: [window() for _ in range(4)]
-
-
-def number_prediction(implementation="xla"):
-    """Number prediction's training, as `rl_train.py` compiles it."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 10, (4 * NP_BATCH, NP_DIGITS)).astype(np.int32)
-    data = dict.fromkeys(("train", "valid", "test"), (x, x[:, 0]))
-    model = NumberPredictor(
-        NP_UNITS, NP_ACTIONS, agent_units=NP_AGENT, implementation=implementation
-    )
-    model.build()
-    recipe = recipes.NUMBER_PREDICTION["corrected"]
-    optimizer = keras.optimizers.Adam(0.001)
-    return training_step(
-        NumberPrediction(model, optimizer, data, recipe, NP_BATCH, 0, patience=1)
-    )
-
-
-def number_prediction_floor():
-    """The matrix products of `number_prediction`; the digits need no gradient."""
-    return products(
-        batch=NP_BATCH,
-        steps=NP_DIGITS,
-        layers=[(N_DIGITS, NP_UNITS)],
-        agent=(NP_AGENT, NP_ACTIONS),
-        readout=(NP_BATCH, N_DIGITS),
-        backward=True,
-        first_input_gradient=False,
-    )
-
-
-def products(
-    batch, steps, layers, agent, readout, backward, first_input_gradient=False
-):
-    """The matrix products of a step, and as little else as can be.
-
-    Those that wait for one another in the step do so here: steps, layers, the way
-    back. The products of the weights' gradients are free to run beside them.
-
-    Args:
-        batch, steps: size of the window.
-        layers: `(features, units)` of each recurrent layer.
-        agent: `(units of the hidden layer, actions)` of the last layer's agent.
-        readout: `(rows, classes)` of the output layer.
-        backward: whether to count the products of the gradients.
-        first_input_gradient: whether the first layer's inputs need a gradient.
-    """
-    rng = np.random.default_rng(0)
-
-    def matrix(rows, columns):
-        # Columns of length about 1: chained products neither vanish nor explode.
-        values = rng.normal(size=(rows, columns)) / np.sqrt(rows)
-        return tf.constant(values, tf.float32)
-
-    rows = batch * steps
-    units = layers[-1][1]
-    hidden_units, n_actions = agent
-    # W_h twice: the walk back multiplies by its transpose, and a transposed copy in
-    # memory is the faster way.
-    weights = [
-        (
-            matrix(f, 4 * u),
-            matrix(u, 4 * u),
-            matrix(4 * u, u),
-            matrix(rows, f),
-            matrix(rows, 4 * u),
-        )
-        for f, u in layers
-    ]
-    # Every step has tensors of its own: equal products would be merged into one.
-    starts = [[matrix(batch, 4 * u) for _ in range(steps)] for _, u in layers]
-    agent_x, agent_h, agent_out = (
-        matrix(layers[-1][0], hidden_units),
-        matrix(units, hidden_units),
-        matrix(hidden_units, n_actions),
-    )
-    agent_rows = matrix(rows, hidden_units), matrix(rows, n_actions)
-    output, out_rows = matrix(units, readout[1]), matrix(readout[0], units)
-    out_gradient = matrix(*readout)
-    h_rows = [matrix(rows, u) for _, u in layers]
-
-    @tf.function
-    def run():
-        results = []
-        last = None  # the product that the next of the serial ones has to wait for
-
-        def serial(*arguments, **transpose):
-            nonlocal last
-            with tf.control_dependencies([] if last is None else [last]):
-                last = tf.matmul(*arguments, **transpose)
-            return last
-
-        for n, ((_, u), (w_x, w_h, _, x, _)) in enumerate(
-            zip(layers, weights, strict=True)
-        ):
-            is_top = n == len(layers) - 1
-            results.append(serial(x, w_x))
-            if is_top:
-                results.append(serial(x, agent_x))
-            h = starts[n][0][:, :u]
-            for _ in range(steps):
-                if is_top:
-                    results.append(serial(serial(h, agent_h), agent_out))
-                h = serial(h, w_h)[:, :u]
-            results.append(h)
-        results.append(serial(out_rows, output))
-        if backward:
-            results.append(tf.matmul(out_rows, out_gradient, transpose_a=True))
-            results.append(serial(out_gradient, output, transpose_b=True))
-            hidden, d_logits = agent_rows
-            results.append(tf.matmul(hidden, d_logits, transpose_a=True))
-            d_hidden = tf.matmul(d_logits, agent_out, transpose_b=True)
-            for side in (weights[-1][3], h_rows[-1]):
-                results.append(tf.matmul(side, d_hidden, transpose_a=True))
-            for n, (w_x, _, w_h_t, x, d_z) in reversed(list(enumerate(weights))):
-                u = layers[n][1]
-                d_h = starts[n][0][:, :u]
-                for t in range(steps):
-                    d_h = serial(starts[n][t] * d_h[:, :1], w_h_t)
-                results += [
-                    d_h,
-                    tf.matmul(h_rows[n], d_z, transpose_a=True),
-                    tf.matmul(x, d_z, transpose_a=True),
-                ]
-                if n > 0 or first_input_gradient:
-                    results.append(serial(d_z, w_x, transpose_b=True))
-        # One number of each keeps all of them alive.
-        return tf.add_n([r[0, 0] for r in results])
-
-    return lambda: run().numpy()
-
-
-CASES = {
-    "lm": lm,
-    "lm_floor": lm_floor,
-    "lm_plain": lm_plain,
-    "lm_keras": lm_keras,
-    "lm_k20": lambda: lm(n_actions=20),
-    "lm_k50": lambda: lm(n_actions=50),
-    "lm_t70": lambda: lm(steps=2 * FLAGS.num_unroll_steps),
-    "lm_t140": lambda: lm(steps=4 * FLAGS.num_unroll_steps),
-    "eval": evaluation,
-    "eval_floor": evaluation_floor,
-    "np": number_prediction,
-    "np_fast": lambda: number_prediction("fast"),
-    "np_floor": number_prediction_floor,
-}
 
 
 def measure(names):
@@ -372,11 +74,7 @@ def show(times, reference):
 def peak_mb(name):
     """Peak memory in MB of a process that takes a few steps of a case."""
     command = [sys.executable, __file__, f"--measure_memory={name}"]
-    command += [
-        f"--{flag}={FLAGS[flag].value}"
-        for flag in ("rnn_size", "batch_size", "num_unroll_steps", "vocab_size")
-    ]
-    command.append(f"--n_actions={FLAGS.n_actions}")
+    command += [f"--{flag}={FLAGS[flag].value}" for flag in SIZES]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(output)
 
@@ -385,13 +83,97 @@ def print_peak_memory(name):
     step = CASES[name]()
     for _ in range(MEMORY_STEPS):
         step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux counts the parent's memory into a child's ru_maxrss
+        (line,) = (s for s in status.read_text().splitlines() if "VmHWM" in s)
+        print(int(line.split()[1]) * 1024 / 1e6)
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+
+
+def measure_lm():
+    times = measure(["lm", "lm_floor", "lm_plain", "lm_keras"])
+    show(times, "lm_floor")
+    seconds = float(np.median(times["lm"]))
+    return {
+        "lm_step_s": seconds,
+        "lm_step_over_floor": ratio(times, "lm", "lm_floor"),
+        "lm_step_over_plain": ratio(times, "lm", "lm_plain"),
+        "lm_step_over_keras": ratio(times, "lm", "lm_keras"),
+        "lm_words_per_s": FLAGS.batch_size * FLAGS.num_unroll_steps / seconds,
+    }
+
+
+def measure_actions():
+    times = measure(["lm", "lm_k20", "lm_k50"])
+    show(times, "lm")
+    return {
+        "lm_k20_over_k5_time": ratio(times, "lm_k20", "lm"),
+        "lm_k50_over_k5_time": ratio(times, "lm_k50", "lm"),
+    }
+
+
+def measure_steps():
+    times = measure(["lm", "lm_t70", "lm_t140"])
+    show(times, "lm")
+    return {
+        "lm_t70_over_t35_per_word": ratio(times, "lm_t70", "lm") / 2,
+        "lm_t140_over_t35_per_word": ratio(times, "lm_t140", "lm") / 4,
+    }
+
+
+def measure_eval():
+    times = measure(["eval", "eval_floor"])
+    show(times, "eval_floor")
+    return {"eval_over_floor": ratio(times, "eval", "eval_floor")}
+
+
+def measure_np():
+    times = measure(["np", "np_floor", "np_fast"])
+    show(times, "np_floor")
+    return {
+        "np_step_over_floor": ratio(times, "np", "np_floor"),
+        "np_step_over_without_xla": ratio(times, "np", "np_fast"),
+        "np_epoch_s": NP_BATCHES_PER_EPOCH * float(np.median(times["np"])),
+    }
+
+
+def measure_memory():
+    names = ("lm", "lm_plain", "lm_keras", "lm_k50", "lm_t70", "lm_t140", "np")
+    megabytes = {name: peak_mb(name) for name in names}
+    for name, value in megabytes.items():
+        print(f"  {name:12}{value:9.0f} MB")
+    return {
+        **{f"{name}_peak_mb": value for name, value in megabytes.items()},
+        "lm_k50_over_k5_memory": megabytes["lm_k50"] / megabytes["lm"],
+    }
+
+
+def measure_profile():
+    step = CASES["lm"]()
+    for _ in range(1 + WARM_UP):
+        step()
+    parts = shares(step)
+    for part, share in parts.items():
+        print(f"  {part:20}{share:7.1%}")
+    return {f"lm_share_{part.replace(' ', '_')}": s for part, s in parts.items()}
+
+
+MEASUREMENTS = {
+    "lm": measure_lm,
+    "actions": measure_actions,
+    "steps": measure_steps,
+    "eval": measure_eval,
+    "np": measure_np,
+    "memory": measure_memory,
+    "profile": measure_profile,
+}
 
 
 def main(argv):
     if FLAGS.measure_memory:
         return print_peak_memory(FLAGS.measure_memory)
-    unknown = set(FLAGS.only) - set(GROUPS)
+    unknown = set(FLAGS.only) - set(MEASUREMENTS)
     if argv[1:] or unknown:
         sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
     figures = {}
@@ -406,72 +188,8 @@ def main(argv):
             file.write("\n")
 
 
-def measure_lm():
-    times = measure(["lm", "lm_floor", "lm_plain"])
-    show(times, "lm_floor")
-    seconds = float(np.median(times["lm"]))
-    return {
-        "lm_step_s": seconds,
-        "lm_step_over_floor": ratio(times, "lm", "lm_floor"),
-        "lm_step_over_plain": ratio(times, "lm", "lm_plain"),
-        "lm_words_per_s": FLAGS.batch_size * FLAGS.num_unroll_steps / seconds,
-    }
-
-
-def measure_keras():
-    times = measure(["lm", "lm_keras"])
-    show(times, "lm_keras")
-    return {"lm_step_over_keras": ratio(times, "lm", "lm_keras")}
-
-
-def measure_actions():
-    times = measure(["lm", "lm_k20", "lm_k50"])
-    show(times, "lm")
-    return {"lm_k50_over_k5_time": ratio(times, "lm_k50", "lm")}
-
-
-def measure_steps():
-    times = measure(["lm", "lm_t70", "lm_t140"])
-    show(times, "lm")
-    return {"lm_t140_over_t35_per_word": ratio(times, "lm_t140", "lm") / 4}
-
-
-def measure_eval():
-    times = measure(["eval", "eval_floor"])
-    show(times, "eval_floor")
-    return {"eval_over_floor": ratio(times, "eval", "eval_floor")}
-
-
-def measure_np():
-    times = measure(["np", "np_floor"])
-    show(times, "np_floor")
-    return {
-        "np_step_over_floor": ratio(times, "np", "np_floor"),
-        "np_epoch_s": NP_BATCHES_PER_EPOCH * float(np.median(times["np"])),
-    }
-
-
-def measure_memory():
-    names = ("lm", "lm_plain", "lm_keras", "lm_k50", "lm_t70", "lm_t140", "np")
-    megabytes = {name: peak_mb(name) for name in names}
-    for name, value in megabytes.items():
-        print(f"  {name:12}{value:9.0f} MB")
-    return {
-        "lm_peak_mb": megabytes["lm"],
-        "lm_k50_over_k5_memory": megabytes["lm_k50"] / megabytes["lm"],
-    }
-
-
-MEASUREMENTS = {
-    "lm": measure_lm,
-    "keras": measure_keras,
-    "actions": measure_actions,
-    "steps": measure_steps,
-    "eval": measure_eval,
-    "np": measure_np,
-    "memory": measure_memory,
-}
-
-
 if __name__ == "__main__":
+    flags.DEFINE_list(
+        "only", list(MEASUREMENTS), f"groups to measure, of {','.join(MEASUREMENTS)}"
+    )
     app.run(main)
