@@ -195,26 +195,33 @@ def word_losses(logits, targets):
     Returns:
         `[batch, time]`, in nats.
     """
-    targets = ops.cast(targets, "int32")
+    vocab_size = logits.shape[-1]
+    flat_targets = ops.reshape(ops.cast(targets, "int32"), (-1,))
 
     @ops.custom_gradient
-    def cross_entropy(logits):
-        probs = ops.softmax(logits, axis=-1)
+    def cross_entropy(logits):  # [words, vocab_size]
+        probs = ops.softmax(logits)
         # The likeliest word's probability, never below 1 / vocab_size, tells the
         # logarithm of the sum that softmax divided by.
         log_sum = ops.max(logits, axis=-1) - ops.log(ops.max(probs, axis=-1))
-        right_logits = ops.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        nll = log_sum - right_logits
+        right = flat_targets[:, None]
+        nll = log_sum - ops.take_along_axis(logits, right, axis=-1)[:, 0]
 
         def gradient(*args, upstream=None):
             # Keras: TensorFlow and JAX pass it by place, the others by name.
             d_nll = args[0] if upstream is None else upstream
-            right = ops.one_hot(targets, logits.shape[-1], dtype=probs.dtype)
-            return (probs - right) * d_nll[..., None]
+            # probs - 1 at the right word, probs elsewhere, without another array.
+            words = ops.arange(ops.shape(probs)[0], dtype="int32")
+            return ops.scatter_update(
+                probs * d_nll[:, None],
+                ops.stack([words, flat_targets], axis=-1),
+                ops.expm1(-nll) * d_nll,
+            )
 
         return nll, gradient
 
-    return cross_entropy(logits)
+    nll = cross_entropy(ops.reshape(logits, (-1, vocab_size)))
+    return ops.reshape(nll, ops.shape(targets))
 
 
 def loss(outputs, targets, recipe, carry_memory=False):
