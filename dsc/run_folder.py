@@ -227,8 +227,8 @@ def _read_config(path, flag):
         return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RunError(
-            f"{flag}: {path} holds no run (it has no {CONFIG}); give the --train_dir "
-            "of a training that has finished an epoch."
+            f"{flag}: {path} holds no run (no {CONFIG}); give the --train_dir of a "
+            "training that has finished an epoch, or begin one with --restart."
         ) from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(

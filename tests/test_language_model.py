@@ -221,7 +221,7 @@ def test_perplexity_lies_between_one_and_the_size_of_the_vocabulary():
     blind = small_task(unigram_model(np.full(VOCAB, 1 / VOCAB)))
     assert blind.perplexity("test") == pytest.approx(VOCAB, rel=1e-6)
     sure = small_task(unigram_model([1 - 1e-7] + [1e-8] * (VOCAB - 1)))
-    sure.windows["test"].rows[:] = 0
+    sure.windows["test"].words[:] = sure.windows["test"].targets[:] = 0
     assert sure.perplexity("test") == pytest.approx(1, abs=1e-6)
 
 
@@ -246,7 +246,7 @@ def test_evaluation_drops_nothing_carries_the_state_and_starts_from_zeros():
 def test_every_training_epoch_carries_the_state_and_starts_from_zeros(tmp_path):
     model = small_model(n_actions=1)
     task = small_task(model, learning_rate=0.0)  # the weights stay
-    fit(task, RunFolder.create(tmp_path, {}), max_epochs=2, print_every=1)
+    fit(task, RunFolder.begin(tmp_path, {}), max_epochs=2, print_every=1)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     reported = [record["nll"] for record in records if "nll" in record]
