@@ -52,6 +52,7 @@ class RunFolder:
         self.checkpoints = Checkpoints(self.path)
         self._metrics_digest = hashlib.sha256()
         self._metrics_bytes = 0
+        self._lock_file = None
 
     @classmethod
     def begin(cls, path, config, restart=False):
@@ -68,20 +69,12 @@ class RunFolder:
             RunError: the folder holds another run, is in use, or cannot be written.
         """
         run = cls(path, config)
-        with writing(run.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-            run._lock()
-            if restart and run._holds_a_run():
-                run._move_aside()
-            old = _read_config(run.path, "--train_dir") if run._holds_a_run() else {}
-            if old:
-                run._refuse_another(old)
-            for folder in (run.path, run.checkpoints.best, run.checkpoints.last):
-                for leftover in folder.glob("aside.*"):  # of a process that was killed
-                    leftover.unlink()
-            if old != config:
-                content = f"{json.dumps(config, indent=2)}\n".encode()
-                files.write(run.path / CONFIG, content)
+        try:
+            with writing(run.path):
+                run._begin(restart)
+        except BaseException:
+            run.close()
+            raise
         return run
 
     @classmethod
@@ -98,6 +91,11 @@ class RunFolder:
                 f"{run.checkpoints.best}); let it finish its first epoch."
             )
         return run
+
+    def close(self):
+        """Lets other processes train in the folder, as the end of this one does."""
+        if self._lock_file:
+            self._lock_file.close()
 
     def restore_flags(self, flags, fixed, preset=()):
         """Gives absl flags the values that the run was started with.
@@ -183,6 +181,22 @@ class RunFolder:
                 raise ValueError(f"{METRICS} is not what it was")
             file.truncate(length)
         self._metrics_digest, self._metrics_bytes = metrics_digest, length
+
+    def _begin(self, restart):
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        if restart and self._holds_a_run():
+            self._move_aside()
+        old = None
+        if self._holds_a_run():
+            old = _read_config(self.path, "--train_dir")
+            self._refuse_another(old)
+        for folder in (self.path, self.checkpoints.best, self.checkpoints.last):
+            for leftover in folder.glob("aside.*"):  # of a process that was killed
+                leftover.unlink()
+        if old != self.config:
+            content = f"{json.dumps(self.config, indent=2)}\n".encode()
+            files.write(self.path / CONFIG, content)
 
     def _lock(self):
         """Keeps other processes out until this one ends, however it ends."""

@@ -1,4 +1,4 @@
-"""Files are whole or not there, and arrays are read without running or trusting them."""
+"""Files are whole or not there; arrays are read without trust in them."""
 
 import errno
 import io

@@ -56,7 +56,7 @@ def test_a_run_begins_in_a_new_or_an_empty_folder(tmp_path, path):
 
 def again(run, **changes):
     """The same folder for another process, after this one has ended."""
-    run._lock_file.close()
+    run.close()
     return RunFolder.begin(run.path, {**run.config, **changes})
 
 
@@ -130,9 +130,7 @@ def hold(path, ready, release):
 def test_a_second_process_is_refused_until_the_first_has_been_killed(tmp_path):
     context = multiprocessing.get_context("fork")
     ready, release = context.Event(), context.Event()
-    process = context.Process(
-        target=hold, args=(tmp_path, ready, release), daemon=True
-    )
+    process = context.Process(target=hold, args=(tmp_path, ready, release), daemon=True)
     process.start()
     assert ready.wait(20)
     for restart in (False, True):
@@ -149,7 +147,7 @@ def test_a_second_process_is_refused_until_the_first_has_been_killed(tmp_path):
 
 def test_restart_moves_the_old_run_aside_whole(run, capsys):
     before = contents(run.path)
-    run._lock_file.close()
+    run.close()
     RunFolder.begin(run.path, {"rnn_size": 9}, restart=True)
     assert sorted(file.name for file in run.path.iterdir()) == FILES
     (aside,) = (p for p in run.path.parent.iterdir() if p != run.path)
@@ -167,7 +165,7 @@ def test_restart_in_a_new_folder_moves_nothing(tmp_path, capsys):
 
 def test_restarts_one_after_another_each_move_a_run_to_a_folder_of_its_own(run):
     for size in (9, 10):
-        run._lock_file.close()
+        run.close()
         run = RunFolder.begin(run.path, {"rnn_size": size}, restart=True)
     configs = [path / "config.json" for path in run.path.parent.iterdir()]
     sizes = [json.loads(config.read_text())["rnn_size"] for config in configs]
@@ -212,7 +210,9 @@ def test_a_run_without_weights_is_refused(tmp_path):
     assert "finish its first epoch" in refusal(error)
 
 
-@pytest.mark.parametrize("content", [b"[" * 99999, b"", b"{", b"7", b"null", b"[1]", b"\xff\xfe{}"])
+@pytest.mark.parametrize(
+    "content", [b"[" * 99999, b"", b"{", b"7", b"null", b"[1]", b"\xff\xfe{}"]
+)
 def test_a_damaged_config_is_refused(run, content):
     (run.path / "config.json").write_bytes(content)
     with pytest.raises(RunError) as error:
