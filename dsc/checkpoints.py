@@ -53,15 +53,20 @@ class Checkpoints:
             self._prune(path)
         return path
 
-    def states(self):
-        """Yields `(path, arrays)` of the states that are whole, the newest first."""
+    def states(self, warn=None):
+        """Yields `(path, arrays)` of the states that are whole, the newest first.
+
+        Args:
+            warn: function of the path and the reason, told of those that are not;
+                `skip` if None.
+        """
         for path in reversed(_sorted(self.last, "state-*.npz")):
             try:
                 if not files.is_intact(path):
                     raise ValueError("its checksum is wrong")
                 yield path, files.read_arrays(path)
             except (OSError, ValueError) as error:
-                skip(path, one_line(error))
+                (warn or skip)(path, one_line(error))
 
     def save_weights(self, model, epochs, step):
         """Keeps a model's weights as the best; returns the file's name."""

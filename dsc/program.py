@@ -36,8 +36,8 @@ def main(run, *problems):
             sys.exit(str(error))
         except Interrupted as interrupted:
             print(
-                f"Interrupted by {interrupted.signal}: repeat the same command (without --restart) to "
-                "go on.",
+                f"Interrupted by {interrupted.signal}: repeat the same command "
+                "(without --restart) to go on.",
                 file=sys.stderr,
             )
             raise
