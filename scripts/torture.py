@@ -38,7 +38,8 @@ TASKS = {
         *("--n_actions=3", "--batch_size=8", "--max_epochs=4", "--data_dir={}/digits"),
     ),
 }
-IN_A_SAVE = 1 / 3  # share of the kills that wait for a save to begin
+AT_THE_BEGINNING = 1 / 6  # share of the kills that may come before the first step
+IN_A_SAVE = 1 / 2  # share of the kills that wait for a save to begin
 
 
 class Failure(Exception):
@@ -87,22 +88,32 @@ def compare(expected, found, what):
         raise Failure(f"{what}: not equal to the run in one piece: {different}")
 
 
-def kill(folder, process, rng, longest):
+def kill(folder, process, rng):
     """Kills a training at a random moment; returns whether that was within a save.
 
     Args:
         folder: where it runs.
         process: the training.
         rng: `random.Random`.
-        longest: seconds after its start by which it is killed, unless it has ended.
+
+    Returns:
+        `(whether it was still alive, whether it was in a save)`.
     """
-    deadline = time.monotonic() + rng.uniform(0.0, longest)
     last = folder / "run" / "last"
-    while time.monotonic() < deadline and process.is_alive():
-        time.sleep(0.001)
+    before = set(last.glob("state-*"))
+
+    def wait(seconds, event=lambda: False):
+        deadline = time.monotonic() + seconds
+        while process.is_alive() and time.monotonic() < deadline and not event():
+            time.sleep(0.0002)
+
+    if rng.random() < AT_THE_BEGINNING:
+        wait(rng.uniform(0.0, 3.0))
+    else:
+        wait(60.0, lambda: set(last.glob("state-*")) - before)
+        wait(rng.uniform(0.0, 0.5))
     if rng.random() < IN_A_SAVE:
-        while process.is_alive() and not any(last.glob("aside.*")):
-            pass
+        wait(1.0, lambda: any(last.glob("aside.*")))
     process.kill()
     process.join()
     return process.exitcode == -9, any(last.glob("aside.*"))
@@ -110,12 +121,9 @@ def kill(folder, process, rng, longest):
 
 def torture(task, folder, corpora, kills, rng):
     """Trains once in one piece, then under kills until there were enough."""
-    begin = time.monotonic()
     whole = folder / "whole"
     result = processes.run(whole, *command(task, corpora, 60))
     expected = outcome(whole, result)
-    # A run that saves all the time takes longer, but most of either is starting.
-    longest = 1.5 * (time.monotonic() - begin)
     n_kills = n_saves = n_runs = 0
     while n_kills < kills:
         n_runs += 1
@@ -124,7 +132,7 @@ def torture(task, folder, corpora, kills, rng):
         while True:
             process = processes.start(again, script, *arguments)
             if n_kills < kills:
-                killed, in_a_save = kill(again, process, rng, longest)
+                killed, in_a_save = kill(again, process, rng)
                 n_kills += killed
                 n_saves += killed and in_a_save
                 if killed:
