@@ -2,71 +2,26 @@
 
 import json
 import math
-import multiprocessing
 import os
 import re
-import runpy
+import resource
 import shutil
+import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
+import time
 
+import processes
 import pytest
+from processes import LANGUAGE, NUMBERS, PRODUCE
 
 from language_modeling import agreement
-
-ROOT = Path(__file__).resolve().parents[1]
-LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
-NUMBERS = ROOT / "number_prediction" / "rl_train.py"
-PRODUCE = ROOT / "number_prediction" / "produce_data.py"
-
-# Each program runs in a process of its own, forked from one in which TensorFlow is
-# imported already: that takes longer than all that most of these runs do.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "tensorflow",
-        "keras",
-        "pytest",
-        "language_modeling.task",
-        "number_prediction.task",
-    ]
-)
-
-
-class Result(NamedTuple):
-    """What a program left behind: its exit code and the lines that it printed."""
-
-    code: int
-    out: list
-    err: list
-
-
-def as_program(arguments, folder):
-    """Does in this process what `python SCRIPT ARGUMENTS` does, output in files."""
-    for number, name in (1, "stdout"), (2, "stderr"):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.chdir(folder)
-    sys.argv = arguments
-    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def run(folder, script, *arguments):
     """Runs a program in a folder; `{}` in an argument stands for the folder."""
-    folder.mkdir(exist_ok=True)
-    arguments = [str(script), *(str(a).format(folder) for a in arguments)]
-    process = SERVER.Process(target=as_program, args=(arguments, folder))
-    process.start()
-    process.join()
-    out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
-    return Result(process.exitcode, out.splitlines(), without_tensorflow(err))
-
-
-def without_tensorflow(text):
-    """The lines of stderr but for those that TensorFlow's C++ prints."""
-    noise = re.compile(r"[IWE]0000 |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log")
-    return [line for line in text.splitlines() if not noise.match(line)]
+    arguments = (str(argument).format(folder) for argument in arguments)
+    return processes.run(folder, script, *arguments)
 
 
 def succeeds(result):
@@ -278,6 +233,71 @@ def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, co
     assert re.search(r"\ntest perplexity = \d+\.\d{6}\n$", result.stdout)
     assert "test skips chosen = 1: 1.00\n" in result.stdout
     assert best_weights(tmp / "plain" / "run").is_file()
+
+
+# What ends a run
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+LONG = ("--max_epochs=2", "--save_every=0", "--print_every=5", "--train_dir=run")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
+    tmp, corpus, trained, number, code
+):
+    folder = tmp / f"signal{code}"
+    command = (LANGUAGE, *SMALL, f"--data_dir={corpus}", *LONG)
+    process = processes.start(folder, *command)
+    wait_for(lambda: list(folder.glob("run/last/state-*")))
+    # The folder is taken.
+    other = processes.run(tmp / "other", *command[:-1], f"--train_dir={folder}/run")
+    assert (other.code, len(other.err)) == (1, 1)
+    assert "another process is training in" in other.err[0]
+    os.kill(process.pid, number)
+    result = processes.finish(process, folder)
+    assert result.code == code
+    assert result.err == [
+        f"Interrupted by {number.name}: repeat the same command (without --restart) to "
+        "go on."
+    ]
+    again = succeeds(run(folder, *command))
+    assert any(line.startswith("Going on after step ") for line in again.out)
+    assert metrics(folder) == metrics(tmp / "trained")
+    assert again.out[-3:] == trained.out[-3:]
+    # It is finished now, and says the same once more.
+    finished = succeeds(run(folder, *command))
+    assert "The run in run is finished." in finished.out
+    assert finished.out[-3:] == trained.out[-3:]
+
+
+@pytest.mark.parametrize("size", [100, 5000, 30_000])
+def test_a_disk_that_is_full_is_said_in_a_sentence(tmp, corpus, trained, size):
+    """As large as a file may become, somewhere within one of the run's files."""
+    folder = tmp / f"full{size}"
+    command = (LANGUAGE, *SMALL, f"--data_dir={corpus}", *LONG)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    result = subprocess.run(
+        [sys.executable, *map(str, command[:-1]), f"--train_dir={folder}/run"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])),
+    )
+    assert result.returncode == 1
+    *_, line = result.stderr.splitlines()
+    assert re.fullmatch(
+        r"--train_dir: cannot write to \S+ \(File too large\); free space or .*", line
+    )
+    assert "Traceback" not in result.stderr
+    assert not list(folder.rglob("aside.*"))
 
 
 # Number prediction
