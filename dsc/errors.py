@@ -20,6 +20,6 @@ def writing(path):
 
 
 def one_line(error):
-    """What an exception says, without line breaks."""
+    """What an exception or a text says, without line breaks."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())

@@ -26,7 +26,7 @@ def define_float(name, default, help_text, lower=None, upper=None):
 
 
 def values(defined):
-    """The flags of this project and their values, without those of absl.
+    """The flags of this project and their values, without those of its libraries.
 
     Args:
         defined: `absl.flags.FLAGS`, parsed.
@@ -34,7 +34,7 @@ def values(defined):
     return {
         flag.name: flag.value
         for module, module_flags in defined.flags_by_module_dict().items()
-        if not module.startswith("absl.")
+        if not module.startswith(("absl.", "keras.", "tensorflow."))
         for flag in module_flags
     }
 

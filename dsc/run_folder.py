@@ -224,7 +224,7 @@ class RunFolder:
 
     def _refuse_another(self, old):
         differences = [
-            f"{name} {before} (now {after})"
+            one_line(f"{name} {before} (now {after})")
             for name, before, after in _compared(old, self.config)
         ]
         if differences:
