@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def read_arrays(path):
             than such a file can hold; the message says which.
     """
     try:
-        with open(path, "rb") as file:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("error")  # of headers that only Python 2 wrote
             _check_headers(file, os.fstat(file.fileno()).st_size)
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:

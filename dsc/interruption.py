@@ -27,6 +27,12 @@ def exit_on_signals():
         signal.signal(number, _handle)
 
 
+def ignore_signals():
+    """From now on nothing is left to interrupt: the program is done."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _handle(number, frame):
     if _Moment.waiting:
         _Moment.number = number

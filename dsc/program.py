@@ -6,7 +6,7 @@ import sys
 import tensorflow as tf
 
 from dsc.errors import RunError
-from dsc.interruption import Interrupted
+from dsc.interruption import Interrupted, ignore_signals
 
 
 def main(run, *problems):
@@ -32,6 +32,7 @@ def main(run, *problems):
                 )
             run()
             sys.stdout.flush()
+            ignore_signals()
         except (RunError, *problems) as error:
             sys.exit(str(error))
         except Interrupted as interrupted:
