@@ -97,8 +97,9 @@ class Checkpoints:
         path = self.best_weights()
         if path is None:
             raise RunError(
-                f"The run in {self.path} has no weights yet (none in {self.best}); let "
-                "it finish its first epoch."
+                f"The run in {self.path} has no weights (none in {self.best}): no "
+                "epoch has ended with a score on validation that is a number; train "
+                "on, or begin anew with --restart and a lower --learning_rate."
             )
         try:
             if not files.is_intact(path):
