@@ -113,13 +113,18 @@ def test_the_trainings_below_have_something_to_lose(tmp_path, expected):
     assert expected[2].count(b"\n") == 6
 
 
+# Every so many writes; a save makes seven.
+STRIDES = (8, pytest.param(1, marks=pytest.mark.slow))
+
+
 @pytest.mark.parametrize("save_every", [0.0, 1e9])
+@pytest.mark.parametrize("stride", STRIDES)
 def test_killed_at_any_write_it_ends_the_same(
-    tmp_path, monkeypatch, expected, save_every
+    tmp_path, monkeypatch, expected, save_every, stride
 ):
     total = n_writes(tmp_path, monkeypatch)
     assert total > 100
-    for n in range(0, total, 5 if save_every else 3):
+    for n in range(0, total, stride):
         path = tmp_path / str(n)
         with (
             faults.at_write(monkeypatch, n, faults.Killed()),
@@ -129,11 +134,12 @@ def test_killed_at_any_write_it_ends_the_same(
         assert outcome(path, train(path, save_every=save_every)) == expected, n
 
 
+@pytest.mark.parametrize("stride", STRIDES)
 def test_on_a_full_disk_one_sentence_is_said_and_it_ends_the_same(
-    tmp_path, monkeypatch, expected
+    tmp_path, monkeypatch, expected, stride
 ):
     full = OSError(errno.ENOSPC, "No space left on device")
-    for n in range(1, n_writes(tmp_path, monkeypatch), 4):
+    for n in range(1, n_writes(tmp_path, monkeypatch), stride):
         path = tmp_path / str(n)
         with (
             faults.at_write(monkeypatch, n, full),
