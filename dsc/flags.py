@@ -3,19 +3,53 @@
 Names and defaults are the release's where it has the flag.
 """
 
+import math
+
 from absl import flags
 
 from dsc import losses
 from dsc.cell import OBSERVATIONS
 
+# Beyond these a model fits no machine; said here, it is said before memory runs out.
+MAX_UNITS = 100_000
+MAX_ACTIONS = 1000
+
+
+def define_float(name, default, help_text, lower=None, upper=None):
+    """A flag for a float, which must be finite."""
+    flags.DEFINE_float(name, default, help_text, lower, upper)
+    flags.register_validator(
+        name,
+        lambda value: value is None or math.isfinite(value),
+        "it must be a finite number",
+    )
+
+
+def values(defined):
+    """The flags of this project and their values, without those of its libraries.
+
+    Args:
+        defined: `absl.flags.FLAGS`, parsed.
+    """
+    return {
+        flag.name: flag.value
+        for module, module_flags in defined.flags_by_module_dict().items()
+        if not module.startswith(("absl.", "keras.", "tensorflow."))
+        for flag in module_flags
+    }
+
 
 def define_model(rnn_size, n_actions, agent_units):
     """Flags of the DSC-LSTM, with the task's defaults."""
-    flags.DEFINE_integer("rnn_size", rnn_size, "units of each layer", 1)
+    flags.DEFINE_integer("rnn_size", rnn_size, "units of each layer", 1, MAX_UNITS)
     flags.DEFINE_integer(
-        "n_actions", n_actions, "past states to choose from; 1 is an LSTM", 1
+        "n_actions",
+        n_actions,
+        "past states to choose from; 1 is an LSTM",
+        1,
+        MAX_ACTIONS,
     )
-    flags.DEFINE_float(
+    define_float(
         "lamda",
         1.0,
         "how much of the chosen state enters the step; the rest is the newest state "
@@ -23,12 +57,14 @@ def define_model(rnn_size, n_actions, agent_units):
         0.0,
         1.0,
     )
-    flags.DEFINE_float(
+    define_float(
         "forget_bias",
         1.0,
         "added in the DSC-LSTM's forget gate (--recipe released: see --lamda)",
     )
-    flags.DEFINE_integer("agent_units", agent_units, "units of the agent's layer", 1)
+    flags.DEFINE_integer(
+        "agent_units", agent_units, "units of the agent's layer", 1, MAX_UNITS
+    )
     flags.DEFINE_enum(
         "observation",
         "mean",
@@ -52,7 +88,7 @@ MODEL = (
 
 def define_optimization(learning_rate, batch_size, max_epochs):
     """Flags of the optimisation, with the task's defaults."""
-    flags.DEFINE_float("learning_rate", learning_rate, "initial learning rate", 0.0)
+    define_float("learning_rate", learning_rate, "initial learning rate", 0.0)
     flags.DEFINE_integer(
         "batch_size", batch_size, "sequences trained on in parallel", 1
     )
@@ -85,10 +121,10 @@ def define_recipe(recipes):
         losses.BASELINES,
         help_text("subtracted from the returns", "baseline"),
     )
-    flags.DEFINE_float(
+    define_float(
         "rl_weight", None, help_text("weight of the policy loss", "rl_weight"), 0.0
     )
-    flags.DEFINE_float(
+    define_float(
         "entropy_weight",
         None,
         help_text("weight of the policy's entropy", "entropy_weight"),
@@ -105,7 +141,13 @@ def define_recipe(recipes):
 def define_run(train_dir):
     """Flags of the run, with the task's folder."""
     flags.DEFINE_string(
-        "train_dir", train_dir, "folder of the run: flags, metrics, best weights"
+        "train_dir",
+        train_dir,
+        "folder of the run: flags, metrics, states, best weights; the same command "
+        "goes on with a run that it holds",
+    )
+    define_float(
+        "save_every", 60.0, "seconds between states from which a run goes on", 0.0
     )
     flags.DEFINE_string(
         "load_model", None, "folder of a run to evaluate, without training"
@@ -113,6 +155,6 @@ def define_run(train_dir):
     flags.DEFINE_bool("restart", False, "move a run in --train_dir aside, begin anew")
     flags.DEFINE_integer("seed", 3435, "of weights, dropout, actions", 0, 2**31 - 1)
     flags.DEFINE_integer("print_every", 400, "steps between reports", 1)
-    flags.DEFINE_float(
+    define_float(
         "gpu_portion", 1.0, "largest share of each GPU's memory to use", 0.01, 1.0
     )

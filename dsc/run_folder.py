@@ -1,95 +1,101 @@
-"""The folder of a run: its flags, its metrics, its best weights."""
+"""The folder of a run: its flags, its metrics, its vocabulary, its lock.
 
-import contextlib
+States and weights in it are the business of `dsc.checkpoints`.
+"""
+
+import fcntl
+import hashlib
 import itertools
 import json
 import os
 from pathlib import Path
 
+from dsc import files
+from dsc.checkpoints import Checkpoints
+from dsc.errors import RunError, one_line, writing
+
+__all__ = ["RunError", "RunFolder"]
+
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 VOCABULARY = "vocabulary.txt"
-BEST = "best.weights.h5"
-
-
-class RunError(ValueError):
-    """A run folder cannot be used; the message says why and what to do."""
+LOCK = "lock"
+# Flags that do not change what is computed, and those that may let a run go on longer.
+UNCOMPARED = {
+    "data_dir",
+    "gpu_portion",
+    "load_model",
+    "restart",
+    "save_every",
+    "train_dir",
+}
+GROWING = {"max_epochs", "max_steps"}
 
 
 class RunFolder:
     """Where a run is kept.
 
     `config.json` holds what the run was started with, `metrics.jsonl` one JSON object
-    per report and per epoch, `best.weights.h5` the weights that did best on validation.
-    Files are written aside and renamed, so what is there is whole.
+    per report and per epoch, `last` and `best` what `dsc.checkpoints` says. Files are
+    written aside and renamed, so what is there is whole; the metrics are cut back to
+    where a state left them.
 
     Attributes:
-        path: the folder; `create` makes it, `open` expects it.
+        path: the folder; `begin` makes it, `open` expects it.
         config: dict, what `config.json` holds.
+        checkpoints: `Checkpoints`.
     """
 
     def __init__(self, path, config):
         self.path = Path(path)
         self.config = config
+        self.checkpoints = Checkpoints(self.path)
+        self._metrics_digest = hashlib.sha256()
+        self._metrics_bytes = 0
+        self._lock_file = None
 
     @classmethod
-    def create(cls, path, config, restart=False):
-        """Begins a run in a folder that holds none.
+    def begin(cls, path, config, restart=False):
+        """Begins a run, or goes on with the same one; no other process may.
 
         Args:
             path: folder.
-            config: JSON-serialisable dict.
+            config: JSON-serialisable dict. What a run in the folder has been started
+                with must be the same, but for `UNCOMPARED`; `GROWING` may be larger.
             restart: whether a run that the folder already holds is moved aside, to
                 `path.1` or the next free number.
 
         Raises:
-            RunError: the folder holds a run already, or cannot be written.
+            RunError: the folder holds another run, is in use, or cannot be written.
         """
         run = cls(path, config)
-        with run._writing():
-            if (run.path / CONFIG).exists():
-                if not restart:
-                    raise RunError(
-                        f"--train_dir: {path} holds a run already; give another "
-                        f"folder, evaluate that run with --load_model {path}, or "
-                        "begin anew with --restart, which moves it aside."
-                    )
-                names = (f"{run.path.name}.{n}" for n in itertools.count(1))
-                aside = next(
-                    path for path in map(run.path.with_name, names) if not path.exists()
-                )
-                run.path.rename(aside)
-                print(f"The run that was in {path} is now in {aside}.")
-            run.path.mkdir(parents=True, exist_ok=True)
-        run._write(CONFIG, json.dumps(config, indent=2) + "\n")
+        try:
+            with writing(run.path):
+                run._begin(restart)
+        except BaseException:
+            run.close()
+            raise
         return run
 
     @classmethod
     def open(cls, path):
-        """A run made before.
+        """A run made before, to read from.
 
         Raises:
             RunError: there is no run with weights in the folder.
         """
-        path = Path(path)
-        try:
-            config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        run = cls(path, _read_config(Path(path), "--load_model"))
+        if run.checkpoints.best_weights() is None:
             raise RunError(
-                f"--load_model: {path} holds no run (it has no {CONFIG}); give the "
-                "--train_dir of a training that has finished an epoch."
-            ) from None
-        except (OSError, ValueError, TypeError) as error:
-            raise RunError(
-                f"--load_model: {path / CONFIG} cannot be read ({error}); the run "
-                "must be trained again."
-            ) from None
-        if not (path / BEST).is_file():
-            raise RunError(
-                f"--load_model: the run in {path} has no weights yet (no {BEST}); let "
-                "it finish its first epoch."
+                f"--load_model: the run in {path} has no weights yet (none in "
+                f"{run.checkpoints.best}); let it finish its first epoch."
             )
-        return cls(path, config)
+        return run
+
+    def close(self):
+        """Lets other processes train in the folder, as the end of this one does."""
+        if self._lock_file:
+            self._lock_file.close()
 
     def restore_flags(self, flags, fixed, preset=()):
         """Gives absl flags the values that the run was started with.
@@ -106,7 +112,7 @@ class RunFolder:
         """
         for name in preset:
             if not flags[name].present and name in self.config:
-                flags[name].value = self.config[name]
+                self._take_flag(flags[name])
         for name in fixed:
             if name not in self.config:
                 raise RunError(
@@ -118,11 +124,24 @@ class RunFolder:
                     f"--{name} {flags[name].value} does not fit the model in "
                     f"{self.path}, which has {self.config[name]}; leave the flag out."
                 )
-            flags[name].value = self.config[name]
+            self._take_flag(flags[name])
+
+    def _take_flag(self, flag):
+        """Gives a flag the run's value, which must be one that the flag may have."""
+        value = self.config[flag.name]
+        try:
+            flag.value = None if value is None else flag.parser.parse(value)
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"--load_model: {self.path / CONFIG} has {value!r} for {flag.name} "
+                f"({one_line(error)}); the run must be trained again."
+            ) from None
 
     def write_vocabulary(self, vocabulary):
         """Keeps the words behind the ids, one a line."""
-        self._write(VOCABULARY, "".join(f"{word}\n" for word in vocabulary))
+        text = "".join(f"{word}\n" for word in vocabulary)
+        with writing(self.path):
+            files.write(self.path / VOCABULARY, text.encode())
 
     def read_vocabulary(self):
         """The words behind the ids, a tuple."""
@@ -136,52 +155,121 @@ class RunFolder:
 
     def log(self, record):
         """Appends a record to the metrics."""
-        with self._writing(), open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        line = f"{json.dumps(record)}\n".encode()
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            file.write(line)
+        self._metrics_digest.update(line)
+        self._metrics_bytes += len(line)
 
-    def save_weights(self, model):
-        """Keeps the model's weights as the best so far."""
-        with self._replacing(BEST) as aside:
-            model.save_weights(aside)
+    def metrics_mark(self):
+        """Where the metrics end, once they are on the disk: `[bytes, digest]`."""
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            os.fsync(file.fileno())
+        return [self._metrics_bytes, self._metrics_digest.hexdigest()]
 
-    def load_weights(self, model):
-        """Loads the best weights into a built model of the same sizes.
+    def rewind_metrics(self, mark=None):
+        """Cuts off the metrics that came after a mark; None is the beginning.
 
         Raises:
-            RunError: the file is damaged or belongs to a model of other sizes.
+            ValueError: what came before the mark is not there any more.
         """
+        length, expected = mark or (0, hashlib.sha256().hexdigest())
+        with writing(self.path), open(self.path / METRICS, "ab+") as file:
+            file.seek(0)
+            metrics_digest = hashlib.sha256(file.read(length))
+            if metrics_digest.hexdigest() != expected:
+                raise ValueError(f"{METRICS} is not what it was")
+            file.truncate(length)
+        self._metrics_digest, self._metrics_bytes = metrics_digest, length
+
+    def _begin(self, restart):
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        if restart and self._holds_a_run():
+            self._move_aside()
+        old = None
+        if self._holds_a_run():
+            old = _read_config(self.path, "--train_dir")
+            self._refuse_another(old)
+        for folder in (self.path, self.checkpoints.best, self.checkpoints.last):
+            for leftover in folder.glob("aside.*"):  # of a process that was killed
+                leftover.unlink()
+        if old != self.config:
+            content = f"{json.dumps(self.config, indent=2)}\n".encode()
+            files.write(self.path / CONFIG, content)
+
+    def _lock(self):
+        """Keeps other processes out until this one ends, however it ends."""
+        self._lock_file = open(self.path / LOCK, "ab")  # noqa: SIM115
         try:
-            model.load_weights(self.path / BEST)
-        except Exception as error:  # h5py raises many kinds for damaged files
-            reason = " ".join(str(error).split())
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise RunError(
-                f"--load_model: {self.path / BEST} does not fit this model or is "
-                f"damaged, and the run must be trained again ({reason})."
+                f"--train_dir: another process is training in {self.path}; wait for "
+                "its end, or give another folder."
             ) from None
 
-    def _write(self, name, text):
-        with self._replacing(name) as aside:
-            aside.write_text(text, encoding="utf-8")
+    def _holds_a_run(self):
+        paths = (self.path / CONFIG, self.path / METRICS, self.checkpoints.last)
+        return any(path.exists() for path in paths)
 
-    @contextlib.contextmanager
-    def _replacing(self, name):
-        """Gives a path to write to, which replaces the file when all went well."""
-        aside = self.path / f"aside.{name}"
-        try:
-            with self._writing():
-                yield aside
-                os.replace(aside, self.path / name)
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+    def _move_aside(self):
+        names = (f"{self.path.name}.{n}" for n in itertools.count(1))
+        paths = map(self.path.resolve().with_name, names)
+        aside = next(path for path in paths if not path.exists())
+        self.path.rename(aside)
+        print(f"The run that was in {self.path} is now in {aside}.")
+        self.path.mkdir()
+        self._lock()
 
-    @contextlib.contextmanager
-    def _writing(self):
-        try:
-            yield
-        except (OSError, RuntimeError) as error:  # h5py raises both for a full disk
-            reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    def _refuse_another(self, old):
+        differences = [
+            one_line(f"{name} {before} (now {after})")
+            for name, before, after in _compared(old, self.config)
+        ]
+        if differences:
             raise RunError(
-                f"--train_dir: cannot write to {self.path} ({reason}); free space or "
-                "give another folder."
-            ) from None
+                f"--train_dir: {self.path} holds another run, with "
+                f"{', '.join(differences)}; repeat its command to go on with it, "
+                "give another folder, or begin anew with --restart, which moves it "
+                "aside."
+            )
+
+
+def _read_config(path, flag):
+    try:
+        return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RunError(
+            f"{flag}: {path} holds no run (no {CONFIG}); give the --train_dir of a "
+            "training that has finished an epoch, or begin one with --restart."
+        ) from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{flag}: {path / CONFIG} cannot be read ({one_line(error)}); the run must "
+            "be trained again, with --restart if in the same folder."
+        ) from None
+
+
+def _compared(old, new):
+    """Yields `(name, old value, new value)` of what differs between two configs."""
+    flat_old, flat_new = _flat(old), _flat(new)
+    for name in sorted({*flat_old, *flat_new}):
+        before, after = flat_old.get(name), flat_new.get(name)
+        if before == after or (name in GROWING and _is_more(before, after)):
+            continue
+        if name not in UNCOMPARED:
+            yield (name if " " in name else f"--{name}"), before, after
+
+
+def _flat(config):
+    """The flags, and `sha256 of <split>` for the data."""
+    flat = {name: value for name, value in config.items() if name != "data"}
+    data = config.get("data")
+    if isinstance(data, dict):
+        flat |= {f"sha256 of {split}": value for split, value in data.items()}
+    return flat
+
+
+def _is_more(before, after):
+    return isinstance(before, int) and (after is None or after > before)

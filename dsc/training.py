@@ -1,17 +1,20 @@
-"""The training loop of both tasks: step, clipping, reports, the best weights.
+"""The training loop of both tasks: step, clipping, reports, states, the best weights.
 
 A task (`Task`) says what is learned; this file says how. Under TensorFlow.
 """
 
 import abc
 import subprocess
-import sys
-import time
 
 import numpy as np
 import tensorflow as tf
 
+from dsc import flags as shared_flags
+from dsc.interruption import delayed
+from dsc.report import Report
+from dsc.resuming import Saver, resume
 from dsc.run_folder import RunFolder
+from dsc.state import Means
 
 
 class Task(abc.ABC):
@@ -23,6 +26,8 @@ class Task(abc.ABC):
         n_batches: batches per epoch.
         max_grad_norm: global norm at which gradients are clipped, or None.
         dense_norm: see `dsc.recipes.Recipe`.
+        memory: names of the attributes in which `end_epoch` remembers earlier scores:
+            numbers, tuples of them, or None.
         unit: what a batch has `batch_units` of, for the speed in the reports.
         batch_units: how many words or sequences one batch has.
         jit_compile: whether XLA compiles the training step.
@@ -31,6 +36,7 @@ class Task(abc.ABC):
     jit_compile = False
     max_grad_norm = None
     dense_norm = True
+    memory = ()
 
     @abc.abstractmethod
     def batch(self, epoch, i):
@@ -59,6 +65,15 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def end_epoch(self, score):
         """Adapts the schedule to a score; returns why training should end, or None."""
+
+    def schedule_state(self):
+        """What `end_epoch` remembers, by name; see `memory`."""
+        return {name: getattr(self, name) for name in self.memory}
+
+    def restore_schedule(self, state):
+        """Takes back what `schedule_state` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def limit_gpu_memory(portion):
@@ -126,159 +141,121 @@ def _merge_rows(slices):
     return tf.IndexedSlices(values, rows, slices.dense_shape)
 
 
-def train_or_load(task, saved, flags, vocabulary=None):
+def train_or_load(task, saved, flags, data, vocabulary=None):
     """Gives the task's model the weights that the flags ask for.
 
     Args:
         task: `Task`.
         saved: `RunFolder` of --load_model, or None.
         flags: `absl.flags.FLAGS` with those of `dsc.flags`.
+        data: dict from split to a digest of its content: with other data, a run is
+            another run.
         vocabulary: words to keep with a new run, or None.
 
     Raises:
         RunError: a run cannot be read or written.
     """
     if saved:
-        saved.load_weights(task.model)
+        saved.checkpoints.load_weights(task.model)
     elif flags.max_epochs:
-        folder = RunFolder.create(
-            flags.train_dir, flags.flag_values_dict(), flags.restart
-        )
+        config = {**shared_flags.values(flags), "data": data}
+        folder = RunFolder.begin(flags.train_dir, config, flags.restart)
         if vocabulary is not None:
             folder.write_vocabulary(vocabulary)
-        fit(task, folder, flags.max_epochs, flags.print_every, flags.max_steps)
-        folder.load_weights(task.model)
-        print(f"The best weights on validation are in {flags.train_dir}.")
+        fit(
+            task,
+            folder,
+            flags.max_epochs,
+            flags.print_every,
+            flags.max_steps,
+            flags.save_every,
+        )
+        folder.checkpoints.load_weights(task.model)
+        print(f"The best weights on validation are in {folder.checkpoints.best}.")
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
 
 
-def fit(task, folder, max_epochs, print_every, max_steps=None):
-    """Trains, evaluating after each epoch and keeping the best weights.
+def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
+    """Trains, or goes on where the folder's newest state stands.
+
+    What is computed, the weights and the metrics, is the same whether training was
+    interrupted or not.
 
     Args:
         task: `Task`.
-        folder: `dsc.run_folder.RunFolder`, takes the metrics and the best weights.
+        folder: `dsc.run_folder.RunFolder`, takes metrics, states and the best weights.
         max_epochs: whole number.
         print_every: steps between reports.
         max_steps: ends training (and the epoch) after this many steps, or None.
+        save_every: seconds between states; there is one at each epoch's end too.
 
     Returns:
-        The best score, or None if no epoch was run.
+        The best score, or None if there is none.
+
+    Raises:
+        RunError: the folder cannot be written, or training has left the numbers.
+        Interrupted: a signal; the state is saved.
     """
+    state, path = resume(task, folder, max_steps)
+    if state.is_finished(max_epochs, max_steps):
+        print(f"The run in {folder.path} is finished.", flush=True)
+        return state.best_score
+    saver = Saver(task, folder, state, path, save_every)
     train_step = make_train_step(task)
-    best_score = None
-    step = 0
-    for epoch in range(max_epochs):
-        state = task.initial_state()
-        report = Report(task, epoch, max_epochs, print_every)
-        for i in range(task.n_batches):
-            if step == max_steps:
-                break
-            state, metrics = train_step(
-                tf.constant(step, tf.int64), task.batch(epoch, i), state
-            )
-            step += 1
-            record = report.add(i + 1, step, metrics)
-            if record:
-                folder.log(record)
-        report.close()
-        scores, score = task.evaluate()
-        rate = float(task.optimizer.learning_rate)
-        print(
-            f"epoch {epoch + 1} done in {report.elapsed()}: "
-            + ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
-            + f", learning rate {rate:g}",
-            flush=True,
+    with saver.guarding():
+        while not state.is_finished(max_epochs, max_steps):
+            report = Report(task, state, max_epochs, print_every)
+            while state.position < task.n_batches and state.step != max_steps:
+                # A signal has to wait until the step is counted, logged and saved.
+                with delayed():
+                    _train_batch(train_step, task, state)
+                    if record := report.after_step():
+                        folder.log(record)
+                    saver.save_if_due()
+            report.close()
+            with delayed():
+                saver.save()
+            scores, score = task.evaluate()  # changes nothing: a signal ends it at once
+            with delayed():
+                _end_epoch(task, folder, state, scores, score, report.elapsed())
+                saver.save()
+    reason = state.ended
+    if reason is None and state.step == max_steps:
+        reason = f"--max_steps {max_steps} reached"
+    if reason:
+        print(f"Training ends: {reason}.", flush=True)
+    return state.best_score
+
+
+def _train_batch(train_step, task, state):
+    batch = task.batch(state.epochs, state.position)
+    step = tf.constant(state.step, tf.int64)
+    state.recurrent, metrics = train_step(step, batch, state.recurrent)
+    state.means.add(state.step, metrics)
+    state.position += 1
+    state.step += 1
+
+
+def _end_epoch(task, folder, state, scores, score, elapsed):
+    rate = float(task.optimizer.learning_rate)
+    state.epochs += 1
+    print(
+        f"epoch {state.epochs} done in {elapsed}: "
+        + ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
+        + f", learning rate {rate:g}",
+        flush=True,
+    )
+    record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
+    folder.log({**record, **scores})
+    state.ended = task.end_epoch(score)
+    is_number = not np.isnan(score).any()
+    if is_number and (state.best_score is None or score > state.best_score):
+        state.best_score = score
+        state.best_weights = folder.checkpoints.save_weights(
+            task.model, state.epochs, state.step
         )
-        folder.log({"epoch": epoch + 1, "step": step, "learning_rate": rate, **scores})
-        reason = task.end_epoch(score)
-        if best_score is None or score > best_score:
-            best_score = score
-            folder.save_weights(task.model)
-        if step == max_steps:
-            reason = f"--max_steps {max_steps} reached"
-        if reason:
-            print(f"Training ends: {reason}.", flush=True)
-            break
-    return best_score
-
-
-class Report:
-    """What is printed during an epoch: plain lines, and a bar on a terminal."""
-
-    def __init__(self, task, epoch, max_epochs, print_every):
-        self.task = task
-        self.epoch = epoch
-        self.max_epochs = max_epochs
-        self.print_every = print_every
-        self.pending = []
-        self.start = self.lap = time.monotonic()
-        self.bar = sys.stdout.isatty()
-
-    def add(self, done, step, metrics):
-        """Takes in a batch; prints and returns a record every `print_every` batches.
-
-        Args:
-            done: number of batches of this epoch so far.
-            step: number of training steps so far.
-            metrics: of the last step, tensors.
-        """
-        self.pending.append(metrics)
-        if self.bar:
-            self._draw_bar(done)
-        if done % self.print_every:
-            return None
-        now = time.monotonic()
-        n = len(self.pending)
-        # The only place where values of the steps are read back.
-        metrics = {
-            name: np.mean([m[name] for m in self.pending], axis=0)
-            for name in self.pending[0]
-        }
-        speed = n * self.task.batch_units / (now - self.lap)
-        self.pending, self.lap = [], now
-        self._clear_bar()
-        print(
-            f"epoch {self.epoch + 1}/{self.max_epochs} "
-            f"step {done}/{self.task.n_batches}: {self.task.describe(metrics)}, "
-            f"gradient norm {metrics['grad_norm']:.3f}, "
-            f"{speed:.0f} {self.task.unit}/s, {self._left(done)} left in this epoch",
-            flush=True,
-        )
-        return {
-            "step": step,
-            "epoch": self.epoch + 1,
-            f"{self.task.unit}_per_s": speed,
-            **{name: np.asarray(value).tolist() for name, value in metrics.items()},
-        }
-
-    def close(self):
-        self._clear_bar()
-
-    def elapsed(self):
-        return _clock(time.monotonic() - self.start)
-
-    def _left(self, done):
-        spent = time.monotonic() - self.start
-        return _clock(spent / done * (self.task.n_batches - done))
-
-    def _draw_bar(self, done):
-        share = done / self.task.n_batches
-        filled = int(30 * share)
-        print(
-            f"\r[{'=' * filled}{' ' * (30 - filled)}] {share:4.0%} of epoch "
-            f"{self.epoch + 1}, {self._left(done)} left",
-            end="\x1b[K",
-            flush=True,
-        )
-
-    def _clear_bar(self):
-        if self.bar:
-            print("\r\x1b[K", end="")
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    state.cut_short = state.position < task.n_batches
+    state.position = 0
+    state.recurrent = task.initial_state()
+    state.means = Means()

@@ -41,7 +41,6 @@ before when it comes to endings and brackets, is left with about 43.
 """
 
 import math
-import os
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -50,6 +49,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from dsc import files
 
 EOS = "<eos>"
 CLASSES = ["an", "as", "el", "et", "il", "ir", "ok", "um"]
@@ -269,9 +270,7 @@ def write(
     for split, n_words in ("train", n_train), ("valid", n_valid), ("test", n_test):
         sentences = generate(n_words, seed, split)
         text = "".join(f" {' '.join(sentence)} \n" for sentence in sentences)
-        partial = folder / f"{split}.txt.{os.getpid()}"
-        partial.write_bytes(text.encode())
-        os.replace(partial, folder / f"{split}.txt")
+        files.write(folder / f"{split}.txt", text.encode())
 
 
 def read(path: Path) -> list[list[str]]:

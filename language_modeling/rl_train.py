@@ -6,8 +6,11 @@ The flags are those of the authors' release, with its defaults, and some new one
 """
 
 import os
-import sys
 
+from dsc import interruption
+
+if __name__ == "__main__":
+    interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pathlib import Path
@@ -16,7 +19,7 @@ import keras
 from absl import app, flags
 
 from dsc import flags as shared_flags
-from dsc import recipes, training
+from dsc import program, recipes, training
 from dsc.run_folder import RunError, RunFolder
 from language_modeling import agreement, reader
 from language_modeling.model import LanguageModel
@@ -34,32 +37,50 @@ flags.DEFINE_string(
     "data/ptb if it is there, else the embedded agreement corpus",
 )
 flags.DEFINE_string("EOS", "<eos>", "the word that stands for the end of a line")
+flags.DEFINE_enum(
+    "unknown",
+    "drop",
+    reader.UNKNOWN,
+    "words that the training file does not have: drop them (release), read them as "
+    "<unk>, or stop with an error",
+)
+flags.DEFINE_bool(
+    "score_tail",
+    False,
+    "score every word of validation and test but the first, not only whole windows",
+)
 shared_flags.define_run(train_dir="cv")
 
 # model
 shared_flags.define_model(rnn_size=650, n_actions=5, agent_units=200)
-flags.DEFINE_integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0)
+flags.DEFINE_integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
 flags.DEFINE_bool("carry_memory", False, "let a window look back into the one before")
-flags.DEFINE_float("dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999)
-flags.DEFINE_float(
+shared_flags.define_float(
+    "dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999
+)
+shared_flags.define_float(
     "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
 )
 
 # optimization
 shared_flags.define_optimization(learning_rate=1.0, batch_size=20, max_epochs=100)
-flags.DEFINE_float(
+shared_flags.define_float(
     "learning_rate_decay",
     1 / 1.2,
     "factor on the learning rate when validation improves too little",
     1e-9,
     1.0,
 )
-flags.DEFINE_float("lr_threshold", 0.005, "the learning rate's lowest value", 0.0)
-flags.DEFINE_float(
+shared_flags.define_float(
+    "lr_threshold", 0.005, "the learning rate's lowest value", 0.0
+)
+shared_flags.define_float(
     "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
 )
 flags.DEFINE_integer("num_unroll_steps", 35, "words per window", 2)
-flags.DEFINE_float("max_grad_norm", 5.0, "global norm that clips gradients", 1e-9)
+shared_flags.define_float(
+    "max_grad_norm", 5.0, "global norm that clips gradients", 1e-9
+)
 
 # reinforcement learning
 shared_flags.define_recipe(RECIPES)
@@ -72,15 +93,6 @@ flags.DEFINE_enum(
 )
 
 
-def main(argv):
-    try:
-        if argv[1:]:
-            raise RunError(f"{argv[1]!r} is not a flag; --help lists those there are.")
-        run()
-    except (reader.DataError, RunError) as error:
-        sys.exit(str(error))
-
-
 def run():
     """Trains, or evaluates what was trained."""
     training.limit_gpu_memory(FLAGS.gpu_portion)
@@ -91,7 +103,15 @@ def run():
         saved.restore_flags(
             FLAGS,
             fixed=(*shared_flags.MODEL, "rnn_layers", "carry_memory"),
-            preset=("num_unroll_steps", "batch_size", "eval_actions", "seed", "EOS"),
+            preset=(
+                "num_unroll_steps",
+                "batch_size",
+                "eval_actions",
+                "seed",
+                "EOS",
+                "unknown",
+                "score_tail",
+            ),
         )
     corpus, floor = read_corpus()
     task = make_task(corpus)
@@ -99,12 +119,16 @@ def run():
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch."
     )
+    left_out = ", ".join(f"{split} {n}" for split, n in task.n_uncovered.items())
+    print(f"Words that are in no window, and so not predicted: {left_out}.")
     if saved and saved.read_vocabulary() != corpus.vocabulary:
         raise RunError(
             f"--data_dir: its training file has another vocabulary than the run in "
             f"{FLAGS.load_model}; give the corpus that the model was trained on."
         )
-    training.train_or_load(task, saved, FLAGS, corpus.vocabulary)
+    training.train_or_load(
+        task, saved, FLAGS, reader.digests(corpus), corpus.vocabulary
+    )
     if floor:
         print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")
@@ -130,12 +154,13 @@ def read_corpus():
             "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
             f"embedded agreement corpus in {folder}."
         )
-    corpus = reader.read(reader.find(folder), FLAGS.EOS)
+    corpus = reader.read(reader.find(folder), FLAGS.EOS, FLAGS.unknown)
+    done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
     for split, n in corpus.n_unknown.items():
         if n:
             print(
-                f"{split}: dropped {n} words that the training file does not have, as "
-                "the release does."
+                f"{split}: {n} words that the training file does not have are "
+                f"{done[FLAGS.unknown]}."
             )
     return corpus, floor
 
@@ -183,8 +208,9 @@ def make_task(corpus):
         schedule=Schedule(
             FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
         ),
+        score_tail=FLAGS.score_tail,
     )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(program.main(run, reader.DataError))

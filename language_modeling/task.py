@@ -40,6 +40,11 @@ class LanguageModeling(training.Task):
         seed: of dropout and actions.
         max_grad_norm: see `training.clip`.
         schedule: `Schedule` of the learning rate.
+        score_tail: whether validation and test score every word after the first; see
+            `reader.all_windows`.
+
+    Attributes:
+        n_uncovered: dict from split to the number of its words that are not predicted.
     """
 
     unit = "words"
@@ -56,6 +61,7 @@ class LanguageModeling(training.Task):
         seed,
         max_grad_norm,
         schedule,
+        score_tail=False,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -65,10 +71,14 @@ class LanguageModeling(training.Task):
         self.max_grad_norm = max_grad_norm
         self.dense_norm = recipe.dense_norm
         self.schedule = schedule
+        cut = dict.fromkeys(corpus.ids, reader.windows)
+        if score_tail:
+            cut |= dict.fromkeys(("valid", "test"), reader.all_windows)
         self.windows = {
-            split: reader.windows(ids, batch_size, n_steps, split)
+            split: cut[split](ids, batch_size, n_steps, split)
             for split, ids in corpus.ids.items()
         }
+        self.n_uncovered = {s: w.n_uncovered for s, w in self.windows.items()}
         self.n_batches = len(self.windows["train"])
         self.batch_size = batch_size
         self.n_steps = n_steps
@@ -128,6 +138,12 @@ class LanguageModeling(training.Task):
             return "validation improves no more at the smallest learning rate"
         return None
 
+    def schedule_state(self):
+        return {"best": self.schedule.best}
+
+    def restore_schedule(self, state):
+        self.schedule.best = state["best"]
+
     def perplexity(self, split):
         """exp of the mean word loss over a split's windows, from a state of zeros."""
         return self.score(split).perplexity
@@ -136,20 +152,23 @@ class LanguageModeling(training.Task):
         """Evaluates a split from a state of zeros; returns an `Evaluation`."""
         total, n_words = 0.0, 0
         counts = np.zeros(self.model.dsc.n_actions)
-        for nll, actions in self.evaluated(split):
-            total += float(np.sum(nll, dtype=np.float64))
-            n_words += nll.size
-            counts += np.bincount(actions.ravel(), minlength=len(counts))
+        for nll, actions, scored in self.evaluated(split):
+            total += float(np.sum(nll[scored], dtype=np.float64))
+            n_words += np.count_nonzero(scored)
+            counts += np.bincount(actions[scored], minlength=len(counts))
         return Evaluation(perplexity(total / n_words), counts / n_words)
 
     def evaluated(self, split):
-        """Yields `(word losses, actions)`, each `[batch, time]`, window by window."""
+        """Yields `(word losses, actions, which of them count)` window by window.
+
+        Each is `[batch, time]`; see `reader.Windows.is_scored`.
+        """
         state = self.initial_state()
         for i, (tokens, targets) in enumerate(self.windows[split]):
             nll, actions, state = self._eval_step(
                 tf.constant(i, tf.int64), tokens, targets, state
             )
-            yield nll.numpy(), actions.numpy()
+            yield nll.numpy(), actions.numpy(), self.windows[split].is_scored(i)
 
     @tf.function
     def _eval_step(self, step, tokens, targets, state):
@@ -195,8 +214,12 @@ class Schedule:
         self.best = None
 
     def __call__(self, rate, perplexity):
-        """The next rate, and whether no smaller one is left to try."""
-        if self.best is None or perplexity < self.best - self.decay_when:
+        """The next rate, and whether no smaller one is left to try.
+
+        A perplexity that is no number is no improvement and no best.
+        """
+        improved = self.best is None or perplexity < self.best - self.decay_when
+        if improved and not math.isnan(perplexity):
             self.best = perplexity
             return rate, False
         # The optimizer keeps the rate in float32, which may round it up.

@@ -7,12 +7,13 @@ answer is the digit at place b of the last ten: a[sequence_length - 10 + b] (pap
 section 4.1; release: `number_prediction/produce_data.py`).
 """
 
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags
+
+from dsc import files
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
@@ -77,15 +78,9 @@ def write(path, sequence_length, sizes, seed, released_data=False):
         if released_data:
             x, y = as_released(x, y, sequence_length)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
-    aside = path.with_name(f"aside.{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(aside, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        files.write(path, lambda aside: np.savez_compressed(aside, **arrays))
     except OSError as error:
         raise DataError(
             f"--data_dir: cannot write {path}: {error.strerror}; free space or give "
@@ -103,15 +98,15 @@ def read(path):
         DataError: the file is missing, damaged or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {s: (file[f"x_{s}"], file[f"y_{s}"]) for s in SPLITS}
+        arrays = files.read_arrays(path)
+        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
     except FileNotFoundError:
         raise DataError(
             f"There is no {path}; make it with `python "
             "number_prediction/produce_data.py` and the same --sequence_length, "
             "--data_dir and --recipe."
         ) from None
-    except Exception as error:  # NumPy raises many kinds for damaged files
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} is damaged or not a file of produce_data.py ({error}); delete it "
             "and make it again."
@@ -124,6 +119,11 @@ def read(path):
                 "each; delete it and make it again with produce_data.py."
             )
     return {s: (x.astype(np.int32), y.astype(np.int32)) for s, (x, y) in data.items()}
+
+
+def digests(data):
+    """Dict from split to the digest of what `read` returned for it."""
+    return {split: files.digest(x, y) for split, (x, y) in data.items()}
 
 
 def main(argv):

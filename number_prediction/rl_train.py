@@ -7,8 +7,11 @@ Flags that mean the same are named as in `language_modeling/rl_train.py`.
 """
 
 import os
-import sys
 
+from dsc import interruption
+
+if __name__ == "__main__":
+    interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from pathlib import Path
@@ -17,8 +20,8 @@ import keras
 from absl import app, flags
 
 from dsc import flags as shared_flags
-from dsc import recipes, training
-from dsc.run_folder import RunError, RunFolder
+from dsc import program, recipes, training
+from dsc.run_folder import RunFolder
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction
@@ -50,15 +53,6 @@ flags.DEFINE_integer(
 shared_flags.define_recipe(RECIPES)
 
 
-def main(argv):
-    try:
-        if argv[1:]:
-            raise RunError(f"{argv[1]!r} is not a flag; --help lists those there are.")
-        run()
-    except (produce_data.DataError, RunError) as error:
-        sys.exit(str(error))
-
-
 def run():
     """Trains, or evaluates what was trained."""
     training.limit_gpu_memory(FLAGS.gpu_portion)
@@ -76,7 +70,7 @@ def run():
         f"{task.model.count_params():,} weights, {task.n_batches} steps of "
         f"{FLAGS.batch_size} sequences per epoch."
     )
-    training.train_or_load(task, saved, FLAGS)
+    training.train_or_load(task, saved, FLAGS, produce_data.digests(task.data))
     greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 
@@ -115,4 +109,4 @@ def make_task():
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(program.main(run, produce_data.DataError))

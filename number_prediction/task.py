@@ -25,6 +25,7 @@ class NumberPrediction(training.Task):
     """
 
     unit = "sequences"
+    memory = ("best", "epochs_since_best", "perfect_epochs")
 
     def __init__(self, model, optimizer, data, recipe, batch_size, seed, patience):
         self.model = model

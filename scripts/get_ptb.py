@@ -11,7 +11,6 @@ left alone; one of the same name with another content is replaced.
 
 import hashlib
 import http.client
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -19,6 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from absl import app, flags
+
+from dsc import files
 
 FILES = {  # name: (bytes, sha256)
     "ptb.train.txt": (
@@ -138,17 +139,9 @@ def copy(name, folder):
 
 def write(path, content):
     """Writes a file so that `path` never holds half of it, whatever goes wrong."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        files.write(path, content)
     except OSError as error:
         raise Failure(
             f"Cannot write {path}: {error}; put that right, or choose another folder "

@@ -1,6 +1,7 @@
 """The invented language is what its table says, and its floor is a floor."""
 
 import math
+import os
 import re
 from collections import Counter
 from functools import cache
@@ -240,7 +241,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(agreement.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path, 2, 100, 100, 100)
     assert (tmp_path / "train.txt").read_bytes() == before

@@ -2,71 +2,26 @@
 
 import json
 import math
-import multiprocessing
 import os
 import re
-import runpy
+import resource
 import shutil
+import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
+import time
 
+import processes
 import pytest
+from processes import LANGUAGE, NUMBERS, PRODUCE
 
 from language_modeling import agreement
-
-ROOT = Path(__file__).resolve().parents[1]
-LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
-NUMBERS = ROOT / "number_prediction" / "rl_train.py"
-PRODUCE = ROOT / "number_prediction" / "produce_data.py"
-
-# Each program runs in a process of its own, forked from one in which TensorFlow is
-# imported already: that takes longer than all that most of these runs do.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "tensorflow",
-        "keras",
-        "pytest",
-        "language_modeling.task",
-        "number_prediction.task",
-    ]
-)
-
-
-class Result(NamedTuple):
-    """What a program left behind: its exit code and the lines that it printed."""
-
-    code: int
-    out: list
-    err: list
-
-
-def as_program(arguments, folder):
-    """Does in this process what `python SCRIPT ARGUMENTS` does, output in files."""
-    for number, name in (1, "stdout"), (2, "stderr"):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.chdir(folder)
-    sys.argv = arguments
-    runpy.run_path(arguments[0], run_name="__main__")
 
 
 def run(folder, script, *arguments):
     """Runs a program in a folder; `{}` in an argument stands for the folder."""
-    folder.mkdir(exist_ok=True)
-    arguments = [str(script), *(str(a).format(folder) for a in arguments)]
-    process = SERVER.Process(target=as_program, args=(arguments, folder))
-    process.start()
-    process.join()
-    out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
-    return Result(process.exitcode, out.splitlines(), without_tensorflow(err))
-
-
-def without_tensorflow(text):
-    """The lines of stderr but for those that TensorFlow's C++ prints."""
-    noise = re.compile(r"[IWE]0000 |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log")
-    return [line for line in text.splitlines() if not noise.match(line)]
+    arguments = (str(argument).format(folder) for argument in arguments)
+    return processes.run(folder, script, *arguments)
 
 
 def succeeds(result):
@@ -108,12 +63,15 @@ def evaluated(tmp, corpus, trained):
 
 
 def metrics(folder):
-    """The records of a run, without the speeds, which no seed repeats."""
+    """The records of a run."""
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
-    speeds = ("words_per_s", "sequences_per_s")
-    return [
-        {k: v for k, v in json.loads(line).items() if k not in speeds} for line in lines
-    ]
+    return [json.loads(line) for line in lines]
+
+
+def best_weights(run):
+    """The file with the best weights of a run."""
+    (path,) = (run / "best").iterdir()
+    return path
 
 
 # The language model
@@ -165,16 +123,20 @@ def test_training_ends_with_the_test_perplexity_of_the_best_epoch(trained, tmp):
     assert f"valid perplexity = {best['valid perplexity']:.6f}" in trained.out
 
 
-def test_a_run_folder_holds_flags_metrics_vocabulary_and_weights(trained, tmp):
+def test_a_run_folder_holds_flags_metrics_vocabulary_states_and_weights(trained, tmp):
     folder = tmp / "trained" / "run"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "best.weights.h5",
+        "best",
         "config.json",
+        "last",
+        "lock",
         "metrics.jsonl",
         "vocabulary.txt",
     ]
     config = json.loads((folder / "config.json").read_text())
     assert (config["rnn_size"], config["lamda"], config["seed"]) == (8, 1.0, 3435)
+    assert re.fullmatch(r"best-\d+-\d+-\w+\.weights\.h5", best_weights(folder).name)
+    assert 1 <= len(list((folder / "last").glob("state-*.npz"))) <= 3
 
 
 def test_a_loaded_model_does_what_it_did_at_the_end_of_training(
@@ -207,9 +169,9 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(
 
 def test_restart_begins_anew_and_keeps_the_run_that_was_there(tmp, restarted):
     (aside,) = (tmp / "restarted").glob("run.*")
-    assert f"The run that was in run is now in {aside.name}." in restarted.out
+    assert f"The run that was in run is now in {aside}." in restarted.out
     old, kept, new = (
-        (path / "best.weights.h5").read_bytes()
+        best_weights(path).read_bytes()
         for path in (tmp / "trained" / "run", aside, tmp / "restarted" / "run")
     )
     assert kept == old != new
@@ -270,7 +232,72 @@ def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, co
     assert result.returncode == 0, result.stderr
     assert re.search(r"\ntest perplexity = \d+\.\d{6}\n$", result.stdout)
     assert "test skips chosen = 1: 1.00\n" in result.stdout
-    assert (tmp / "plain" / "run" / "best.weights.h5").is_file()
+    assert best_weights(tmp / "plain" / "run").is_file()
+
+
+# What ends a run
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+LONG = ("--max_epochs=2", "--save_every=0", "--print_every=5", "--train_dir=run")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
+    tmp, corpus, trained, number, code
+):
+    folder = tmp / f"signal{code}"
+    command = (LANGUAGE, *SMALL, f"--data_dir={corpus}", *LONG)
+    process = processes.start(folder, *command)
+    wait_for(lambda: list(folder.glob("run/last/state-*")))
+    # The folder is taken.
+    other = processes.run(tmp / "other", *command[:-1], f"--train_dir={folder}/run")
+    assert (other.code, len(other.err)) == (1, 1)
+    assert "another process is training in" in other.err[0]
+    os.kill(process.pid, number)
+    result = processes.finish(process, folder)
+    assert result.code == code
+    assert result.err == [
+        f"Interrupted by {number.name}: repeat the same command (without --restart) to "
+        "go on."
+    ]
+    again = succeeds(run(folder, *command))
+    assert any(line.startswith("Going on after step ") for line in again.out)
+    assert metrics(folder) == metrics(tmp / "trained")
+    assert again.out[-3:] == trained.out[-3:]
+    # It is finished now, and says the same once more.
+    finished = succeeds(run(folder, *command))
+    assert "The run in run is finished." in finished.out
+    assert finished.out[-3:] == trained.out[-3:]
+
+
+@pytest.mark.parametrize("size", [100, 30_000])
+def test_a_disk_that_is_full_is_said_in_a_sentence(tmp, corpus, trained, size):
+    """As large as a file may become, somewhere within one of the run's files."""
+    folder = tmp / f"full{size}"
+    command = (LANGUAGE, *SMALL, f"--data_dir={corpus}", *LONG)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    result = subprocess.run(
+        [sys.executable, *map(str, command[:-1]), f"--train_dir={folder}/run"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1])),
+    )
+    assert result.returncode == 1
+    *_, line = result.stderr.splitlines()
+    assert re.fullmatch(
+        r"--train_dir: cannot write to \S+ \(File too large\); free space or .*", line
+    )
+    assert "Traceback" not in result.stderr
+    assert not list(folder.rglob("aside.*"))
 
 
 # Number prediction
@@ -371,9 +398,9 @@ def places(tmp, corpus, trained, digits):
     (place / "short" / "valid.txt").write_text("fumila quo gilasi\n")
     with open(place / "other" / "train.txt", "a") as file:
         file.write("another word\n")
-    weights = place / "damaged" / "best.weights.h5"
+    weights = best_weights(place / "damaged")
     weights.write_bytes(weights.read_bytes()[:-1000])
-    (place / "no_weights" / "best.weights.h5").unlink()
+    best_weights(place / "no_weights").unlink()
     (place / "damaged_words" / "vocabulary.txt").write_bytes(b"caf\xe9\n")
     data = place / "damaged_digits" / "digits_10.npz"
     data.write_bytes(data.read_bytes()[:-100])
@@ -413,7 +440,7 @@ REFUSED = {
         LANGUAGE,
         ("--data_dir=short", *SMALL),
         r"The valid split has \d words, fewer than the 28 that one window needs; lower "
-        r"--batch_size \(4\) or --num_unroll_steps \(6\), or use more text\.",
+        r"--batch_size \(4\) or --num_unroll_steps \(6\), give --score_tail, .*\.",
     ),
     "end of a line of two words": (
         LANGUAGE,
@@ -423,7 +450,7 @@ REFUSED = {
     "no actions": (
         LANGUAGE,
         (*TRAIN, "--n_actions=0"),
-        r"FATAL Flags parsing error: flag --n_actions=0: .* positive integer",
+        r"FATAL Flags parsing error: flag --n_actions=0: .* in the range \[1, 1000\]",
     ),
     "all dropped": (
         LANGUAGE,
@@ -473,17 +500,39 @@ REFUSED = {
     "load damaged weights": (
         LANGUAGE,
         (*EVALUATE, "--load_model=damaged"),
-        r"--load_model: damaged/best\.weights\.h5 .* is damaged, .* again .*\.",
+        r"--load_model: damaged/best/best-\S*\.h5 .* is damaged, .* again .*\.",
     ),
     "load the run of the other script": (
         NUMBERS,
         ("--data_dir=digits", "--load_model=run"),
         r"--load_model: run does not say .* sequence_length; it is not a run .*",
     ),
-    "folder that holds a run": (
+    "folder that holds another run": (
         LANGUAGE,
-        (*TRAIN, "--train_dir=run"),
-        r"--train_dir: run holds a run already; give another .* --restart, .*\.",
+        (*TRAIN, "--train_dir=run", "--seed=7", "--max_epochs=2"),
+        r"--train_dir: run holds another run, with --print_every 5 \(now 400\), --seed "
+        r"3435 \(now 7\); .* --restart, .*\.",
+    ),
+    "folder that holds a run on another corpus": (
+        LANGUAGE,
+        (*TRAIN, "--train_dir=run", "--data_dir=other", "--print_every=5"),
+        r"--train_dir: run holds another run, with sha256 of test \w+ "
+        r"\(now \w+\).*\.",
+    ),
+    "nothing for unknown words": (
+        LANGUAGE,
+        (*TRAIN, "--unknown=unk"),
+        r"--unknown unk: corpus/train\.txt has no word <unk>; give --unknown drop\.",
+    ),
+    "unknown words where none may be": (
+        LANGUAGE,
+        (*TRAIN, "--unknown=error"),
+        r"--unknown error: corpus/valid\.txt has \d+ words .*'\w+' first; put .*\.",
+    ),
+    "not a finite number": (
+        LANGUAGE,
+        (*TRAIN, "--learning_rate=nan"),
+        r"FATAL Flags parsing error: flag --learning_rate=nan: it must be a finite .*",
     ),
     "file in the way of a folder": (
         LANGUAGE,

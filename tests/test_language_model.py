@@ -221,8 +221,30 @@ def test_perplexity_lies_between_one_and_the_size_of_the_vocabulary():
     blind = small_task(unigram_model(np.full(VOCAB, 1 / VOCAB)))
     assert blind.perplexity("test") == pytest.approx(VOCAB, rel=1e-6)
     sure = small_task(unigram_model([1 - 1e-7] + [1e-8] * (VOCAB - 1)))
-    sure.windows["test"].rows[:] = 0
+    sure.windows["test"].words[:] = sure.windows["test"].targets[:] = 0
     assert sure.perplexity("test") == pytest.approx(1, abs=1e-6)
+
+
+def test_with_the_tail_the_perplexity_is_that_of_the_whole_text():
+    model = small_model(n_actions=1)
+    ids = small_corpus().ids["valid"]
+    nll = -pick(log_softmax(model(ids[None, :-1]).logits), ids[None, 1:])
+    task = LanguageModeling(
+        model,
+        keras.optimizers.SGD(0.0),
+        small_corpus(),
+        CORRECTED,
+        batch_size=1,
+        n_steps=STEPS,
+        dropout=0.0,
+        seed=3,
+        max_grad_norm=5.0,
+        schedule=None,
+        score_tail=True,
+    )
+    assert task.perplexity("valid") == pytest.approx(math.exp(nll.mean()), rel=1e-5)
+    assert task.n_uncovered["valid"] == 1 < task.n_uncovered["train"]
+    assert (len(ids) - 1) % STEPS  # so the last window is not whole
 
 
 def test_a_model_that_has_diverged_has_an_infinite_perplexity():
@@ -246,7 +268,7 @@ def test_evaluation_drops_nothing_carries_the_state_and_starts_from_zeros():
 def test_every_training_epoch_carries_the_state_and_starts_from_zeros(tmp_path):
     model = small_model(n_actions=1)
     task = small_task(model, learning_rate=0.0)  # the weights stay
-    fit(task, RunFolder.create(tmp_path, {}), max_epochs=2, print_every=1)
+    fit(task, RunFolder.begin(tmp_path, {}), max_epochs=2, print_every=1)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     reported = [record["nll"] for record in records if "nll" in record]
@@ -510,3 +532,11 @@ def test_training_ends_when_the_smallest_rate_brings_no_gain(threshold):
     task.schedule = Schedule(1 / 1.2, threshold, 1.0)
     assert task.end_epoch(-90.0) is None
     assert "improves no more" in task.end_epoch(-90.0)
+
+
+@pytest.mark.parametrize("perplexities", [(math.nan, 9.0, 7.0), (9.0, math.nan, 7.0)])
+def test_a_perplexity_that_is_no_number_slows_down_and_is_forgotten(perplexities):
+    schedule = Schedule(decay=0.5, threshold=0.3, decay_when=1.0)
+    rates = [schedule(1.0, perplexity)[0] for perplexity in perplexities]
+    assert rates == [0.5 if math.isnan(p) else 1.0 for p in perplexities]
+    assert schedule.best == 7.0

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from language_modeling.reader import DataError, find, read, windows
+from language_modeling.reader import (
+    UNKNOWN,
+    DataError,
+    all_windows,
+    digests,
+    find,
+    read,
+    windows,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PTB = ROOT.parent / "shared" / "data" / "ptb"
@@ -210,3 +220,117 @@ def test_file_that_has_gone_is_named(tmp_path):
 def test_an_end_of_line_that_is_not_one_word_is_refused(tmp_path, eos):
     with pytest.raises(DataError, match="--EOS must be one word"):
         read(find(put(tmp_path)), eos=eos)
+
+
+# Text as people have it
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text.replace(b"\n", b"\r"),
+        lambda text: b"\xef\xbb\xbf" + text,
+    ],
+    ids=["CRLF", "CR", "BOM"],
+)
+def test_line_ends_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path, change):
+    plain = read(find(put(tmp_path / "a")))
+    texts = (change(text.encode()) for text in (TRAIN, VALID, TEST))
+    changed = read(find(put(tmp_path / "b", *texts)))
+    assert changed.vocabulary == plain.vocabulary
+    assert digests(changed) == digests(plain)
+
+
+def test_a_nul_byte_is_named_with_its_line(tmp_path):
+    paths = find(put(tmp_path, valid=b"a\nb\nto\0be\n"))
+    with pytest.raises(
+        DataError, match=r"valid\.txt has a NUL byte in line 3, .*; put"
+    ):
+        read(paths)
+
+
+def test_blank_lines_are_lines_and_one_gigantic_line_is_a_line(tmp_path):
+    corpus = read(find(put(tmp_path, "a\n\n\n", "a " * 300_000, "\n")))
+    a, eos = (corpus.vocabulary.index(word) for word in ("a", "<eos>"))
+    assert corpus.ids["train"].tolist() == [a, eos, eos, eos]
+    assert corpus.ids["test"].tolist() == [eos]
+    assert (corpus.ids["valid"] == a).all() and len(corpus.ids["valid"]) == 300_000
+
+
+def test_unknown_words_are_read_as_unk_or_refused_if_that_is_asked(tmp_path):
+    paths = find(put(tmp_path, train=TRAIN + "<unk>\n"))
+    corpus = read(paths, unknown="unk")
+    words = [corpus.vocabulary[i] for i in corpus.ids["valid"]]
+    assert words == ["to", "<unk>", "<eos>", "or", "a", "<unk>", "<eos>"]
+    assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
+    with pytest.raises(DataError, match=r"valid\.txt has 2 words .*'sleep' first; put"):
+        read(paths, unknown="error")
+    with pytest.raises(DataError, match=r"--unknown unk: .* no word <unk>; give"):
+        read(find(put(tmp_path)), unknown="unk")
+
+
+def test_a_digest_tells_other_words_and_other_ids(tmp_path):
+    first = digests(read(find(put(tmp_path))))
+    other_test = digests(read(find(put(tmp_path, test="a not\n"))))
+    assert {s for s in first if first[s] != other_test[s]} == {"test"}
+    renamed = digests(read(find(put(tmp_path, *("\n".join(["x y", "y"]),) * 3))))
+    swapped = digests(read(find(put(tmp_path, *("\n".join(["z y", "y"]),) * 3))))
+    assert all(renamed[s] != swapped[s] for s in first)
+
+
+def test_the_words_that_no_window_predicts_are_counted():
+    assert windows(np.arange(11), 2, 2, "train").n_uncovered == 11 - 8
+    assert all_windows(np.arange(11), 2, 2, "valid").n_uncovered == 1
+
+
+# Every word
+
+
+@given(n_words=st.integers(2, 60), batch=st.integers(1, 9), n_steps=st.integers(1, 12))
+@settings(deadline=None)
+def test_with_the_tail_every_word_after_the_first_is_scored_once(
+    n_words, batch, n_steps
+):
+    cut = all_windows(np.arange(n_words), batch, n_steps, "test")
+    pairs = []
+    for i in range(len(cut)):
+        words, targets = cut[i]
+        scored = cut.is_scored(i)
+        assert words.shape == targets.shape == scored.shape == (batch, n_steps)
+        np.testing.assert_array_equal(targets[scored], words[scored] + 1)
+        pairs.append(np.where(scored, targets, -1))
+    rows = np.concatenate(pairs, axis=1)
+    # Read row by row the targets are the text, and a row has no gap.
+    assert [t for row in rows for t in row if t >= 0] == list(range(1, n_words))
+    assert all((np.diff((row >= 0).astype(int)) <= 0).all() for row in rows)
+
+
+def test_a_text_of_one_word_has_nothing_to_score():
+    with pytest.raises(DataError, match="no word after its first; use more"):
+        all_windows(np.zeros(1, np.int32), 1, 3, "test")
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=9), st.sampled_from([b"a ", b"\n", b"\r\n", b"<unk>"])
+        ),
+        max_size=30,
+    ).map(b"".join),
+    st.sampled_from(UNKNOWN),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_corpus_or_a_sentence(tmp_path, content, unknown):
+    paths = find(put(tmp_path, "a b <unk>\n", content, "b\n"))
+    try:
+        corpus = read(paths, unknown=unknown)
+    except DataError as error:
+        assert str(paths["valid"]) in str(error) and "\n" not in str(error)
+        return
+    text = content.decode("utf-8-sig")
+    n_words = len(text.split()) + text.replace("\r\n", "\n").replace("\r", "\n").count(
+        "\n"
+    )
+    n_dropped = corpus.n_unknown["valid"] if unknown == "drop" else 0
+    assert len(corpus.ids["valid"]) == n_words - n_dropped

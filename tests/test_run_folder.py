@@ -1,37 +1,39 @@
 """A run's folder keeps what it was given, and refuses what it cannot keep or use."""
 
 import json
-import os
-from pathlib import Path
+import multiprocessing
 
-import keras
-import numpy as np
 import pytest
 from absl import flags
 
 from dsc.run_folder import RunError, RunFolder
 
 CONFIG = {"rnn_size": 8, "lamda": 0.1, "recipe": None, "restart": False, "EOS": "ñ"}
-NO_SPACE = OSError(28, "No space left on device")
+FILES = ["config.json", "lock"]
 
 
-def small_model(units=3, layers=1):
-    inputs = x = keras.Input((2,))
-    for _ in range(layers):
-        x = keras.layers.Dense(units, kernel_initializer="random_normal")(x)
-    return keras.Model(inputs, x)
+class Weights:
+    """Stands for a model: all that is asked of it here is to write a file."""
+
+    def save_weights(self, path):
+        path.write_bytes(b"weights")
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run with weights."""
-    run = RunFolder.create(tmp_path / "run", CONFIG)
-    run.save_weights(small_model())
+    run = RunFolder.begin(tmp_path / "run", CONFIG)
+    run.checkpoints.save_weights(Weights(), 1, 10)
     return run
 
 
-def weights_file(run):
-    return run.path / "best.weights.h5"
+def contents(folder):
+    """The files below a folder and what is in them."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refusal(error):
@@ -46,42 +48,125 @@ def refusal(error):
 
 @pytest.mark.parametrize("path", ["run", "a/b/run", "."])
 def test_a_run_begins_in_a_new_or_an_empty_folder(tmp_path, path):
-    run = RunFolder.create(tmp_path / path, CONFIG)
+    run = RunFolder.begin(tmp_path / path, CONFIG)
     assert run.path == tmp_path / path and run.config == CONFIG
-    assert [file.name for file in run.path.iterdir()] == ["config.json"]
+    assert sorted(file.name for file in run.path.iterdir()) == FILES
     assert json.loads((run.path / "config.json").read_text()) == CONFIG
 
 
-def test_a_folder_that_holds_a_run_is_refused_and_left_alone(run):
-    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+def again(run, **changes):
+    """The same folder for another process, after this one has ended."""
+    run.close()
+    return RunFolder.begin(run.path, {**run.config, **changes})
+
+
+def test_the_same_command_finds_all_that_was_there(run):
+    run.log({"step": 1})
+    before = contents(run.path)
+    again(run, restart=True, save_every=3.0, train_dir="elsewhere", data_dir="there")
+    del before["config.json"]
+    assert before.items() <= contents(run.path).items()
+
+
+def test_another_command_is_refused_with_every_difference_and_changes_nothing(run):
+    before = contents(run.path)
     with pytest.raises(RunError) as error:
-        RunFolder.create(run.path, {"rnn_size": 9})
+        again(run, rnn_size=9, seed=4, data={"train": "12ab"})
     message = refusal(error)
-    assert message.startswith(f"--train_dir: {run.path} holds a run already;")
-    assert f"--load_model {run.path}" in message and "--restart" in message
-    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
+    assert message.startswith(f"--train_dir: {run.path} holds another run, with ")
+    assert "--rnn_size 8 (now 9), --seed None (now 4)" in message
+    assert "sha256 of train None (now 12ab)" in message and "--restart" in message
+    assert contents(run.path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "allowed"),
+    [
+        ("max_epochs", 3, 4, True),
+        ("max_epochs", 3, 2, False),
+        ("max_steps", 3, None, True),
+        ("max_steps", 3, 5, True),
+        ("max_steps", None, 5, False),
+        ("max_steps", "x", 5, False),
+        ("seed", 3, 4, False),
+    ],
+)
+def test_a_run_may_become_longer_only(tmp_path, name, old, new, allowed):
+    run = RunFolder.begin(tmp_path, {name: old})
+    if allowed:
+        again(run, **{name: new})
+        assert json.loads((tmp_path / "config.json").read_text()) == {name: new}
+        return
+    with pytest.raises(RunError, match=rf"--{name} {old} \(now {new}\)"):
+        again(run, **{name: new})
+
+
+def test_what_a_killed_process_left_aside_is_removed(run):
+    for folder in (run.path, run.checkpoints.best):
+        (folder / "aside.123.state.npz").write_bytes(b"half")
+    again(run)
+    assert not list(run.path.rglob("aside.*"))
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "last/state"])
+def test_a_run_without_its_config_is_not_gone_on_with(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(RunError, match=r"holds no run .no config\.json.*--restart"):
+        RunFolder.begin(tmp_path, CONFIG)
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+# The lock
+
+
+def hold(path, ready, release):
+    run = RunFolder.begin(path, CONFIG)
+    ready.set()
+    release.wait()
+    del run  # it holds the lock
+
+
+def test_a_second_process_is_refused_until_the_first_has_been_killed(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready, release), daemon=True)
+    process.start()
+    assert ready.wait(20)
+    for restart in (False, True):
+        with pytest.raises(RunError) as error:
+            RunFolder.begin(tmp_path, CONFIG, restart=restart)
+        assert "another process is training in" in refusal(error)
+    process.kill()
+    process.join()
+    RunFolder.begin(tmp_path, CONFIG)
+
+
+# Restarting
 
 
 def test_restart_moves_the_old_run_aside_whole(run, capsys):
-    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
-    RunFolder.create(run.path, {"rnn_size": 9}, restart=True)
-    assert [file.name for file in run.path.iterdir()] == ["config.json"]
+    before = contents(run.path)
+    run.close()
+    RunFolder.begin(run.path, {"rnn_size": 9}, restart=True)
+    assert sorted(file.name for file in run.path.iterdir()) == FILES
     (aside,) = (p for p in run.path.parent.iterdir() if p != run.path)
     assert aside.name.startswith("run.")
-    assert {file.name: file.read_bytes() for file in aside.iterdir()} == before
+    assert contents(aside) == before
     assert str(aside) in capsys.readouterr().out
     assert RunFolder.open(aside).config == CONFIG
 
 
 def test_restart_in_a_new_folder_moves_nothing(tmp_path, capsys):
-    RunFolder.create(tmp_path / "run", CONFIG, restart=True)
+    RunFolder.begin(tmp_path / "run", CONFIG, restart=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert capsys.readouterr().out == ""
 
 
 def test_restarts_one_after_another_each_move_a_run_to_a_folder_of_its_own(run):
     for size in (9, 10):
-        RunFolder.create(run.path, {"rnn_size": size}, restart=True)
+        run.close()
+        run = RunFolder.begin(run.path, {"rnn_size": size}, restart=True)
     configs = [path / "config.json" for path in run.path.parent.iterdir()]
     sizes = [json.loads(config.read_text())["rnn_size"] for config in configs]
     assert sorted(sizes) == [8, 9, 10]
@@ -91,7 +176,7 @@ def test_restarts_one_after_another_each_move_a_run_to_a_folder_of_its_own(run):
 def test_a_file_in_the_way_is_refused(tmp_path, path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RunError) as error:
-        RunFolder.create(tmp_path / path, CONFIG)
+        RunFolder.begin(tmp_path / path, CONFIG)
     assert f"--train_dir: cannot write to {tmp_path / path} (" in refusal(error)
     assert "give another folder" in refusal(error)
     assert (tmp_path / "file").read_text() == "mine"
@@ -118,14 +203,16 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_a_run_without_weights_is_refused(tmp_path):
-    RunFolder.create(tmp_path, CONFIG)
+    RunFolder.begin(tmp_path, CONFIG)
     with pytest.raises(RunError) as error:
         RunFolder.open(tmp_path)
     assert f"--load_model: the run in {tmp_path} has no weights yet" in refusal(error)
     assert "finish its first epoch" in refusal(error)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"7", b"null", b"[1]", b"\xff\xfe{}"])
+@pytest.mark.parametrize(
+    "content", [b"[" * 99999, b"", b"{", b"7", b"null", b"[1]", b"\xff\xfe{}"]
+)
 def test_a_damaged_config_is_refused(run, content):
     (run.path / "config.json").write_bytes(content)
     with pytest.raises(RunError) as error:
@@ -168,7 +255,47 @@ def test_a_run_that_lacks_a_flag_is_refused(run):
         run.restore_flags(parsed(), ("rnn_size", "n_actions"))
 
 
+@pytest.mark.parametrize("value", [-1, "many", 1e99, [8], {}])
+def test_a_config_with_an_impossible_value_is_refused(tmp_path, value):
+    RunFolder.begin(tmp_path, {"n_actions": value}).checkpoints.save_weights(
+        Weights(), 1, 1
+    )
+    values = flags.FlagValues()
+    flags.DEFINE_integer("n_actions", 5, "", 1, 1000, flag_values=values)
+    values(["program"])
+    with pytest.raises(RunError) as error:
+        RunFolder.open(tmp_path).restore_flags(values, ("n_actions",))
+    assert "for n_actions" in refusal(error)
+
+
 # Contents
+
+
+def test_metrics_are_cut_back_to_a_mark_and_go_on_from_there(run):
+    run.log({"step": 1})
+    mark = run.metrics_mark()
+    run.log({"step": 2})
+    other = again(run)
+    other.rewind_metrics(mark)
+    other.log({"step": 3})
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 3]
+    again(other).rewind_metrics(other.metrics_mark())
+    other.rewind_metrics()
+    assert (run.path / "metrics.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("change", ["shorter", "other", "gone"])
+def test_metrics_that_are_not_what_they_were_are_not_gone_on_with(run, change):
+    run.log({"step": 1})
+    mark = run.metrics_mark()
+    path = run.path / "metrics.jsonl"
+    text = path.read_text()
+    text = {"shorter": text[:-1], "other": text.replace("1", "2"), "gone": ""}[change]
+    path.write_text(text)
+    with pytest.raises(ValueError, match="not what it was"):
+        again(run).rewind_metrics(mark)
+    assert path.read_text() == text
 
 
 def test_records_are_kept_as_one_json_object_a_line(run):
@@ -195,114 +322,7 @@ def test_a_vocabulary_that_cannot_be_read_is_named(run, content):
         run.read_vocabulary()
 
 
-# Weights
-
-
-def assert_weights(model, expected):
-    for weight, values in zip(model.get_weights(), expected, strict=True):
-        np.testing.assert_array_equal(weight, values)
-
-
-def test_weights_come_back_bit_for_bit_in_another_model(tmp_path):
-    model, other = small_model(layers=2), small_model(layers=2)
-    RunFolder.create(tmp_path, CONFIG).save_weights(model)
-    assert not np.array_equal(model.get_weights()[0], other.get_weights()[0])
-    RunFolder.open(tmp_path).load_weights(other)
-    assert_weights(other, model.get_weights())
-    names = sorted(file.name for file in tmp_path.iterdir())
-    assert names == ["best.weights.h5", "config.json"]
-
-
-@pytest.mark.parametrize("other", [{"units": 4}, {"layers": 2}])
-def test_weights_of_another_size_are_refused(run, other):
-    with pytest.raises(RunError) as error:
-        run.load_weights(small_model(**other))
-    assert f"{weights_file(run)} does not fit this model" in refusal(error)
-
-
-def test_damaged_weights_are_refused_wherever_the_file_ends(run):
-    whole = weights_file(run).read_bytes()
-    model = small_model()
-    contents = [whole[:n] for n in range(0, len(whole), len(whole) // 23)]
-    for content in (*contents, b"not HDF5\n" * 500):
-        weights_file(run).write_bytes(content)
-        with pytest.raises(RunError) as error:
-            run.load_weights(model)
-        assert "or is damaged" in refusal(error)
-
-
-def test_weights_with_a_flipped_bit_in_the_head_are_refused_or_harmless(run):
-    whole = bytearray(weights_file(run).read_bytes())
-    model = small_model()
-    run.load_weights(model)
-    expected = model.get_weights()
-    for place in range(48):
-        damaged = whole.copy()
-        damaged[place] ^= 1 << place % 8
-        weights_file(run).write_bytes(damaged)
-        try:
-            run.load_weights(model)
-        except RunError:
-            continue
-        assert_weights(model, expected)
-
-
-def failing(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
-
-
-def half_written(error):
-    """Stands for `Model.save_weights` on a disk that fills up."""
-
-    def save_weights(self, path):
-        Path(path).write_bytes(b"\x89HDF")
-        raise error
-
-    return save_weights
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "replacement"),
-    [
-        (os, "replace", failing(NO_SPACE)),
-        (keras.Model, "save_weights", half_written(NO_SPACE)),
-        (
-            keras.Model,
-            "save_weights",
-            # What h5py raises, now and then, when the disk is full.
-            half_written(RuntimeError("Set slist enabled failed (file write failed)")),
-        ),
-        (
-            keras.Model,
-            "save_weights",
-            # The other thing that it raises then.
-            half_written(OSError("Unable to extend file (time = Mon Nov 23\n, errno")),
-        ),
-    ],
-    ids=["rename", "OSError", "RuntimeError", "h5py's OSError"],
-)
-def test_a_failing_save_keeps_the_old_weights_and_leaves_nothing_else(
-    run, monkeypatch, owner, name, replacement
-):
-    old = small_model()
-    run.load_weights(old)
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, replacement)
-        with pytest.raises(RunError) as error:
-            run.save_weights(small_model())
-        message = refusal(error)
-    assert message.startswith(f"--train_dir: cannot write to {run.path} (")
-    assert "free space or give another folder" in message
-    assert sorted(p.name for p in run.path.iterdir()) == [
-        "best.weights.h5",
-        "config.json",
-    ]
-    again = small_model()
-    run.load_weights(again)
-    assert_weights(again, old.get_weights())
+# What cannot be written
 
 
 def test_a_record_that_cannot_be_written_is_a_clear_error(run):

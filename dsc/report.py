@@ -1,0 +1,87 @@
+"""What is printed during an epoch: plain lines, and a bar on a terminal."""
+
+import sys
+import time
+
+import numpy as np
+
+
+class Report:
+    """The reports of one epoch.
+
+    Args:
+        task: `dsc.training.Task`.
+        state: `dsc.state.State`, the training's; its means are those reported.
+        max_epochs: number of epochs.
+        print_every: batches between reports.
+    """
+
+    def __init__(self, task, state, max_epochs, print_every):
+        self.task = task
+        self.state = state
+        self.max_epochs = max_epochs
+        self.print_every = print_every
+        self.start = self.lap = time.monotonic()
+        self.first = self.lap_first = state.position
+        self.bar = sys.stdout.isatty()
+
+    def after_step(self):
+        """Prints and returns a record every `print_every` batches, else None.
+
+        A record repeats exactly: there are no times in it.
+        """
+        done = self.state.position
+        if self.bar:
+            self._draw_bar(done)
+        if done % self.print_every:
+            return None
+        means = self.state.means.take()
+        now = time.monotonic()
+        units = (done - self.lap_first) * self.task.batch_units
+        speed = units / max(now - self.lap, 1e-9)
+        self.lap, self.lap_first = now, done
+        self._clear_bar()
+        print(
+            f"epoch {self.state.epochs + 1}/{self.max_epochs} "
+            f"step {done}/{self.task.n_batches}: {self.task.describe(means)}, "
+            f"gradient norm {means['grad_norm']:.3f}, "
+            f"{speed:.0f} {self.task.unit}/s, {self._left(done)} left in this epoch",
+            flush=True,
+        )
+        return {
+            "step": self.state.step,
+            "epoch": self.state.epochs + 1,
+            **{name: np.asarray(value).tolist() for name, value in means.items()},
+        }
+
+    def close(self):
+        """Leaves the terminal without a bar."""
+        self._clear_bar()
+
+    def elapsed(self):
+        """The time since the epoch began, or was gone on with."""
+        return _clock(time.monotonic() - self.start)
+
+    def _left(self, done):
+        spent = time.monotonic() - self.start
+        return _clock(spent / (done - self.first) * (self.task.n_batches - done))
+
+    def _draw_bar(self, done):
+        share = done / self.task.n_batches
+        filled = int(30 * share)
+        print(
+            f"\r[{'=' * filled}{' ' * (30 - filled)}] {share:4.0%} of epoch "
+            f"{self.state.epochs + 1}, {self._left(done)} left",
+            end="\x1b[K",
+            flush=True,
+        )
+
+    def _clear_bar(self):
+        if self.bar:
+            print("\r\x1b[K", end="")
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

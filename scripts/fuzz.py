@@ -1,0 +1,234 @@
+"""Throws hostile input at the programs: flags, corpora, .npz files, run folders.
+
+    python scripts/fuzz.py --cases 2000 --processes 30
+
+A case must end within 10 seconds, well or with one sentence that says what is wrong,
+and may not change what was there before. Most cases call in this process what the
+programs call; `--processes` of them are programs of their own. Exits with 0 only if all
+end so.
+"""
+
+import contextlib
+import io
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import hostile
+import processes
+from absl import app, flags
+
+from dsc.errors import RunError
+from dsc.resuming import resume
+from dsc.run_folder import RunFolder
+from language_modeling import agreement, reader
+from number_prediction import produce_data
+
+LIMIT = 10  # seconds
+REFUSALS = (RunError, reader.DataError, produce_data.DataError, flags.Error)
+SIZES = ("--rnn_size=4", "--rnn_layers=0", "--agent_units=3", "--batch_size=2")
+SMALL = (*SIZES, "--num_unroll_steps=3", "--max_steps=1")
+
+
+class Failure(Exception):
+    """A case ended as none may."""
+
+
+class Cases:
+    """The cases in this process; each gets a folder of its own to be hostile in.
+
+    Args:
+        base: folder with a good `corpus`, `digits_10.npz` and `run`.
+    """
+
+    def __init__(self, base):
+        # Not at the top, lest the programs that are started define their flags twice.
+        from language_modeling import rl_train
+
+        self.base = base
+        flags.FLAGS(["fuzz", *SMALL])
+        self.corpus = reader.read(reader.find(base / "corpus"))
+        self.task = rl_train.make_task(self.corpus)
+        self.config = json.loads((base / "run" / "config.json").read_bytes())
+
+    def flags(self, rng, folder):
+        try:
+            flags.FLAGS(["fuzz", *hostile.command_line(rng)])
+        finally:
+            flags.FLAGS.unparse_flags()
+            flags.FLAGS(["fuzz", *SMALL])
+
+    def corpus_files(self, rng, folder):
+        shutil.copytree(self.base / "corpus", folder / "corpus")
+        hostile.corpus(rng, folder / "corpus")
+        before = contents(folder)
+        try:
+            paths = reader.find(folder / "corpus")
+            corpus = reader.read(paths, "<eos>", rng.choice(reader.UNKNOWN))
+            for split, ids in corpus.ids.items():
+                cut = rng.choice((reader.windows, reader.all_windows))
+                cut(ids, rng.randint(1, 9), rng.randint(2, 9), split)[0]
+        finally:
+            expect_unchanged(before, folder)
+
+    def digits(self, rng, folder):
+        path = shutil.copy(self.base / "digits_10.npz", folder)
+        hostile.npz(rng, Path(path))
+        before = contents(folder)
+        try:
+            produce_data.read(Path(path))
+        finally:
+            expect_unchanged(before, folder)
+
+    def run(self, rng, folder):
+        shutil.copytree(self.base / "run", folder / "run")
+        hostile.run(rng, folder / "run")
+        before = contents(folder)
+        try:
+            saved = RunFolder.open(folder / "run")
+            saved.restore_flags(flags.FLAGS, ("rnn_size", "n_actions", "lamda"))
+            saved.read_vocabulary()
+            saved.checkpoints.load_weights(self.task.model)
+        except RunError as error:
+            expect_sentence(error)
+        expect_unchanged(before, folder)
+        begun = RunFolder.begin(folder / "run", self.config)
+        try:
+            resume(self.task, begun, 1)
+        finally:
+            begun.close()
+
+
+def as_program(rng, base, folder):
+    """One of the programs, with hostile input in files or flags."""
+    shutil.copytree(base / "corpus", folder / "corpus")
+    shutil.copytree(base / "run", folder / "run")
+    shutil.copy(base / "digits_10.npz", folder)
+    script, arguments = processes.LANGUAGE, [*SMALL, "--data_dir=corpus"]
+    match rng.randrange(5):
+        case 0:
+            arguments += ["--train_dir=new", *hostile.command_line(rng)]
+        case 1:
+            hostile.corpus(rng, folder / "corpus")
+        case 2:
+            hostile.run(rng, folder / "run")
+            arguments += ["--load_model=run"]
+        case 3:
+            hostile.run(rng, folder / "run")
+            arguments += ["--train_dir=run"]
+        case 4:
+            hostile.npz(rng, folder / "digits_10.npz")
+            script = processes.NUMBERS
+            arguments = ["--data_dir=.", "--rnn_size=4", "--max_steps=1"]
+    result = processes.run(folder, script, *arguments, timeout=LIMIT)
+    if result.code is None:
+        raise TimeoutError(f"{script.name} {arguments}")
+    if result.code not in (0, 1) or "Traceback" in "".join(result.err):
+        raise Failure(f"{script.name} {arguments}: {result.code}: {result.err}")
+    return result.code == 1
+
+
+def contents(folder):
+    """What is below a folder, and what is in it."""
+    return {
+        path: path.read_bytes() if path.is_file() else path.lstat().st_mode
+        for path in folder.rglob("*")
+    }
+
+
+def expect_unchanged(before, folder):
+    if contents(folder) != before:
+        raise Failure("what was there before has changed")
+
+
+def expect_sentence(error):
+    if not str(error) or "\n" in str(error).strip():
+        raise Failure(f"no sentence: {error!r}")
+
+
+def timed_out(number, frame):
+    raise TimeoutError
+
+
+def attempt(case, *arguments):
+    """Runs one case; returns whether the input was refused.
+
+    Raises:
+        Failure: it took too long, ended otherwise than with a sentence, ran code that
+            it was given, or changed what was there.
+    """
+    signal.alarm(LIMIT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return bool(case(*arguments))
+    except REFUSALS as error:
+        if not isinstance(error, flags.Error):
+            expect_sentence(error)
+        return True
+    finally:
+        signal.alarm(0)
+        if Path("executed").exists():
+            raise Failure("code from a file was run")
+
+
+def fuzz(base, n_cases, n_processes, seed):
+    """Runs all cases; returns how many of each kind there were and were refused."""
+    cases = Cases(base)
+    kinds = [cases.flags, cases.corpus_files, cases.digits, cases.run]
+    counts = {}
+    for i in range(n_cases + n_processes):
+        rng = random.Random(f"{seed}/{i}")
+        with tempfile.TemporaryDirectory(dir=base) as name:
+            kind, arguments = kinds[i % len(kinds)], (rng, Path(name))
+            if i >= n_cases:
+                kind, arguments = as_program, (rng, base, Path(name))
+            try:
+                refused = attempt(kind, *arguments)
+            except BaseException as error:
+                traceback.print_exc()
+                raise Failure(f"case {i} of --seed {seed}: {error!r}") from None
+        count = counts.setdefault(kind.__name__, [0, 0])
+        count[0] += 1
+        count[1] += refused
+    return counts
+
+
+def prepare(base):
+    """Writes what the cases damage."""
+    agreement.write(base / "corpus", seed=3, n_train=5000, n_valid=300, n_test=300)
+    with open(base / "corpus" / "train.txt", "a") as file:
+        file.write("<unk>\n")
+    produce_data.write(
+        base / "digits_10.npz", 10, {"train": 150, "valid": 9, "test": 9}, seed=3
+    )
+    small = (*SMALL, "--data_dir=corpus", "--train_dir=run", "--save_every=0")
+    result = processes.run(base, processes.LANGUAGE, *small)
+    if result.code:
+        raise Failure(f"the run that is to be damaged failed: {result.err}")
+
+
+def main(argv):
+    values = flags.FLAGS
+    n_cases, n_processes, seed = values.cases, values.processes, values.fuzz_seed
+    signal.signal(signal.SIGALRM, timed_out)
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            prepare(Path(name))
+            counts = fuzz(Path(name), n_cases, n_processes, seed)
+        except Failure as failure:
+            sys.exit(f"{failure}")
+    for kind, (n, refused) in counts.items():
+        print(f"{kind}: {n} cases, {refused} refused in a sentence")
+    print(f"{n_cases + n_processes} cases: no traceback, no hang, no change.")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("cases", 2000, "cases in this process", 0)
+    flags.DEFINE_integer("processes", 30, "cases that are programs of their own", 0)
+    flags.DEFINE_integer("fuzz_seed", 1, "of the cases")
+    app.run(main)

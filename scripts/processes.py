@@ -1,0 +1,75 @@
+"""Runs the project's programs as processes that begin within a moment.
+
+Each is forked from a process in which TensorFlow is imported already: that takes longer
+than all that most short runs do.
+"""
+
+import multiprocessing
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
+NUMBERS = ROOT / "number_prediction" / "rl_train.py"
+PRODUCE = ROOT / "number_prediction" / "produce_data.py"
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["language_modeling.task", "number_prediction.task"])
+
+
+class Result(NamedTuple):
+    """What a program left behind.
+
+    Attributes:
+        code: exit code; minus the number of the signal that killed it; None if it had
+            to be stopped because it took too long.
+        out, err: the lines that it printed, those of TensorFlow's C++ left out.
+    """
+
+    code: int | None
+    out: list
+    err: list
+
+
+def start(folder, script, *arguments):
+    """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there."""
+    folder.mkdir(exist_ok=True)
+    process = SERVER.Process(
+        target=_become, args=([str(a) for a in (script, *arguments)], folder)
+    )
+    process.start()
+    return process
+
+
+def finish(process, folder, timeout=None):
+    """Waits for a process that `start` began, and returns its `Result`."""
+    process.join(timeout)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+    out, err = (
+        (folder / name).read_text(errors="replace") if (folder / name).exists() else ""
+        for name in ("stdout", "stderr")
+    )
+    noise = re.compile(r"[IWE]0000 |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log")
+    err = [line for line in err.splitlines() if not noise.match(line)]
+    return Result(code, out.splitlines(), err)
+
+
+def run(folder, script, *arguments, timeout=None):
+    """Runs a program to its end; see `start` and `finish`."""
+    return finish(start(folder, script, *arguments), folder, timeout)
+
+
+def _become(arguments, folder):
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    for number, name in (1, "stdout"), (2, "stderr"):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(folder)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")

@@ -1,0 +1,269 @@
+"""Best weights and states: kept whole, refused when they are not what they were."""
+
+import shutil
+
+import faults
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from dsc import files
+from dsc.checkpoints import Checkpoints
+from dsc.errors import RunError
+
+
+def small_model(units=3, layers=1):
+    inputs = x = keras.Input((2,))
+    for _ in range(layers):
+        x = keras.layers.Dense(units, kernel_initializer="random_normal")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Some with best weights."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_weights(small_model(), 1, 10)
+    return checkpoints
+
+
+def refusal(checkpoints, model):
+    with pytest.raises(RunError) as error:
+        checkpoints.load_weights(model)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def assert_weights(model, expected):
+    for weight, values in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(weight, values)
+
+
+def test_weights_come_back_bit_for_bit_in_another_model(tmp_path):
+    model, other = small_model(layers=2), small_model(layers=2)
+    Checkpoints(tmp_path).save_weights(model, 3, 7)
+    assert not np.array_equal(model.get_weights()[0], other.get_weights()[0])
+    Checkpoints(tmp_path).load_weights(other)
+    assert_weights(other, model.get_weights())
+    (path,) = (tmp_path / "best").iterdir()
+    assert path.name.startswith("best-000003-000000000007-")
+    same = keras.models.clone_model(model)
+    same.load_weights(shutil.copy(path, tmp_path / "x.weights.h5"))  # without us
+    assert_weights(same, model.get_weights())
+
+
+def test_of_several_the_newest_are_loaded(checkpoints):
+    for epochs, step in ((9, 90), (10, 95), (2, 99)):
+        model = small_model()
+        checkpoints.save_weights(model, epochs, step)
+        if epochs == 10:
+            expected = model.get_weights()
+    checkpoints.load_weights(model)
+    assert_weights(model, expected)
+
+
+@pytest.mark.parametrize("other", [{"units": 4}, {"layers": 2}])
+def test_weights_of_another_size_are_refused(checkpoints, other):
+    message = refusal(checkpoints, small_model(**other))
+    assert f"{checkpoints.best_weights()} does not fit this model" in message
+
+
+def test_no_weights_are_said_to_be_missing(tmp_path):
+    assert "has no weights (none in" in refusal(Checkpoints(tmp_path), small_model())
+
+
+def test_damaged_weights_are_refused_before_they_are_opened(checkpoints, monkeypatch):
+    path = checkpoints.best_weights()
+    whole = path.read_bytes()
+    monkeypatch.setattr(h5py, "File", None)
+    flipped = bytes([*whole[:99], whole[99] ^ 4, *whole[100:]])
+    for content in (b"", whole[:100], whole[:-1], flipped, b"not HDF5\n" * 500):
+        path.write_bytes(content)
+        assert "its checksum is wrong" in refusal(checkpoints, small_model())
+
+
+def rewritten(checkpoints, change):
+    """Changes the file with the best weights and gives it the right digest."""
+    path = checkpoints.best_weights()
+    with h5py.File(path, "r+") as file:
+        names = []
+        file.visit(lambda name: names.append(name) or None)
+        datasets = [name for name in names if isinstance(file[name], h5py.Dataset)]
+        change(file, datasets[0])
+    path.rename(
+        path.with_name(f"best-000001-000000000010-{files.file_digest(path)}.weights.h5")
+    )
+
+
+def external_link(file, name):
+    del file[name]
+    file[name] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def soft_link(file, name):
+    file["elsewhere"] = h5py.SoftLink("/")
+
+
+def external_storage(file, name):
+    shape = file[name].shape
+    del file[name]
+    file.create_dataset(name, shape, "f4", external=[("/etc/passwd", 0, 4096)])
+
+
+def virtual(file, name):
+    shape = file[name].shape
+    del file[name]
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[...] = h5py.VirtualSource("/etc/passwd", "x", shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def giant(file, name):
+    del file[name]
+    file.create_dataset(name, (1 << 40,), "f4", chunks=(1 << 10,))
+
+
+def text(file, name):
+    shape = file[name].shape
+    del file[name]
+    file.create_dataset(name, shape, h5py.string_dtype())
+
+
+def other_shape(file, name):
+    values = file[name][()]
+    del file[name]
+    file[name] = values.reshape(-1, 1)
+
+
+def missing(file, name):
+    del file[name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        external_link,
+        soft_link,
+        external_storage,
+        virtual,
+        giant,
+        text,
+        other_shape,
+        missing,
+    ],
+)
+def test_hostile_weights_are_refused_though_their_checksum_is_right(
+    checkpoints, change
+):
+    rewritten(checkpoints, change)
+    model = small_model()
+    assert "does not fit this model or is damaged" in refusal(checkpoints, model)
+
+
+def half_written(error):
+    """Stands for `Model.save_weights` on a disk that fills up."""
+
+    def save_weights(self, path):
+        path.write_bytes(b"\x89HDF")
+        raise error
+
+    return save_weights
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        # What h5py raises, now and then, when the disk is full.
+        RuntimeError("Set slist enabled failed (file write failed)"),
+        OSError("Unable to extend file (time = Mon Nov 23\n, errno"),
+    ],
+)
+def test_a_failing_save_keeps_the_old_weights_and_leaves_nothing_else(
+    checkpoints, monkeypatch, error
+):
+    before = checkpoints.best_weights().read_bytes()
+    monkeypatch.setattr(keras.Model, "save_weights", half_written(error))
+    with pytest.raises(RunError) as raised:
+        checkpoints.save_weights(small_model(), 2, 20)
+    message = str(raised.value)
+    assert message.startswith(f"--train_dir: cannot write to {checkpoints.path} (")
+    assert "free space or give another folder" in message and "\n" not in message
+    (path,) = checkpoints.best.iterdir()
+    assert path.read_bytes() == before
+
+
+# States
+
+
+def names(folder):
+    return [path.name[:25] for path in sorted(folder.iterdir())]
+
+
+def test_the_newest_states_stay_and_the_best_weights_of_each(tmp_path):
+    checkpoints, model = Checkpoints(tmp_path), small_model()
+    for epochs, step in ((0, 5), (1, 9), (1, 11), (2, 18), (2, 20), (3, 27)):
+        if epochs in (1, 3) and step in (9, 27):
+            checkpoints.save_weights(model, epochs, step)
+        checkpoints.save_state(epochs, step, {"x": np.arange(step)})
+    found = [(path.name[6:25], len(a["x"])) for path, a in checkpoints.states()]
+    assert found == [
+        ("000003-000000000027", 27),
+        ("000002-000000000020", 20),
+        ("000002-000000000018", 18),
+    ]
+    assert [n[5:24] for n in names(checkpoints.best)] == [
+        "000001-000000000009",
+        "000003-000000000027",
+    ]
+
+
+def test_states_that_were_passed_over_do_not_push_out_good_ones(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        path = checkpoints.save_state(0, step, {"x": np.zeros(step)})
+    path.write_bytes(b"")
+    new = checkpoints.save_state(0, 2, {"x": np.ones(2)})
+    assert path not in checkpoints.last.iterdir()
+    assert new in [found for found, _ in checkpoints.states()]
+
+
+@pytest.mark.parametrize("how", ["wrong digest", "no arrays", "a folder"])
+def test_a_state_that_cannot_be_read_is_passed_over_with_a_warning(
+    tmp_path, how, capsys
+):
+    checkpoints = Checkpoints(tmp_path)
+    good = checkpoints.save_state(0, 1, {"x": np.zeros(2)})
+    bad = checkpoints.save_state(0, 2, {"x": np.zeros(2)})
+    if how == "wrong digest":
+        bad.write_bytes(good.read_bytes()[:-1])
+    else:
+        bad.unlink()
+        if how == "a folder":
+            bad.mkdir()
+        else:
+            bad = files.write(
+                bad.with_name("state-000000-000000000002.npz"), b"x", True
+            )
+    assert [path for path, _ in checkpoints.states()] == [good]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"Skipping the state {bad}: ")
+
+
+def test_no_write_of_a_state_can_fail_without_a_sentence(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    good = checkpoints.save_state(0, 1, {"x": np.zeros(2)})
+    n = 0
+    while True:
+        full = OSError(28, "No space left on device")
+        with faults.at_write(monkeypatch, n, full):
+            try:
+                checkpoints.save_state(0, 2 + n, {"x": np.zeros(2)})
+            except RunError as error:
+                assert "No space left on device" in str(error)
+            else:
+                break
+        assert good in [path for path, _ in checkpoints.states()]
+        n += 1
+    assert n >= 4  # a file, its flush, its renaming, the folder's flush

@@ -1,0 +1,62 @@
+"""No code of this project runs code that a file brings along."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(
+    path
+    for folder in ("dsc", "language_modeling", "number_prediction", "scripts")
+    for path in (ROOT / folder).rglob("*.py")
+)
+RUNNING = {"eval", "exec", "compile", "__import__"}
+MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}
+MODULES |= {"marshal", "yaml"}
+ARGUMENTS = {"allow_pickle": True, "safe_mode": False}
+
+
+def dangers(tree):
+    """Yields the lines of what could run code from a file, and what it is."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in RUNNING:
+                yield node.lineno, name
+            case ast.Import(names=names):
+                for name in {alias.name.split(".")[0] for alias in names} & MODULES:
+                    yield node.lineno, name
+            case ast.ImportFrom(module=str(module)) if module.split(".")[0] in MODULES:
+                yield node.lineno, module
+            case ast.keyword(arg=name, value=value) if name in ARGUMENTS:
+                if (
+                    not isinstance(value, ast.Constant)
+                    or value.value is ARGUMENTS[name]
+                ):
+                    yield node.value.lineno, name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_source_file_runs_code_from_files(path):
+    assert list(dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)",
+        "import pickle as p",
+        "from dill.source import x",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "keras.models.load_model(path, safe_mode=False)",
+    ],
+)
+def test_what_would_run_code_is_found(source):
+    assert len(list(dangers(ast.parse(source)))) == 1
+
+
+def test_what_only_sounds_like_it_is_not_found():
+    fine = "task.evaluate(); model.compile(); np.load(p, allow_pickle=False)"
+    assert list(dangers(ast.parse(fine))) == []
+    assert len(SOURCES) > 20
