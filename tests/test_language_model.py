@@ -13,7 +13,7 @@ from dsc import Skips
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.run_folder import RunFolder
 from dsc.training import fit
-from language_modeling.model import LanguageModel, Noise, Outputs, loss
+from language_modeling.model import LanguageModel, Noise, Outputs, loss, word_losses
 from language_modeling.reader import Corpus
 from language_modeling.task import LanguageModeling, Schedule, describe_skips
 
@@ -361,6 +361,37 @@ def test_loss_is_that_of_a_loop_in_numpy(recipe, carry_memory, expected, first):
     assert float(metrics["rl_loss"]) == pytest.approx(rest, rel=1e-4)
     counts = np.bincount(outputs.skips.actions[:, first:].numpy().ravel(), minlength=3)
     np.testing.assert_allclose(metrics["actions"], counts / counts.sum(), rtol=1e-6)
+
+
+def numpy_word_losses(logits, targets):
+    """In float64, so that the largest logits lose nothing."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return -np.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_word_losses_and_their_gradient_are_those_of_numpy(scale, rng):
+    logits = scale * rng.normal(size=(BATCH, STEPS, VOCAB))
+    targets = rng.integers(0, VOCAB, (BATCH, STEPS))
+    weights = rng.normal(size=(BATCH, STEPS))
+    given = tf.constant(logits, "float32")
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        found = word_losses(given, targets)
+        weighted = tf.reduce_sum(found * weights.astype("float32"))
+    np.testing.assert_allclose(
+        found, numpy_word_losses(logits, targets), rtol=1e-5, atol=1e-6
+    )
+    probs = np.exp(
+        -np.stack(
+            [numpy_word_losses(logits, np.full_like(targets, k)) for k in range(VOCAB)],
+            axis=-1,
+        )
+    )
+    expected = (probs - np.eye(VOCAB)[targets]) * weights[..., None]
+    # A float32 logit of a thousand is itself off by 6e-5.
+    np.testing.assert_allclose(tape.gradient(weighted, given), expected, atol=2e-4)
 
 
 def test_released_loss_of_one_row_worked_by_hand():

@@ -895,7 +895,7 @@ import numpy as np
 import reference
 
 from dsc import DSCLSTM, losses
-from language_modeling.model import LanguageModel, Noise
+from language_modeling.model import LanguageModel, Noise, word_losses
 from number_prediction.model import NumberPredictor
 
 BATCH, FEATURES, UNITS, N_ACTIONS, AGENT_UNITS, TIME, VOCAB = 3, 6, 4, 5, 9, 7, 11
@@ -1000,6 +1000,14 @@ check_gradients(
     None,
     Noise(noise),
 )
+
+logits = rng.normal(size=(BATCH, TIME, VOCAB)).astype("float32")
+targets = rng.integers(0, VOCAB, (BATCH, TIME))
+probs = np.apply_along_axis(reference.softmax, -1, logits)
+right = np.take_along_axis(probs, targets[..., None], axis=-1)[..., 0]
+assert_close(word_losses(logits, targets), -np.log(right))
+found = jax.grad(lambda logits: word_losses(logits, targets).sum())(logits)
+assert_close(found, probs - np.eye(VOCAB)[targets])
 """
 
 

@@ -111,6 +111,33 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
     assert_same(plain, fast, 1e-5 if dtype == "float32" else 1e-10)
 
 
+@pytest.mark.parametrize(
+    ("n_actions", "options"),
+    [
+        (1, {"dropout": True}),
+        (5, {"lamda": 1.0}),
+        (5, {"lamda": LAMDA, "carry_memory": True, "layer_norm": True}),
+        (5, {"observation": "last", "mask": MASK, "dropout": True}),
+    ],
+)
+def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):
+    options = dict(options)
+    mask, dropout = options.pop("mask", None), options.pop("dropout", False)
+    given, noise, dropout_mask = arrays(
+        rng, n_actions, options.get("carry_memory", False)
+    )
+    tensors = {"noise": noise, "dropout_mask": dropout_mask if dropout else None}
+    plain, xla = (
+        make_layer(implementation, "float64", n_actions, **options)
+        for implementation in ("plain", "xla")
+    )
+    compiled = tf.function(lambda: run(xla, given, mask=mask, **tensors))
+    jitted = tf.function(compiled.python_function, jit_compile=True)
+    expected = run(plain, given, mask=mask, **tensors)
+    assert_same(expected, compiled(), 1e-10)  # also where XLA does not compile it
+    assert_same(expected, jitted(), 1e-10)
+
+
 @pytest.mark.parametrize("carry_memory", [False, True])
 def test_one_trace_serves_any_batch_and_time(carry_memory, rng):
     n_actions = 5
@@ -195,9 +222,11 @@ def test_a_persistent_tape_in_a_function_gives_the_same_gradients(rng):
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
 @pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile")
-def test_keras_may_ask_for_xla(rng):
-    model = keras.Sequential([DSCLSTM(UNITS, n_actions=5, implementation="fast")])
+@pytest.mark.parametrize("implementation", ["fast", "xla"])
+def test_keras_may_ask_for_xla(implementation, rng):
+    model = keras.Sequential([DSCLSTM(UNITS, 5, implementation=implementation)])
     model.compile("sgd", "mse", jit_compile=True)
+    assert model.jit_compile == (implementation == "xla")
     x = rng.normal(size=(BATCH, TIME, FEATURES))
     history = model.fit(x, np.zeros((BATCH, UNITS)), verbose=0).history
     assert np.isfinite(history["loss"][0])
