@@ -201,11 +201,11 @@ def word_losses(logits, targets):
     @ops.custom_gradient
     def cross_entropy(logits):  # [words, vocab_size]
         probs = ops.softmax(logits)
-        # The likeliest word's probability, never below 1 / vocab_size, tells the
-        # logarithm of the sum that softmax divided by.
-        log_sum = ops.max(logits, axis=-1) - ops.log(ops.max(probs, axis=-1))
-        right = flat_targets[:, None]
-        nll = log_sum - ops.take_along_axis(logits, right, axis=-1)[:, 0]
+        # The right word's own probability may be too small for a float; that of the
+        # likeliest is at least 1 / vocab_size.
+        right = ops.take_along_axis(logits, flat_targets[:, None], axis=-1)[:, 0]
+        behind = ops.max(logits, axis=-1) - right
+        nll = behind - ops.log(ops.max(probs, axis=-1))
 
         def gradient(*args, upstream=None):
             # Keras: TensorFlow and JAX pass it by place, the others by name.
