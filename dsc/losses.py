@@ -10,9 +10,16 @@ for a whole sequence) by way of `reward_to_go` and `advantages`, as the task ask
 Gradients reach the logits only.
 """
 
+import keras
 from keras import ops
 
 BASELINES = ("none", "mean", "standardised")
+
+
+def at_least_float32(x):
+    """What comes in half precision, for which a loss is too fine, as float32."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
 
 
 def log_prob(logits, actions):
@@ -27,7 +34,7 @@ def log_prob(logits, actions):
     Returns:
         `[...]`, in nats.
     """
-    log_probs = ops.log_softmax(logits, axis=-1)
+    log_probs = ops.log_softmax(at_least_float32(logits), axis=-1)
     chosen = ops.cast(actions, "int32")[..., None]
     return ops.take_along_axis(log_probs, chosen, axis=-1)[..., 0]
 
@@ -41,7 +48,7 @@ def entropy(logits):
     Returns:
         `[...]`, in nats, between 0 (certain) and ln(n_actions) (uniform).
     """
-    log_probs = ops.log_softmax(logits, axis=-1)
+    log_probs = ops.log_softmax(at_least_float32(logits), axis=-1)
     return -ops.sum(ops.exp(log_probs) * log_probs, axis=-1)
 
 

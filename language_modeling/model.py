@@ -57,6 +57,8 @@ class LanguageModel(keras.Model):
         param_init: weights start uniform in [-param_init, param_init], but for the
             DSC-LSTM's recurrent blocks (orthogonal) and its agent.
         seed: of the initial weights.
+        dtype: Keras dtype policy of every layer; with `"mixed_bfloat16"` weights and
+            losses are float32 still.
     """
 
     def __init__(
@@ -85,7 +87,11 @@ class LanguageModel(keras.Model):
             return keras.initializers.RandomUniform(-param_init, param_init)
 
         self.embedding = keras.layers.Embedding(
-            vocab_size, rnn_size, embeddings_initializer=uniform(), name="embedding"
+            vocab_size,
+            rnn_size,
+            embeddings_initializer=uniform(),
+            dtype=self.dtype_policy,
+            name="embedding",
         )
         self.lstms = [
             DSCLSTM(
@@ -97,6 +103,7 @@ class LanguageModel(keras.Model):
                 return_sequences=True,
                 return_state=True,
                 implementation=implementation,
+                dtype=self.dtype_policy,
                 name=f"lstm{i}",
             )
             for i in range(rnn_layers)
@@ -115,12 +122,14 @@ class LanguageModel(keras.Model):
             return_state=True,
             return_skips=True,
             implementation=implementation,
+            dtype=self.dtype_policy,
             name="dsc",
         )
         self.softmax = keras.layers.Dense(
             vocab_size,
             kernel_initializer=uniform(),
             bias_initializer=uniform(),
+            dtype=self.dtype_policy,
             name="softmax",
         )
 
@@ -179,7 +188,7 @@ class LanguageModel(keras.Model):
 
 
 def _drop(x, mask):
-    return x if mask is None else x * mask
+    return x if mask is None else x * ops.cast(mask, x.dtype)
 
 
 def word_losses(logits, targets):
@@ -220,7 +229,8 @@ def word_losses(logits, targets):
 
         return nll, gradient
 
-    nll = cross_entropy(ops.reshape(logits, (-1, vocab_size)))
+    flat_logits = ops.reshape(logits, (-1, vocab_size))
+    nll = cross_entropy(losses.at_least_float32(flat_logits))
     return ops.reshape(nll, ops.shape(targets))
 
 

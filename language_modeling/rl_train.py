@@ -61,6 +61,12 @@ shared_flags.define_float(
 shared_flags.define_float(
     "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
 )
+flags.DEFINE_bool(
+    "mixed_precision",
+    False,
+    "compute in bfloat16, faster where the machine has it; weights and losses stay "
+    "float32",
+)
 
 # optimization
 shared_flags.define_optimization(learning_rate=1.0, batch_size=20, max_epochs=100)
@@ -111,6 +117,7 @@ def run():
                 "EOS",
                 "unknown",
                 "score_tail",
+                "mixed_precision",
             ),
         )
     corpus, floor = read_corpus()
@@ -193,6 +200,7 @@ def make_task(corpus):
         observation=FLAGS.observation,
         carry_memory=FLAGS.carry_memory,
         param_init=FLAGS.param_init,
+        dtype="mixed_bfloat16" if FLAGS.mixed_precision else "float32",
     )
     model.build()
     return LanguageModeling(

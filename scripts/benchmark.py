@@ -92,7 +92,7 @@ def print_peak_memory(name):
 
 
 def measure_lm():
-    times = measure(["lm", "lm_floor", "lm_plain", "lm_keras"])
+    times = measure(["lm", "lm_floor", "lm_plain", "lm_keras", "lm_bfloat16"])
     show(times, "lm_floor")
     seconds = float(np.median(times["lm"]))
     return {
@@ -100,6 +100,7 @@ def measure_lm():
         "lm_step_over_floor": ratio(times, "lm", "lm_floor"),
         "lm_step_over_plain": ratio(times, "lm", "lm_plain"),
         "lm_step_over_keras": ratio(times, "lm", "lm_keras"),
+        "lm_bfloat16_over_float32": ratio(times, "lm_bfloat16", "lm"),
         "lm_words_per_s": FLAGS.batch_size * FLAGS.num_unroll_steps / seconds,
     }
 

@@ -30,7 +30,7 @@ NP_BATCH, NP_DIGITS, NP_UNITS, NP_ACTIONS, NP_AGENT = 100, 11, 200, 10, 10
 AGENT_UNITS = 200
 
 
-def lm_task(n_actions, steps):
+def lm_task(n_actions, steps, dtype="float32"):
     """The language model's training, on random words."""
     rng = np.random.default_rng(0)
     n_words = FLAGS.batch_size * (4 * steps + 1)
@@ -40,7 +40,7 @@ def lm_task(n_actions, steps):
     }
     corpus = reader.Corpus((), ids, {})
     model = LanguageModel(
-        FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0
+        FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0, dtype=dtype
     )
     model.build()
     return LanguageModeling(
@@ -72,10 +72,9 @@ def training_step(task):
     return step
 
 
-def lm(n_actions=None, steps=None):
-    return training_step(
-        lm_task(n_actions or FLAGS.n_actions, steps or FLAGS.num_unroll_steps)
-    )
+def lm(n_actions=None, steps=None, **options):
+    steps = steps or FLAGS.num_unroll_steps
+    return training_step(lm_task(n_actions or FLAGS.n_actions, steps, **options))
 
 
 def lm_plain():
@@ -296,6 +295,7 @@ CASES = {
     "lm_floor": lm_floor,
     "lm_plain": lm_plain,
     "lm_keras": lm_keras,
+    "lm_bfloat16": lambda: lm(dtype="mixed_bfloat16"),
     "lm_k20": lambda: lm(n_actions=20),
     "lm_k50": lambda: lm(n_actions=50),
     "lm_t70": lambda: lm(steps=2 * FLAGS.num_unroll_steps),

@@ -213,7 +213,7 @@ def test_every_kind_of_model_trains(tmp, corpus):
         "--observation=last",
         "--reward=prob",
         "--baseline=none",
-        "--dropout=0",
+        "--mixed_precision",
     )
     assert re.fullmatch(r"test skips chosen = 1: \S+ 2: \S+ 3: \S+", result.out[-2])
     assert math.isfinite(float(result.out[-1].split(" = ")[1]))

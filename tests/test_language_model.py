@@ -393,6 +393,21 @@ def test_word_losses_and_their_gradient_are_those_of_numpy(scale, rng):
     np.testing.assert_allclose(tape.gradient(weighted, given), expected, atol=1e-5)
 
 
+def test_in_bfloat16_the_loss_is_close_and_losses_and_weights_are_float32(rng):
+    tokens = rng.integers(0, VOCAB, (BATCH, STEPS))
+    noise = Noise(1e3 * np.eye(ACTIONS)[rng.integers(0, ACTIONS, (BATCH, STEPS))])
+    exact, coarse = (
+        loss(small_model(dtype=dtype)(tokens, noise=noise), tokens, CORRECTED)[1]
+        for dtype in ("float32", "mixed_bfloat16")
+    )
+    assert all(part.dtype == "float32" for part in coarse.values())
+    np.testing.assert_allclose(coarse["nll"], exact["nll"], rtol=0.02)
+    assert coarse["nll"] != exact["nll"]
+    model = small_model(dtype="mixed_bfloat16")
+    assert all(w.dtype == "float32" for w in model.weights)
+    assert all(part.dtype == "bfloat16" for part in sum(model(tokens).state, []))
+
+
 def test_released_loss_of_one_row_worked_by_hand():
     # Two words of probability 1/2 and 1/4; actions of probability 1/2 and 4/5.
     words = np.log([[[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]]).astype(np.float32)
