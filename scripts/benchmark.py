@@ -1,7 +1,7 @@
 """Measures what a training step costs, beside what it must cost at least.
 
     python scripts/benchmark.py [--only lm,actions,steps,eval,np,memory,profile]
-                                [--repeats 11] [--json FILE]
+                                [--repeats 11] [--json FILE] [--plot FILE]
 
 Everything in one group is measured in turn, A B C A B C ..., in one process, so that a
 noisy machine is noisy for all of them; the table shows medians, and medians of the
@@ -21,6 +21,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import benchmark_plot
 import numpy as np
 from absl import app, flags
 from benchmark_cases import CASES, SIZES
@@ -29,6 +30,9 @@ from benchmark_profile import shares
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 11, "turns per group", 1)
 flags.DEFINE_string("json", None, "write the figures to this file too")
+flags.DEFINE_string(
+    "plot", None, "draw the groups lm, actions and steps to this file (.svg or .png)"
+)
 flags.DEFINE_string("measure_memory", None, "one case, for this script's own use")
 
 NP_BATCHES_PER_EPOCH = 1000
@@ -177,6 +181,10 @@ def main(argv):
     unknown = set(FLAGS.only) - set(MEASUREMENTS)
     if argv[1:] or unknown:
         sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
+    if FLAGS.plot:
+        benchmark_plot.require()
+        if not {"lm", "actions", "steps"} <= set(FLAGS.only):
+            sys.exit("--plot needs the groups lm, actions and steps.")
     figures = {}
     for group in FLAGS.only:
         print(f"{group}:")
@@ -187,6 +195,10 @@ def main(argv):
         with open(FLAGS.json, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=2)
             file.write("\n")
+    if FLAGS.plot:
+        benchmark_plot.draw(
+            figures, FLAGS.plot, FLAGS.n_actions, FLAGS.num_unroll_steps
+        )
 
 
 if __name__ == "__main__":
