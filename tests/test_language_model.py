@@ -405,7 +405,8 @@ def test_in_bfloat16_the_loss_is_close_and_losses_and_weights_are_float32(rng):
     assert coarse["nll"] != exact["nll"]
     model = small_model(dtype="mixed_bfloat16")
     assert all(w.dtype == "float32" for w in model.weights)
-    assert all(part.dtype == "bfloat16" for part in sum(model(tokens).state, []))
+    state = tf.nest.flatten(model(tokens).state)
+    assert all(part.dtype == "bfloat16" for part in state)
 
 
 def test_released_loss_of_one_row_worked_by_hand():
