@@ -53,12 +53,11 @@ class Checkpoints:
             self._prune(path)
         return path
 
-    def states(self, warn=None):
+    def states(self, skip=lambda path, reason: None):
         """Yields `(path, arrays)` of the states that are whole, the newest first.
 
         Args:
-            warn: function of the path and the reason, told of those that are not;
-                `skip` if None.
+            skip: function of the path and the reason, told of those that are not.
         """
         for path in reversed(_sorted(self.last, "state-*.npz")):
             try:
@@ -66,7 +65,7 @@ class Checkpoints:
                     raise ValueError("its checksum is wrong")
                 yield path, files.read_arrays(path)
             except (OSError, ValueError) as error:
-                (warn or skip)(path, one_line(error))
+                skip(path, one_line(error))
 
     def save_weights(self, model, epochs, step):
         """Keeps a model's weights as the best; returns the file's name."""
@@ -85,7 +84,7 @@ class Checkpoints:
 
     def best_weights(self):
         """The path of the newest best weights, or None."""
-        return max(_sorted(self.best, "best-*.weights.h5"), default=None)
+        return next(reversed(_sorted(self.best, "best-*.weights.h5")), None)
 
     def load_weights(self, model):
         """Loads the best weights into a built model of the same sizes.
@@ -126,11 +125,6 @@ class Checkpoints:
             needed.update(earlier[-1:])
         for path in {*states, *weights} - {*kept, *needed}:
             path.unlink()
-
-
-def skip(path, reason):
-    """Says that a state cannot be gone on from."""
-    print(f"Skipping the state {path}: {reason}.", flush=True)
 
 
 def _label(epochs, step):

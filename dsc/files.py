@@ -1,6 +1,7 @@
 """Whole files only: no crash, full disk or flipped bit makes one half true."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import warnings
@@ -19,8 +20,9 @@ FREE_BYTES = 1 << 24
 def write(path, content, digest=False):
     """Writes a file, whole or not at all.
 
-    The bytes are on the disk before the rename, and the rename before this returns. If
-    anything goes wrong, `path` stays as it was and nothing is left aside.
+    The bytes are on the disk before the rename, and the rename before this returns, as
+    far as the file system can tell. If anything goes wrong before the rename, `path`
+    stays as it was and nothing is left aside.
 
     Args:
         path: file to write; its folder must be there.
@@ -46,7 +48,7 @@ def write(path, content, digest=False):
             stem, dot, suffixes = path.name.partition(".")
             path = path.with_name(f"{stem}-{file_digest(aside)}{dot}{suffixes}")
         os.replace(aside, path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -74,7 +76,7 @@ def digest(*contents):
     """The digest of bytes or arrays, in that order."""
     sha256 = hashlib.sha256()
     for content in contents:
-        sha256.update(content)
+        sha256.update(np.ascontiguousarray(content) if np.ndim(content) else content)
     return sha256.hexdigest()[:DIGEST]
 
 
@@ -124,6 +126,15 @@ def _check_headers(file, size):
             claimed += int(np.prod(shape, dtype=object)) * max(dtype.itemsize, 1)
     if claimed > MAX_EXPANSION * size + FREE_BYTES:
         raise ValueError(f"{size:,} bytes claim to hold {claimed:,} bytes of arrays")
+
+
+def _sync_folder(path):
+    try:
+        _sync(path)
+    except OSError as error:
+        # Some file systems keep no folder on request: what they can do is done.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _sync(path):

@@ -23,6 +23,8 @@ def main(run, *problems):
     """
 
     def program(argv):
+        if sys.stdout is None:  # closed by the shell
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         # A path may have bytes that no text has; they must be printable.
         sys.stdout.reconfigure(errors="backslashreplace")
         try:

@@ -3,7 +3,6 @@
 import contextlib
 import time
 
-from dsc.checkpoints import skip
 from dsc.errors import RunError
 from dsc.interruption import Interrupted, delayed
 from dsc.state import NotFinite, State, from_arrays, restore, to_arrays
@@ -19,8 +18,18 @@ def resume(task, folder, max_steps):
 
     Returns:
         `(State, its path)`; the path is None at the beginning of a run.
+
+    Raises:
+        RunError: there are states, but each is damaged, or what it needs is.
     """
-    for path, arrays in folder.checkpoints.states():
+    n_skipped = 0
+
+    def skip(path, reason):
+        nonlocal n_skipped
+        n_skipped += 1
+        print(f"Skipping the state {path}: {reason}.", flush=True)
+
+    for path, arrays in folder.checkpoints.states(skip):
         try:
             state, metrics_mark = from_arrays(arrays, task)
             if state.cut_short and state.step != max_steps:
@@ -35,8 +44,12 @@ def resume(task, folder, max_steps):
         restore(arrays, task)
         print(f"Going on after step {state.step}, from {path}.", flush=True)
         return state, path
-    if folder.checkpoints.last.exists():
-        print(f"No state in {folder.path} is usable: beginning anew.", flush=True)
+    if n_skipped:
+        raise RunError(
+            f"None of the states in {folder.checkpoints.last} can be gone on from: put "
+            "back what was damaged, or begin anew with --restart, which moves this run "
+            "aside."
+        )
     folder.rewind_metrics()
     return State(task.initial_state()), None
 

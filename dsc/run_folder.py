@@ -14,8 +14,6 @@ from dsc import files
 from dsc.checkpoints import Checkpoints
 from dsc.errors import RunError, one_line, writing
 
-__all__ = ["RunError", "RunFolder"]
-
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 VOCABULARY = "vocabulary.txt"
@@ -175,8 +173,9 @@ class RunFolder:
         """
         length, expected = mark or (0, hashlib.sha256().hexdigest())
         with writing(self.path), open(self.path / METRICS, "ab+") as file:
+            there = os.fstat(file.fileno()).st_size
             file.seek(0)
-            metrics_digest = hashlib.sha256(file.read(length))
+            metrics_digest = hashlib.sha256(file.read(min(length, there)))
             if metrics_digest.hexdigest() != expected:
                 raise ValueError(f"{METRICS} is not what it was")
             file.truncate(length)
@@ -214,12 +213,12 @@ class RunFolder:
         return any(path.exists() for path in paths)
 
     def _move_aside(self):
-        names = (f"{self.path.name}.{n}" for n in itertools.count(1))
-        paths = map(self.path.resolve().with_name, names)
-        aside = next(path for path in paths if not path.exists())
-        self.path.rename(aside)
+        place = self.path.resolve()  # where a link leads to; the link stays
+        names = (f"{place.name}.{n}" for n in itertools.count(1))
+        aside = next(p for p in map(place.with_name, names) if not p.exists())
+        place.rename(aside)
         print(f"The run that was in {self.path} is now in {aside}.")
-        self.path.mkdir()
+        place.mkdir()
         self._lock()
 
     def _refuse_another(self, old):
@@ -241,8 +240,8 @@ def _read_config(path, flag):
         return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RunError(
-            f"{flag}: {path} holds no run (no {CONFIG}); give the --train_dir of a "
-            "training that has finished an epoch, or begin one with --restart."
+            f"{flag}: {path} holds no run (no {CONFIG}); give the folder of one, or "
+            "begin one with --train_dir (and --restart, if something else is there)."
         ) from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(

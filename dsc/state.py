@@ -187,7 +187,7 @@ def _counts(arrays, task):
         whole = [counts[k] for k in ("epochs", "position", "step", "n_means")]
         fits = (
             counts.keys() == {*COUNTS, "n_means", "metrics", "schedule"}
-            and all(type(n) is int and n >= 0 for n in (*whole, length))
+            and all(type(n) is int and 0 <= n < 2**62 for n in (*whole, length))
             and counts["position"] <= task.n_batches
             and isinstance(metrics_digest, str)
             and isinstance(counts["best_weights"], str | None)

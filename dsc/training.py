@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import flags as shared_flags
+from dsc.errors import RunError, one_line
 from dsc.interruption import delayed
 from dsc.report import Report
 from dsc.resuming import Saver, resume
@@ -81,12 +82,22 @@ def limit_gpu_memory(portion):
 
     Args:
         portion: between 0 and 1; 1 sets no limit.
+
+    Raises:
+        RunError: the driver does not say how much memory there is.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if portion == 1.0 or not gpus:
         return
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    totals = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise RunError(
+            f"--gpu_portion: nvidia-smi, which tells a GPU's memory, fails "
+            f"({one_line(error)}); leave the flag out."
+        ) from None
+    totals = result.stdout
     for gpu, total in zip(gpus, totals.split(), strict=False):  # MiB each
         limit = tf.config.LogicalDeviceConfiguration(
             memory_limit=portion * float(total)

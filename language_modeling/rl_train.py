@@ -20,7 +20,8 @@ from absl import app, flags
 
 from dsc import flags as shared_flags
 from dsc import program, recipes, training
-from dsc.run_folder import RunError, RunFolder
+from dsc.errors import RunError
+from dsc.run_folder import RunFolder
 from language_modeling import agreement, reader
 from language_modeling.model import LanguageModel
 from language_modeling.task import LanguageModeling, Schedule, describe_skips

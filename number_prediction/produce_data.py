@@ -17,6 +17,7 @@ from dsc import files
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
+MAX_LENGTH, MAX_SEQUENCES = 10_000, 10_000_000
 RELEASED_LENGTH = 100  # digits before the index in what the release calls its 10+1 file
 
 
@@ -88,8 +89,12 @@ def write(path, sequence_length, sizes, seed, released_data=False):
         ) from None
 
 
-def read(path):
+def read(path, sequence_length):
     """Reads a data file.
+
+    Args:
+        path: file, of `write`.
+        sequence_length: digits before the index that its sequences must have.
 
     Returns:
         Dict from split to `(x int32 [n, time], y int32 [n])`.
@@ -113,10 +118,12 @@ def read(path):
         ) from None
     for split, (x, y) in data.items():
         digits = all(a.dtype == np.uint8 and a.size and a.max() <= 9 for a in (x, y))
-        if not digits or x.ndim != 2 or y.shape != x.shape[:1]:
+        shapes = (len(x), sequence_length + 1), (len(x),)
+        if not digits or (x.shape, y.shape) != shapes:
             raise DataError(
-                f"{path}: its {split} split is not rows of digits with one answer "
-                "each; delete it and make it again with produce_data.py."
+                f"{path}: its {split} split is not rows of {sequence_length}+1 digits "
+                "with one answer each; delete it and make it again with "
+                "produce_data.py."
             )
     return {s: (x.astype(np.int32), y.astype(np.int32)) for s, (x, y) in data.items()}
 
@@ -137,16 +144,22 @@ def main(argv):
         write(path, values.sequence_length, sizes, values.seed, released)
     except DataError as error:
         sys.exit(str(error))
+    except MemoryError:
+        sys.exit("There is not enough memory for so many digits; make fewer.")
+    except KeyboardInterrupt:
+        sys.exit(130)
     counts = ", ".join(f"{n:,} {split}" for split, n in sizes.items())
     print(f"{path}: {counts} sequences of {values.sequence_length}+1 digits.")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", str(ROOT / "data"), "folder for the file")
-    flags.DEFINE_integer("sequence_length", 10, "digits before the index", 10)
-    flags.DEFINE_integer("n_train", 100_000, "sequences to train on", 1)
-    flags.DEFINE_integer("n_valid", 10_000, "sequences to choose on", 1)
-    flags.DEFINE_integer("n_test", 100_000, "sequences to test on", 1)
+    flags.DEFINE_integer(
+        "sequence_length", 10, "digits before the index", 10, MAX_LENGTH
+    )
+    flags.DEFINE_integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
+    flags.DEFINE_integer("n_valid", 10_000, "sequences to choose on", 1, MAX_SEQUENCES)
+    flags.DEFINE_integer("n_test", 100_000, "sequences to test on", 1, MAX_SEQUENCES)
     flags.DEFINE_integer("seed", 3435, "of the digits", 0)
     flags.DEFINE_enum(
         "recipe",

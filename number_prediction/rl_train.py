@@ -79,7 +79,7 @@ def make_task():
     """The data, the model and what is learned, from the flags."""
     recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS)
     name = produce_data.file_name(FLAGS.sequence_length, recipe.released_data)
-    data = produce_data.read(Path(FLAGS.data_dir) / name)
+    data = produce_data.read(Path(FLAGS.data_dir) / name, FLAGS.sequence_length)
     n_train = len(data["train"][1])
     if n_train < FLAGS.batch_size:
         raise produce_data.DataError(

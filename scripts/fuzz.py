@@ -81,7 +81,7 @@ class Cases:
         hostile.npz(rng, Path(path))
         before = contents(folder)
         try:
-            produce_data.read(Path(path))
+            produce_data.digests(produce_data.read(Path(path), 10))
         finally:
             expect_unchanged(before, folder)
 

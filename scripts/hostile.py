@@ -152,6 +152,20 @@ def config_bytes(rng, values):
     return mutate(content, rng) if rng.random() < 0.5 else content
 
 
+def counts(rng, path):
+    """Puts a hostile value among the counts of a state."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    values = json.loads(arrays["counts"].tobytes())
+    hostile = rng.choice((-1, 1, 10**15, 10**30, 0.5, True, None, "x", [], {}))
+    if rng.random() < 0.3:
+        values["metrics"][0] = hostile
+    else:
+        values[rng.choice(sorted(values))] = hostile
+    arrays["counts"] = np.frombuffer(json.dumps(values).encode(), np.uint8)
+    np.savez(path, **arrays)
+
+
 def run(rng, folder):
     """Damages something in a run's folder; the digest in a name may be made right."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -159,7 +173,7 @@ def run(rng, folder):
     if path.name == "config.json" and rng.random() < 0.8:
         path.write_bytes(config_bytes(rng, json.loads(path.read_bytes())))
     elif path.suffix == ".npz" and rng.random() < 0.8:
-        npz(rng, path)
+        rng.choice((counts, npz))(rng, path)
     elif rng.random() < 0.1:
         path.unlink()
         path.mkdir()

@@ -77,6 +77,8 @@ def measure(folder, n_steps):
 
 
 def main(argv):
+    if argv[1:]:
+        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder), flags.FLAGS.steps)
     (before, files_before), (after, files_after) = (

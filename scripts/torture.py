@@ -89,7 +89,7 @@ def compare(expected, found, what):
 
 
 def kill(folder, process, rng):
-    """Kills a training at a random moment; returns whether that was within a save.
+    """Kills a training at a random moment.
 
     Args:
         folder: where it runs.
@@ -179,7 +179,7 @@ def damage(task, folder, corpora, expected, n, rng):
     for how in ("truncated", "emptied", "flipped"):
         for i in range(n):
             newest.write_bytes(damaged(content, how, rng))
-            found, found_arrays = next(checkpoints.states(warn=lambda *_: None))
+            found, found_arrays = next(checkpoints.states())
             if found != before:
                 raise Failure(f"{newest.name} {how}: {found.name} was used")
             compare(arrays, found_arrays, f"the state before one that is {how}")

@@ -230,9 +230,7 @@ def test_states_that_were_passed_over_do_not_push_out_good_ones(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["wrong digest", "no arrays", "a folder"])
-def test_a_state_that_cannot_be_read_is_passed_over_with_a_warning(
-    tmp_path, how, capsys
-):
+def test_a_state_that_cannot_be_read_is_passed_over_and_named(tmp_path, how):
     checkpoints = Checkpoints(tmp_path)
     good = checkpoints.save_state(0, 1, {"x": np.zeros(2)})
     bad = checkpoints.save_state(0, 2, {"x": np.zeros(2)})
@@ -246,9 +244,11 @@ def test_a_state_that_cannot_be_read_is_passed_over_with_a_warning(
             bad = files.write(
                 bad.with_name("state-000000-000000000002.npz"), b"x", True
             )
-    assert [path for path, _ in checkpoints.states()] == [good]
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"Skipping the state {bad}: ")
+    skipped = []
+    found = checkpoints.states(lambda *path_and_reason: skipped.append(path_and_reason))
+    assert [path for path, _ in found] == [good]
+    ((path, reason),) = skipped
+    assert path == bad and reason
 
 
 def test_no_write_of_a_state_can_fail_without_a_sentence(tmp_path, monkeypatch):

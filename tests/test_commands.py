@@ -475,7 +475,7 @@ REFUSED = {
     "load from a folder without a run": (
         LANGUAGE,
         (*EVALUATE, "--load_model=corpus"),
-        r"--load_model: corpus holds no run .*; give the --train_dir of .*\.",
+        r"--load_model: corpus holds no run .*; give the folder of one, .*\.",
     ),
     "load a run without weights": (
         LANGUAGE,

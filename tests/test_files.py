@@ -27,6 +27,25 @@ def test_whatever_fails_the_old_file_stays_and_nothing_is_left(
     assert (tmp_path / "a.txt").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO])
+def test_a_file_system_may_be_unable_to_sync_a_folder(tmp_path, monkeypatch, error):
+    sync, calls = os.fsync, []
+
+    def second_fails(handle):
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(error, "no")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", second_fails)
+    if error == errno.EINVAL:
+        files.write(tmp_path / "a.txt", b"new")
+    else:
+        with pytest.raises(OSError, match="no"):
+            files.write(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
 def test_a_function_that_fails_half_way_leaves_nothing(tmp_path):
     def half(path):
         path.write_bytes(b"half")

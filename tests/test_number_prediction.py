@@ -13,7 +13,14 @@ import tensorflow as tf
 from dsc import Skips
 from dsc.recipes import NUMBER_PREDICTION
 from number_prediction.model import NumberPredictor, Outputs, is_right, loss
-from number_prediction.produce_data import SPLITS, DataError, file_name, read, write
+from number_prediction.produce_data import (
+    SPLITS,
+    DataError,
+    digests,
+    file_name,
+    read,
+    write,
+)
 from number_prediction.task import NumberPrediction
 
 BATCH, TIME, UNITS, ACTIONS = 4, 7, 6, 3
@@ -33,7 +40,7 @@ def made(folder, sequence_length=10, sizes=SIZES, seed=5, released_data=False):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return read(made(tmp_path_factory.mktemp("data")))
+    return read(made(tmp_path_factory.mktemp("data")), 10)
 
 
 # Data
@@ -44,7 +51,7 @@ def test_the_answer_is_the_digit_at_the_indexed_place_of_the_last_ten(
     tmp_path, sequence_length
 ):
     sizes = {"train": 70, "valid": 30, "test": 20}
-    splits = read(made(tmp_path, sequence_length, sizes))
+    splits = read(made(tmp_path, sequence_length, sizes), sequence_length)
     for split, n in sizes.items():
         x, y = splits[split]
         assert x.shape == (n, sequence_length + 1) and x.dtype == y.dtype == np.int32
@@ -82,8 +89,9 @@ def test_a_seed_writes_the_same_bytes_again_and_another_seed_others(tmp_path):
 def test_released_data_are_a_cut_out_of_101_digits_with_a_meaningless_answer(
     tmp_path, sequence_length
 ):
-    x, y = read(made(tmp_path, sequence_length, released_data=True))["train"]
-    whole, _ = read(made(tmp_path, 100))["train"]  # the same draws, uncut
+    path = made(tmp_path, sequence_length, released_data=True)
+    x, y = read(path, sequence_length)["train"]
+    whole, _ = read(made(tmp_path, 100), 100)["train"]  # the same draws, uncut
     np.testing.assert_array_equal(x, whole[:, : sequence_length + 1])
     np.testing.assert_array_equal(y, whole[:, sequence_length + 1])
     # A tenth of the answers are right by chance, and no more.
@@ -144,7 +152,7 @@ def packed(**changed):
 def refusal(path):
     """The sentence with which a file is refused: one line that names it."""
     with pytest.raises(DataError) as error:
-        read(path)
+        read(path, 10)
     message = str(error.value)
     assert str(path) in message and "\n" not in message
     return message
@@ -153,7 +161,7 @@ def refusal(path):
 def test_the_arrays_that_the_tests_damage_are_right_before(tmp_path):
     path = tmp_path / "digits_10.npz"
     path.write_bytes(packed())
-    np.testing.assert_array_equal(read(path)["test"][0], arrays()["x_test"])
+    np.testing.assert_array_equal(read(path, 10)["test"][0], arrays()["x_test"])
 
 
 @pytest.mark.parametrize(
@@ -204,6 +212,21 @@ def test_a_single_array_and_a_folder_are_refused(tmp_path):
         assert "damaged or not a file of produce_data.py" in refusal(path)
 
 
+def test_digits_of_another_length_are_refused(tmp_path):
+    path = made(tmp_path, 20)
+    with pytest.raises(DataError, match="10\\+1 digits"):
+        read(path, 10)
+
+
+def test_the_order_of_an_array_in_memory_changes_no_digest(tmp_path):
+    path = tmp_path / "digits_10.npz"
+    good = arrays()
+    np.savez(path, **good)
+    expected = digests(read(path, 10))
+    np.savez(path, **{name: np.asfortranarray(x) for name, x in good.items()})
+    assert digests(read(path, 10)) == expected
+
+
 def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
     whole = packed()
     path = tmp_path / "digits_10.npz"
@@ -221,7 +244,7 @@ def test_a_flipped_bit_is_refused_or_harmless_wherever_it_is(tmp_path):
             whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
         )
         try:
-            splits = read(path)
+            splits = read(path, 10)
         except DataError:
             n_refused += 1
             continue

@@ -70,7 +70,7 @@ def test_released_data(tmp_path, switch, share):
     path = tmp_path / produce_data.file_name(10, released)
     sizes = {"train": 2000, "valid": 1, "test": 1}
     produce_data.write(path, 10, sizes, 5, released)
-    x, y = produce_data.read(path)["train"]
+    x, y = produce_data.read(path, 10)["train"]
     right = np.mean(x[np.arange(len(y)), x[:, -1]] == y)
     assert abs(right - share) <= 4 * math.sqrt(share * (1 - share) / len(y))
 

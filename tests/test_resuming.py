@@ -1,6 +1,7 @@
 """Whatever ends a training, the same command brings it to the same end."""
 
 import errno
+import json
 import os
 import signal
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dsc import interruption
+from dsc import files, interruption
 from dsc.errors import RunError
 from dsc.interruption import Interrupted
 from dsc.run_folder import RunFolder
@@ -232,6 +233,11 @@ def test_a_finished_run_is_not_trained_again(tmp_path, expected, capsys):
     assert f"The run in {tmp_path} is finished." in capsys.readouterr().out
 
 
+def contents(path):
+    """All files below a folder, and what is in them."""
+    return {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
 def states(path):
     return sorted((path / "last").iterdir())
 
@@ -266,23 +272,51 @@ def test_a_damaged_newest_state_is_passed_over_for_the_one_before(
     assert newest not in states(tmp_path) or newest.stat().st_size
 
 
-def test_without_a_good_state_it_begins_anew(tmp_path, expected, capsys):
+@pytest.mark.parametrize("what", ["states", "best", "metrics"])
+def test_a_run_of_which_no_state_can_be_gone_on_from_is_left_as_it_is(tmp_path, what):
     train(tmp_path)
-    for path in states(tmp_path):
+    damaged = {
+        "states": states(tmp_path),
+        "best": [RunFolder.open(tmp_path).checkpoints.best_weights()],
+        "metrics": [tmp_path / "metrics.jsonl"],
+    }
+    for path in damaged[what]:
         path.write_bytes(b"")
-    assert outcome(tmp_path, train(tmp_path)) == expected
-    assert f"No state in {tmp_path} is usable: beginning anew." in (
-        capsys.readouterr().out
-    )
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match=r"None of the states .* --restart"):
+        train(tmp_path)
+    assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("what", ["best", "metrics"])
-def test_a_state_whose_company_is_damaged_is_passed_over(tmp_path, expected, what):
+@pytest.mark.parametrize(
+    ("count", "number"),
+    [
+        ("step", -1),
+        ("step", 10**30),
+        ("metrics", -1),
+        ("metrics", 10**15),
+        ("metrics", 10**30),
+    ],
+)
+def test_a_state_with_impossible_counts_is_passed_over(
+    tmp_path, expected, count, number
+):
     train(tmp_path)
-    if what == "best":
-        RunFolder.open(tmp_path).checkpoints.best_weights().write_bytes(b"")
-    else:
-        (tmp_path / "metrics.jsonl").write_bytes(expected[2][:-9])
+    newest = states(tmp_path)[-1]
+    arrays = files.read_arrays(newest)
+    counts = json.loads(arrays["counts"].tobytes())
+    counts[count] = [number, counts[count][1]] if count == "metrics" else number
+    arrays["counts"] = np.frombuffer(json.dumps(counts).encode(), np.uint8)
+    newest.unlink()
+    np.savez(newest, **arrays)
+    digest = files.file_digest(newest)
+    newest.rename(newest.with_name(f"{newest.name.rpartition('-')[0]}-{digest}.npz"))
+    assert outcome(tmp_path, train(tmp_path)) == expected
+
+
+def test_damage_at_the_end_of_the_metrics_costs_the_states_after_it(tmp_path, expected):
+    train(tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(expected[2][:-9])
     assert outcome(tmp_path, train(tmp_path)) == expected
 
 

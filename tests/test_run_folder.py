@@ -6,7 +6,8 @@ import multiprocessing
 import pytest
 from absl import flags
 
-from dsc.run_folder import RunError, RunFolder
+from dsc.errors import RunError
+from dsc.run_folder import RunFolder
 
 CONFIG = {"rnn_size": 8, "lamda": 0.1, "recipe": None, "restart": False, "EOS": "ñ"}
 FILES = ["config.json", "lock"]
@@ -199,7 +200,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         with pytest.raises(RunError) as error:
             RunFolder.open(path)
         assert f"--load_model: {path} holds no run" in refusal(error)
-        assert "give the --train_dir of a training" in refusal(error)
+        assert "give the folder of one" in refusal(error)
 
 
 def test_a_run_without_weights_is_refused(tmp_path):
@@ -266,6 +267,18 @@ def test_a_config_with_an_impossible_value_is_refused(tmp_path, value):
     with pytest.raises(RunError) as error:
         RunFolder.open(tmp_path).restore_flags(values, ("n_actions",))
     assert "for n_actions" in refusal(error)
+
+
+def test_restarting_through_a_link_moves_the_run_and_keeps_the_link(tmp_path):
+    (tmp_path / "disk" / "store").mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to("disk/store")
+    RunFolder.begin(link, {"seed": 1}).close()
+    RunFolder.begin(link, {"seed": 2}, restart=True).close()
+    assert link.is_symlink()
+    for name, seed in (("store.1", 1), ("store", 2)):
+        config = (tmp_path / "disk" / name / "config.json").read_text()
+        assert json.loads(config) == {"seed": seed}
 
 
 # Contents
