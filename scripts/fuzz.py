@@ -191,7 +191,7 @@ def fuzz(base, n_cases, n_processes, seed):
                 refused = attempt(kind, *arguments)
             except BaseException as error:
                 traceback.print_exc()
-                raise Failure(f"case {i} of --seed {seed}: {error!r}") from None
+                raise Failure(f"case {i} of --fuzz_seed {seed}: {error!r}") from None
         count = counts.setdefault(kind.__name__, [0, 0])
         count[0] += 1
         count[1] += refused
