@@ -41,4 +41,8 @@ def dropout_mask(shape, rate, seed, step, stream):
 def _uniform(shape, seed, step, stream):
     key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
     key = tf.random.experimental.stateless_fold_in(key, stream, alg="philox")
-    return tf.random.stateless_uniform(shape, key, alg="philox")
+    bits = tf.random.stateless_uniform(
+        shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    # Bits to floats by ourselves: XLA makes other floats of the same bits.
+    return tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) * 2.0**-23

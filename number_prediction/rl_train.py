@@ -48,6 +48,12 @@ shared_flags.define_optimization(learning_rate=0.001, batch_size=100, max_epochs
 flags.DEFINE_integer(
     "patience", 10, "end training after so many epochs without a better validation", 1
 )
+flags.DEFINE_bool(
+    "jit_compile",
+    True,
+    "have XLA compile the steps: seconds at the start, a third of every step saved "
+    "(scripts/benchmark.py --only np)",
+)
 
 # reinforcement learning
 shared_flags.define_recipe(RECIPES)
@@ -63,7 +69,7 @@ def run():
         saved.restore_flags(
             FLAGS,
             fixed=(*shared_flags.MODEL, "sequence_length"),
-            preset=("released_data", "seed"),
+            preset=("released_data", "seed", "jit_compile"),
         )
     task = make_task()
     print(
@@ -94,7 +100,7 @@ def make_task():
         forget_bias=forget_bias,
         agent_units=FLAGS.agent_units,
         observation=FLAGS.observation,
-        implementation="xla",  # measured: scripts/benchmark.py --only np
+        implementation="xla" if FLAGS.jit_compile else "auto",
     )
     model.build()
     return NumberPrediction(

@@ -369,6 +369,20 @@ def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
     assert result.out[-1] == predictor.out[-1]
 
 
+def test_a_predictor_does_the_same_without_xla(tmp, digits, predictor):
+    result = predict(tmp, digits, "nojit", "--max_epochs=2", "--nojit_compile")
+    compiled, plain = (
+        [
+            json.loads(line)
+            for line in (tmp / name / "run" / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("predictor", "nojit")
+    )
+    assert len(compiled) == len(plain)
+    for record, expected in zip(plain, compiled, strict=True):
+        assert record == pytest.approx(expected, rel=1e-3)
+
+
 def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):
     only = tmp / "only_released"
     only.mkdir()

@@ -40,6 +40,15 @@ def test_a_compiled_step_draws_what_an_eager_one_does(draw):
 
 
 @pytest.mark.parametrize("draw", [noise.gumbel, mask])
+def test_xla_draws_the_same(draw):
+    compiled = tf.function(lambda step: draw((5, 7, 11), 9, step, 2), jit_compile=True)
+    for step in (5, 6):
+        traced = compiled(tf.constant(step, tf.int64))
+        # But for the rounding of its logarithm.
+        np.testing.assert_allclose(traced, draw((5, 7, 11), 9, step, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("draw", [noise.gumbel, mask])
 def test_draws_of_neighbouring_keys_are_uncorrelated(draw):
     n = 20_000
     base, *others = (
