@@ -370,7 +370,7 @@ def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
 
 
 def test_a_predictor_does_the_same_without_xla(tmp, digits, predictor):
-    result = predict(tmp, digits, "nojit", "--max_epochs=2", "--nojit_compile")
+    predict(tmp, digits, "nojit", "--max_epochs=2", "--nojit_compile")
     compiled, plain = (
         [
             json.loads(line)

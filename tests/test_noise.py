@@ -77,7 +77,7 @@ def test_argmax_of_logits_and_gumbel_noise_samples_their_softmax():
 
 
 def test_gumbel_noise_is_finite_at_both_ends_of_the_uniform_draws(monkeypatch):
-    ends = tf.constant([0.0, 1.0 - 2.0**-23])  # smallest and largest float32 draw
+    ends = tf.constant([0, 2**32 - 1], tf.uint32)  # no bit set, all bits set
     monkeypatch.setattr(tf.random, "stateless_uniform", lambda *_, **__: ends)
     low, high = noise.gumbel((2,), 0, 0, 0).numpy()
     assert -3 < low < -2.5
