@@ -10,18 +10,13 @@ the tests hold the two together), but
 - walks back once and leaves little to do on the way: the gates' derivatives are formed
   for all steps before it, the recurrent weights' gradient in one product after it.
 
-The histories of h and of c are `[blocks, batch * units]`:
-
-    block 0                  the state that step 0 was given
-    blocks 1 .. K            the memory before step 0, oldest first
-    blocks K+1 .. K+time     the states that the steps made
-
-so the memory of step t is the blocks t+1 .. t+K, and action a means block t+1+a.
+The states are kept in two histories, of h and of c; see `dsc.history`.
 """
 
 import tensorflow as tf
 
 from dsc.cell import lstm_gates
+from dsc.history import add_to_rows, new_history, put_block, sizes
 
 
 def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
@@ -51,7 +46,7 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
         # Each row's real steps first, in order: the loop then knows nothing of masks.
         order = tf.argsort(tf.cast(mask, tf.int32), direction="DESCENDING", stable=True)
     x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
-    (time, batch), features = _sizes(x), x.shape[-1]
+    (time, batch), features = sizes(x), x.shape[-1]
     flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
     z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.bias
     z = tf.reshape(z, (time, batch, 4 * cell.units))
@@ -96,46 +91,6 @@ def _swap_batch_time(x):
     return tf.transpose(x, (1, 0, *range(2, x.shape.rank)))
 
 
-def _sizes(x):
-    """The first two sizes of a tensor: numbers where they are known."""
-    known, found = x.shape[:2], tf.shape(x)
-    return [found[n] if known[n] is None else known[n] for n in range(2)]
-
-
-def _buffer(first, n_blocks, xla):
-    """A new history of `n_blocks` blocks that begins with `first`, to write to.
-
-    In place, `Empty` is stateful, so TensorFlow never merges two of them, as it does
-    with equal tensors; the blocks after `first` are not initialised.
-    """
-    n_given, size = _sizes(first)
-    if xla:
-        rest = tf.zeros((n_blocks - n_given, size), first.dtype)
-        return tf.concat([first, rest], axis=0)
-    empty = tf.raw_ops.Empty(shape=(n_blocks, size), dtype=first.dtype)
-    return tf.raw_ops.InplaceUpdate(x=empty, i=tf.range(n_given), v=first)
-
-
-def _put(history, n, state, xla):
-    """Makes `state` `[batch, units]` the history's block n."""
-    block = tf.reshape(state, (1, -1))
-    if xla:
-        return tf.tensor_scatter_nd_update(history, [[n]], block)
-    # tensor_scatter_nd_update would copy the whole history. Only the loop has the
-    # buffer, and no step reads a block that it writes.
-    return tf.raw_ops.InplaceUpdate(x=history, i=[n], v=block)
-
-
-def _add(history, rows, d_state, xla):
-    """Adds `d_state` `[batch, units]` to rows `[batch]` of a history, all different."""
-    flat = tf.reshape(history, (-1, d_state.shape[-1]))
-    if xla:
-        flat = tf.tensor_scatter_nd_add(flat, rows[:, None], d_state)
-    else:
-        flat = tf.raw_ops.InplaceAdd(x=flat, i=rows, v=d_state)
-    return tf.reshape(flat, tf.shape(history))
-
-
 def _final_state(cell, histories, lengths):
     """The states after each row's last real step, lengths `[batch]` int32."""
     batch = tf.shape(lengths)[0]
@@ -154,7 +109,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
         `(history of h, history of c, observed_h [time, batch, units], actions
         [time, batch])`.
     """
-    time, batch = _sizes(z)
+    time, batch = sizes(z)
     n_actions, units = cell.n_actions, cell.units
     fresh = len(state) == 2
     has_agent = n_actions > 1
@@ -251,8 +206,10 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
             newest = gates(parts, start_c, factors, norm)
             if observes_mean:
                 memory_sum += tf.cast(newest[0], sum_dtype)
+            # In place: only this loop has the histories, and no step reads what it
+            # writes.
             histories = tuple(
-                _put(history, t + 1 + n_actions, part, xla)
+                put_block(history, t + 1 + n_actions, part, xla)
                 for history, part in zip(histories, newest, strict=True)
             )
             saved = {**saved, "z": saved["z"].write(t, z_t)}
@@ -268,7 +225,10 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
             (
                 tf.constant(0),
                 (block(given_h, 0), block(given_c, 0)),
-                (_buffer(given_h, n_blocks, xla), _buffer(given_c, n_blocks, xla)),
+                (
+                    new_history(given_h, n_blocks, xla),
+                    new_history(given_c, n_blocks, xla),
+                ),
                 memory_sum,
                 saved,
             ),
@@ -296,7 +256,9 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
                 d_start = tf.matmul(d_z_t, transposed_kernel), d_start_c
                 for rows, weight in sources:
                     d_histories = tuple(
-                        _add(part, rows[t], d if weight == 1.0 else weight * d, xla)
+                        add_to_rows(
+                            part, rows[t], d if weight == 1.0 else weight * d, xla
+                        )
                         for part, d in zip(d_histories, d_start, strict=True)
                     )
                 d_norm = tuple(a + b for a, b in zip(d_norm, d_norm_t, strict=True))
@@ -307,7 +269,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
                 step_back,
                 (
                     time - 1,
-                    tuple(_buffer(d, n_blocks, xla) for d in d_outputs[:2]),
+                    tuple(new_history(d, n_blocks, xla) for d in d_outputs[:2]),
                     tf.TensorArray(z.dtype, time, element_shape=z.shape[1:]),
                     tuple(tf.zeros_like(w) for w in norm),
                 ),
