@@ -303,6 +303,6 @@ CASES = {
     "eval": evaluation,
     "eval_floor": evaluation_floor,
     "np": number_prediction,
-    "np_fast": lambda: number_prediction("fast"),
+    "np_without_xla": lambda: number_prediction("fast"),
     "np_floor": number_prediction_floor,
 }
