@@ -219,7 +219,7 @@ def word_losses(logits, targets):
         def gradient(*args, upstream=None):
             # Keras: TensorFlow and JAX pass it by place, the others by name.
             d_nll = args[0] if upstream is None else upstream
-            # probs - 1 at the right word, probs elsewhere, without another array.
+            # probs - 1 at the right word, probs elsewhere.
             words = ops.arange(ops.shape(probs)[0], dtype="int32")
             return ops.scatter_update(
                 probs * d_nll[:, None],

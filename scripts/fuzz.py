@@ -66,37 +66,30 @@ class Cases:
     def corpus_files(self, rng, folder):
         shutil.copytree(self.base / "corpus", folder / "corpus")
         hostile.corpus(rng, folder / "corpus")
-        before = contents(folder)
-        try:
+        with unchanged(folder):
             paths = reader.find(folder / "corpus")
             corpus = reader.read(paths, "<eos>", rng.choice(reader.UNKNOWN))
             for split, ids in corpus.ids.items():
                 cut = rng.choice((reader.windows, reader.all_windows))
                 cut(ids, rng.randint(1, 9), rng.randint(2, 9), split)[0]
-        finally:
-            expect_unchanged(before, folder)
 
     def digits(self, rng, folder):
         path = shutil.copy(self.base / "digits_10.npz", folder)
         hostile.npz(rng, Path(path))
-        before = contents(folder)
-        try:
+        with unchanged(folder):
             produce_data.digests(produce_data.read(Path(path), 10))
-        finally:
-            expect_unchanged(before, folder)
 
     def run(self, rng, folder):
         shutil.copytree(self.base / "run", folder / "run")
         hostile.run(rng, folder / "run")
-        before = contents(folder)
-        try:
-            saved = RunFolder.open(folder / "run")
-            saved.restore_flags(flags.FLAGS, ("rnn_size", "n_actions", "lamda"))
-            saved.read_vocabulary()
-            saved.checkpoints.load_weights(self.task.model)
-        except RunError as error:
-            expect_sentence(error)
-        expect_unchanged(before, folder)
+        with unchanged(folder):
+            try:
+                saved = RunFolder.open(folder / "run")
+                saved.restore_flags(flags.FLAGS, ("rnn_size", "n_actions", "lamda"))
+                saved.read_vocabulary()
+                saved.checkpoints.load_weights(self.task.model)
+            except RunError as error:
+                expect_sentence(error)
         begun = RunFolder.begin(folder / "run", self.config)
         try:
             resume(self.task, begun, 1)
@@ -141,9 +134,15 @@ def contents(folder):
     }
 
 
-def expect_unchanged(before, folder):
-    if contents(folder) != before:
-        raise Failure("what was there before has changed")
+@contextlib.contextmanager
+def unchanged(folder):
+    """Fails if what is inside changes anything below a folder, however it ends."""
+    before = contents(folder)
+    try:
+        yield
+    finally:
+        if contents(folder) != before:
+            raise Failure("what was there before has changed")
 
 
 def expect_sentence(error):
