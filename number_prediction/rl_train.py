@@ -58,6 +58,8 @@ flags.DEFINE_bool(
 # reinforcement learning
 shared_flags.define_recipe(RECIPES)
 
+flags.adopt_module_key_flags(shared_flags)  # for --help
+
 
 def run():
     """Trains, or evaluates what was trained."""

@@ -603,3 +603,13 @@ def test_one_sentence_says_what_is_wrong_and_what_to_do(places, case):
     # Nothing was begun.
     after = {str(path) for path in places.rglob("*")}
     assert after - set(before) <= {str(places / n) for n in ("stdout", "stderr")}
+
+
+@pytest.mark.parametrize(
+    "script", [LANGUAGE, NUMBERS], ids=lambda path: path.parent.name
+)
+def test_help_lists_the_flags_of_the_release(tmp, script):
+    result = run(tmp, script, "--help")
+    listed = {line.split(":")[0].strip() for line in result.out}
+    names = {"n_actions", "lamda", "rnn_size", "learning_rate", "train_dir", "seed"}
+    assert listed >= {f"--{name}" for name in names}

@@ -1,0 +1,101 @@
+"""The flags of the language model: those of the authors' release, and some new ones."""
+
+from absl import flags
+
+from dsc import flags as shared_flags
+from dsc import recipes
+from language_modeling import reader
+
+FLAGS = flags.FLAGS
+RECIPES = recipes.LANGUAGE_MODELING
+
+# data
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt; without it "
+    "data/ptb if it is there, else the embedded agreement corpus",
+)
+flags.DEFINE_string("EOS", "<eos>", "the word that stands for the end of a line")
+flags.DEFINE_enum(
+    "unknown",
+    "drop",
+    reader.UNKNOWN,
+    "words that the training file does not have: drop them (release), read them as "
+    "<unk>, or stop with an error",
+)
+flags.DEFINE_bool(
+    "score_tail",
+    False,
+    "score every word of validation and test but the first, not only whole windows",
+)
+shared_flags.define_run(train_dir="cv")
+
+# model
+shared_flags.define_model(rnn_size=650, n_actions=5, agent_units=200)
+flags.DEFINE_integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
+flags.DEFINE_bool("carry_memory", False, "let a window look back into the one before")
+shared_flags.define_float(
+    "dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999
+)
+shared_flags.define_float(
+    "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
+)
+flags.DEFINE_bool(
+    "mixed_precision",
+    False,
+    "compute in bfloat16, faster where the machine has it; weights and losses stay "
+    "float32",
+)
+
+# optimization
+shared_flags.define_optimization(learning_rate=1.0, batch_size=20, max_epochs=100)
+shared_flags.define_float(
+    "learning_rate_decay",
+    1 / 1.2,
+    "factor on the learning rate when validation improves too little",
+    1e-9,
+    1.0,
+)
+shared_flags.define_float(
+    "lr_threshold", 0.005, "the learning rate's lowest value", 0.0
+)
+shared_flags.define_float(
+    "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
+)
+flags.DEFINE_integer("num_unroll_steps", 35, "words per window", 2)
+shared_flags.define_float(
+    "max_grad_norm", 5.0, "global norm that clips gradients", 1e-9
+)
+
+# reinforcement learning
+shared_flags.define_recipe(RECIPES)
+flags.DEFINE_enum(
+    "reward",
+    None,
+    recipes.REWARDS,
+    "of a word: its probability, or the logarithm of it (default: the recipe's; "
+    f"corrected: {RECIPES['corrected'].reward})",
+)
+
+
+def recipe():
+    """The `dsc.recipes.Recipe` that the flags ask for."""
+    return RECIPES[FLAGS.recipe].changed_by(FLAGS)
+
+
+def model_arguments():
+    """What `LanguageModel` takes beside the size of the vocabulary, as a dict."""
+    lamda, forget_bias = recipe().cell_arguments(FLAGS.lamda, FLAGS.forget_bias)
+    return {
+        "rnn_size": FLAGS.rnn_size,
+        "rnn_layers": FLAGS.rnn_layers,
+        "n_actions": FLAGS.n_actions,
+        "lamda": lamda,
+        "forget_bias": forget_bias,
+        "agent_units": FLAGS.agent_units,
+        "observation": FLAGS.observation,
+        "carry_memory": FLAGS.carry_memory,
+        "param_init": FLAGS.param_init,
+        "dtype": "mixed_bfloat16" if FLAGS.mixed_precision else "float32",
+    }
