@@ -175,12 +175,9 @@ class Windows:
         return self.words.shape[1] // self.n_steps
 
     def __getitem__(self, i):
-        """`(words, targets)` of a window, each int32 `[batch, n_steps]`."""
-        return self.words[:, self._steps(i)], self.targets[:, self._steps(i)]
-
-    def is_scored(self, i):
-        """Which targets of a window count, bool `[batch, n_steps]`."""
-        return self.scored[:, self._steps(i)]
+        """`(words, targets, scored)` of a window, each `[batch, n_steps]`."""
+        steps = self._steps(i)
+        return self.words[:, steps], self.targets[:, steps], self.scored[:, steps]
 
     def _steps(self, i):
         if not 0 <= i < len(self):

@@ -24,8 +24,10 @@ from dsc.errors import RunError
 from dsc.run_folder import RunFolder
 from language_modeling import agreement, reader
 from language_modeling import flags as language_flags
+from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
-from language_modeling.task import LanguageModeling, Schedule, describe_skips
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS

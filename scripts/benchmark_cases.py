@@ -12,7 +12,8 @@ from absl import flags
 from dsc import recipes, training
 from language_modeling import reader
 from language_modeling.model import LanguageModel
-from language_modeling.task import LanguageModeling, Schedule
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
 from number_prediction.model import N_DIGITS, NumberPredictor
 from number_prediction.task import NumberPrediction
 

@@ -20,7 +20,8 @@ from dsc.run_folder import RunFolder
 from dsc.training import fit
 from language_modeling import agreement, reader
 from language_modeling.model import LanguageModel
-from language_modeling.task import LanguageModeling, Schedule
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
 
 FIRST = 300  # steps after which everything is there that is ever needed
 LIMIT = 20  # MB

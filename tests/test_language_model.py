@@ -13,9 +13,11 @@ from dsc import Skips
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.run_folder import RunFolder
 from dsc.training import fit
+from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel, Noise, Outputs, loss, word_losses
 from language_modeling.reader import Corpus
-from language_modeling.task import LanguageModeling, Schedule, describe_skips
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
 
 VOCAB, BATCH, STEPS, UNITS, ACTIONS = 11, 2, 5, 6, 3
 RELEASED = LANGUAGE_MODELING["released"]

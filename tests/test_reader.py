@@ -128,8 +128,11 @@ def test_files_are_found_under_both_names(tmp_path, pattern):
 def test_windows_of_a_literal_text():
     cut = windows(np.arange(11, dtype=np.int32), 2, 2, "train")
     assert len(cut) == 2
-    assert [part.tolist() for part in cut[0]] == [[[0, 1], [5, 6]], [[1, 2], [6, 7]]]
-    assert [part.tolist() for part in cut[1]] == [[[2, 3], [7, 8]], [[3, 4], [8, 9]]]
+    all_of_them = [[True, True]] * 2
+    expected = [[[0, 1], [5, 6]], [[1, 2], [6, 7]], all_of_them]
+    assert [part.tolist() for part in cut[0]] == expected
+    expected = [[[2, 3], [7, 8]], [[3, 4], [8, 9]], all_of_them]
+    assert [part.tolist() for part in cut[1]] == expected
     for i in (-1, 2):
         with pytest.raises(IndexError):
             cut[i]
@@ -146,7 +149,7 @@ def test_rows_go_on_from_window_to_window_and_predict_each_word_once(
     cut = windows(ids, batch, n_steps, "train")
     n_windows = (n_words // batch - 1) // n_steps
     assert len(cut) == n_windows
-    pairs = [cut[i] for i in range(n_windows)]
+    pairs = [cut[i][:2] for i in range(n_windows)]
     words, targets = (np.concatenate(part, axis=1) for part in zip(*pairs, strict=True))
     assert words.shape == (batch, n_windows * n_steps)
     np.testing.assert_array_equal(np.diff(words, axis=1), 1)
@@ -295,8 +298,7 @@ def test_with_the_tail_every_word_after_the_first_is_scored_once(
     cut = all_windows(np.arange(n_words), batch, n_steps, "test")
     pairs = []
     for i in range(len(cut)):
-        words, targets = cut[i]
-        scored = cut.is_scored(i)
+        words, targets, scored = cut[i]
         assert words.shape == targets.shape == scored.shape == (batch, n_steps)
         np.testing.assert_array_equal(targets[scored], words[scored] + 1)
         pairs.append(np.where(scored, targets, -1))

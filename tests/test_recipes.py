@@ -14,7 +14,8 @@ from dsc.recipes import LANGUAGE_MODELING, NUMBER_PREDICTION, Recipe
 from dsc.training import clip
 from language_modeling import model as language_model
 from language_modeling.reader import Corpus
-from language_modeling.task import LanguageModeling, Schedule
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
 from number_prediction import model as number_predictor
 from number_prediction import produce_data
 from number_prediction.task import NumberPrediction

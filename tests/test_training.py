@@ -15,7 +15,8 @@ from dsc.run_folder import RunFolder
 from dsc.training import Task, clip, fit
 from language_modeling.model import LanguageModel
 from language_modeling.reader import Corpus
-from language_modeling.task import LanguageModeling, Schedule
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
 
 # Clipping
 

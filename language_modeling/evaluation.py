@@ -1,0 +1,79 @@
+"""How well a language model predicts a text, and what its agent chooses on the way."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dsc import noise
+from language_modeling.measures import perplexity
+from language_modeling.model import Noise, word_losses
+
+ACTIONS = 0  # stream of the random numbers; see `dsc.noise`
+EVALUATION_SEED = 1  # added to the run's seed
+
+
+class Evaluation(NamedTuple):
+    """How a model does on a text.
+
+    Attributes:
+        perplexity: exp of the mean word loss.
+        actions: `[n_actions]`, how often each was chosen, oldest state first.
+    """
+
+    perplexity: float
+    actions: np.ndarray
+
+
+class Evaluator:
+    """Runs a model over windows of a text that follow one another.
+
+    Args:
+        model: built `LanguageModel`.
+        actions: `greedy` or `sample`.
+        seed: the run's; of the sampled actions.
+    """
+
+    def __init__(self, model, actions="greedy", seed=0):
+        self.model = model
+        self.actions = actions
+        self.seed = seed
+
+    def run(self, windows):
+        """Reads windows one after another, from a state of zeros.
+
+        Args:
+            windows: iterable of `(words, targets, scored)`, each `[batch, time]`; see
+                `reader.Windows`.
+
+        Yields:
+            `(word losses, actions, scored)` of each window, each `[batch, time]`.
+        """
+        state = None
+        for i, (words, targets, scored) in enumerate(windows):
+            if state is None:
+                state = self.model.get_initial_state(len(words))
+            nll, actions, state = self._step(
+                tf.constant(i, tf.int64), words, targets, state
+            )
+            yield nll.numpy(), actions.numpy(), scored
+
+    def score(self, windows):
+        """Evaluates a whole text; returns an `Evaluation`. See `run`."""
+        total, n_words = 0.0, 0
+        counts = np.zeros(self.model.dsc.n_actions)
+        for nll, actions, scored in self.run(windows):
+            total += float(np.sum(nll[scored], dtype=np.float64))
+            n_words += np.count_nonzero(scored)
+            counts += np.bincount(actions[scored], minlength=len(counts))
+        return Evaluation(perplexity(total / n_words), counts / n_words)
+
+    @tf.function
+    def _step(self, step, words, targets, state):
+        actions = None
+        if self.actions == "sample":
+            shape = (*words.shape, self.model.dsc.n_actions)
+            actions = noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
+        outputs = self.model(words, state, Noise(actions))
+        nll = word_losses(outputs.logits, targets)
+        return nll, outputs.skips.actions, outputs.state
