@@ -21,8 +21,7 @@ from absl import app, flags
 from dsc import flags as shared_flags
 from dsc import program, training
 from dsc.errors import RunError
-from dsc.run_folder import RunFolder
-from language_modeling import agreement, reader
+from language_modeling import agreement, reader, trained
 from language_modeling import flags as language_flags
 from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
@@ -39,23 +38,7 @@ def run():
     """Trains, or evaluates what was trained."""
     training.limit_gpu_memory(FLAGS.gpu_portion)
     keras.utils.set_random_seed(FLAGS.seed)
-    saved = None
-    if FLAGS.load_model:
-        saved = RunFolder.open(FLAGS.load_model)
-        saved.restore_flags(
-            FLAGS,
-            fixed=(*shared_flags.MODEL, "rnn_layers", "carry_memory"),
-            preset=(
-                "num_unroll_steps",
-                "batch_size",
-                "eval_actions",
-                "seed",
-                "EOS",
-                "unknown",
-                "score_tail",
-                "mixed_precision",
-            ),
-        )
+    saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
     corpus, floor = read_corpus()
     task = make_task(corpus)
     print(
