@@ -25,8 +25,12 @@ def define_float(name, default, help_text, lower=None, upper=None):
     )
 
 
+# What a trained model is used for: no part of how it was trained.
+USE = {"load_model", "mode"}
+
+
 def values(defined):
-    """The flags of this project and their values, without those of its libraries.
+    """What a run is started with: this project's flags and their values.
 
     Args:
         defined: `absl.flags.FLAGS`, parsed.
@@ -36,6 +40,7 @@ def values(defined):
         for module, module_flags in defined.flags_by_module_dict().items()
         if not module.startswith(("absl.", "keras.", "tensorflow."))
         for flag in module_flags
+        if flag.name not in USE
     }
 
 
@@ -150,11 +155,26 @@ def define_run(train_dir):
         "save_every", 60.0, "seconds between states from which a run goes on", 0.0
     )
     flags.DEFINE_string(
-        "load_model", None, "folder of a run to evaluate, without training"
+        "load_model", None, "folder of a run whose model to use, without training"
     )
     flags.DEFINE_bool("restart", False, "move a run in --train_dir aside, begin anew")
     flags.DEFINE_integer("seed", 3435, "of weights, dropout, actions", 0, 2**31 - 1)
     flags.DEFINE_integer("print_every", 400, "steps between reports", 1)
     define_float(
         "gpu_portion", 1.0, "largest share of each GPU's memory to use", 0.01, 1.0
+    )
+
+
+def define_mode(modes, help_text):
+    """`--mode`, of which all but `evaluate` need a trained model.
+
+    Args:
+        modes: names of what can be done with the model of `--load_model`.
+        help_text: what they do.
+    """
+    flags.DEFINE_enum("mode", "evaluate", modes, help_text)
+    flags.register_multi_flags_validator(
+        ("mode", "load_model"),
+        lambda given: given["mode"] == "evaluate" or given["load_model"],
+        "--mode needs a trained model: give the folder of a run with --load_model",
     )

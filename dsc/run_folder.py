@@ -22,7 +22,6 @@ LOCK = "lock"
 UNCOMPARED = {
     "data_dir",
     "gpu_portion",
-    "load_model",
     "restart",
     "save_every",
     "train_dir",

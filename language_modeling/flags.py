@@ -78,6 +78,34 @@ flags.DEFINE_enum(
     f"corrected: {RECIPES['corrected'].reward})",
 )
 
+# use of a trained model
+shared_flags.define_mode(
+    ("evaluate", "visualize", "score", "generate"),
+    "of the model of --load_model: its perplexity on validation and test; sentences "
+    "with the skips that it chose; a text word by word, as TSV; a text that it writes",
+)
+flags.DEFINE_string(
+    "input",
+    None,
+    "text to score or visualize, a sentence a line; - is the standard input (default: "
+    "- to score, the validation split to visualize)",
+)
+flags.DEFINE_integer("sentences", 10, "how many sentences to visualize", 1)
+flags.DEFINE_string("prompt", "", "words before the text to generate")
+flags.DEFINE_integer("n_words", 200, "how many words to generate", 1)
+shared_flags.define_float(
+    "temperature", 1.0, "divides the logits of the words to generate; 0: likeliest", 0.0
+)
+flags.DEFINE_integer("top_k", None, "generate only words among so many likeliest", 1)
+shared_flags.USE |= {
+    "input",
+    "sentences",
+    "prompt",
+    "n_words",
+    "temperature",
+    "top_k",
+}
+
 
 def recipe():
     """The `dsc.recipes.Recipe` that the flags ask for."""

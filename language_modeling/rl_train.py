@@ -13,33 +13,34 @@ if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from pathlib import Path
-
 import keras
 from absl import app, flags
 
 from dsc import flags as shared_flags
 from dsc import program, training
 from dsc.errors import RunError
-from language_modeling import agreement, reader, trained
+from language_modeling import corpora, modes, reader, trained
 from language_modeling import flags as language_flags
 from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 
-ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(shared_flags)  # for --help
 flags.adopt_module_key_flags(language_flags)
 
 
 def run():
-    """Trains, or evaluates what was trained."""
+    """Trains and evaluates, or does with a trained model what --mode says."""
     training.limit_gpu_memory(FLAGS.gpu_portion)
     keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.mode != "evaluate":
+        modes.MODES[FLAGS.mode](trained.Trained.open(FLAGS.load_model))
+        return
     saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
-    corpus, floor = read_corpus()
+    paths, floor = corpora.find()
+    corpus = corpora.read(paths)
     task = make_task(corpus)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
@@ -61,47 +62,6 @@ def run():
     test = task.score("test")
     print(f"test skips chosen = {describe_skips(test.actions)}")
     print(f"test perplexity = {test.perplexity:.6f}")
-
-
-def read_corpus():
-    """The text that --data_dir names, or what is at hand, said in one line.
-
-    Returns:
-        `(reader.Corpus, lowest possible test perplexity or None if unknown)`.
-    """
-    folder, floor = FLAGS.data_dir, None
-    if folder is None and (ROOT / "data" / "ptb").is_dir():
-        folder = ROOT / "data" / "ptb"
-        print(f"Using the Penn Treebank in {folder}.")
-    elif folder is None:
-        folder = ROOT / "data" / "agreement"
-        floor = embedded_corpus(folder)
-        print(
-            "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
-            f"embedded agreement corpus in {folder}."
-        )
-    corpus = reader.read(reader.find(folder), FLAGS.EOS, FLAGS.unknown)
-    done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
-    for split, n in corpus.n_unknown.items():
-        if n:
-            print(
-                f"{split}: {n} words that the training file does not have are "
-                f"{done[FLAGS.unknown]}."
-            )
-    return corpus, floor
-
-
-def embedded_corpus(folder):
-    """Makes the agreement corpus if it is not there; returns its test floor."""
-    try:
-        if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
-            agreement.write(folder)
-        return agreement.floor_perplexity(agreement.read(folder / "test.txt"))
-    except (OSError, ValueError) as error:
-        raise reader.DataError(
-            f"The embedded corpus in {folder} cannot be made or read ({error}); delete "
-            "the folder, and it is made again."
-        ) from None
 
 
 def make_task(corpus):

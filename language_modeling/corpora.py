@@ -1,0 +1,69 @@
+"""The text that a user means: that of --data_dir, or what is at hand."""
+
+from pathlib import Path
+
+from absl import flags
+
+from language_modeling import agreement, reader
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = flags.FLAGS
+
+
+def find(tell=print):
+    """The files that the flags name, or what is at hand, said in one line.
+
+    Args:
+        tell: what says it.
+
+    Returns:
+        `(dict from split to path, lowest possible test perplexity or None if unknown)`.
+
+    Raises:
+        DataError: there are no such files.
+    """
+    folder, floor = FLAGS.data_dir, None
+    if folder is None and (ROOT / "data" / "ptb").is_dir():
+        folder = ROOT / "data" / "ptb"
+        tell(f"Using the Penn Treebank in {folder}.")
+    elif folder is None:
+        folder = ROOT / "data" / "agreement"
+        floor = _embedded_corpus(folder)
+        tell(
+            "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
+            f"embedded agreement corpus in {folder}."
+        )
+    return reader.find(folder), floor
+
+
+def read(paths):
+    """Reads a corpus as the flags say; what is unknown in it is said.
+
+    Args:
+        paths: dict from split to path.
+
+    Returns:
+        `reader.Corpus`.
+    """
+    corpus = reader.read(paths, FLAGS.EOS, FLAGS.unknown)
+    done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
+    for split, n in corpus.n_unknown.items():
+        if n:
+            print(
+                f"{split}: {n} words that the training file does not have are "
+                f"{done[FLAGS.unknown]}."
+            )
+    return corpus
+
+
+def _embedded_corpus(folder):
+    """Makes the agreement corpus if it is not there; returns its test floor."""
+    try:
+        if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
+            agreement.write(folder)
+        return agreement.floor_perplexity(agreement.read(folder / "test.txt"))
+    except (OSError, ValueError) as error:
+        raise reader.DataError(
+            f"The embedded corpus in {folder} cannot be made or read ({error}); delete "
+            "the folder, and it is made again."
+        ) from None

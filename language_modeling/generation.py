@@ -1,0 +1,91 @@
+"""Text that a trained model writes, word by word."""
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from dsc import noise
+from language_modeling.evaluation import ACTIONS, EVALUATION_SEED
+
+
+class Writer:
+    """Samples text from a model.
+
+    The memory is emptied every `n_steps` words, as it is between the windows in which
+    the model was trained and is evaluated (not with `carry_memory`): the text has the
+    probability that scoring it gives.
+
+    Args:
+        trained: `Trained`.
+        n_steps: words per window.
+        actions: the agent's, `greedy` or `sample`.
+        seed: of the words, and of sampled actions.
+    """
+
+    def __init__(self, trained, n_steps, actions="greedy", seed=0):
+        self.model = trained.model
+        self.n_steps = n_steps
+        self.actions = actions
+        self.seed = seed
+
+    def write(self, prompt, temperature=1.0, top_k=None):
+        """Yields word ids without an end.
+
+        Args:
+            prompt: ids of the words that come before, at least one.
+            temperature: divides the logits; 0 always takes the likeliest word.
+            top_k: number of likeliest words to choose among; None is all.
+        """
+        rng = np.random.Generator(np.random.PCG64(self.seed))
+        states = self._initial_states()
+        logits = None
+        for step, word in enumerate(prompt):
+            logits, states = self._read(step, word, states)
+        step = len(prompt)
+        while True:
+            word = _choose(logits.numpy(), temperature, top_k, rng)
+            yield word
+            logits, states = self._read(step, word, states)
+            step += 1
+
+    def _initial_states(self):
+        layers = (*self.model.lstms, self.model.dsc)
+        states = [layer.cell.get_initial_state(1) for layer in layers]
+        if self.model.dsc.carry_memory:  # the first step chooses too
+            states[-1][-1] = ops.ones_like(states[-1][-1])
+        return states
+
+    def _read(self, step, word, states):
+        if step % self.n_steps == 0 and not self.model.dsc.carry_memory:
+            h, c, *memory = states[-1]
+            states[-1] = [h, c, *(ops.zeros_like(part) for part in memory)]
+        return self._step(tf.constant(step, tf.int64), tf.constant([word]), states)
+
+    @tf.function
+    def _step(self, step, word, states):
+        """One step of every layer; see `LanguageModel.call` for the same over time."""
+        gumbel = None
+        if self.actions == "sample":
+            shape = (1, self.model.dsc.n_actions)
+            gumbel = noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
+        x = self.model.embedding(word)  # [1, rnn_size]
+        new_states = []
+        for lstm, state in zip(self.model.lstms, states[:-1], strict=True):
+            x, _, state = lstm.cell.step(x, state)
+            new_states.append(state)
+        x, _, state = self.model.dsc.cell.step(x, states[-1], gumbel)
+        logits = self.model.softmax(x)[0]
+        return ops.cast(logits, "float32"), [*new_states, state]
+
+
+def _choose(logits, temperature, top_k, rng):
+    """Samples an id from softmax(logits / temperature), among the `top_k` likeliest."""
+    if temperature == 0:
+        return int(np.argmax(logits))
+    candidates = np.arange(len(logits))
+    if top_k is not None and top_k < len(logits):
+        candidates = np.argpartition(logits, -top_k)[-top_k:]
+    chosen_from = logits[candidates].astype(np.float64)
+    with np.errstate(over="ignore"):  # minus infinity is a probability of 0
+        probs = np.exp((chosen_from - chosen_from.max()) / temperature)
+    return int(rng.choice(candidates, p=probs / probs.sum()))

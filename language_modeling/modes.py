@@ -1,0 +1,117 @@
+"""What can be done with a trained model beside evaluating it: the modes of a script.
+
+Each takes a `Trained` and reads its flags; text goes to the standard output, what is
+said about it to the standard error.
+"""
+
+import itertools
+import sys
+
+from absl import flags
+
+from language_modeling import corpora, text
+from language_modeling import flags as language_flags
+from language_modeling.generation import Writer
+from language_modeling.reader import DataError
+from language_modeling.scoring import Scorer
+
+FLAGS = flags.FLAGS
+LINE_WIDTH = 88  # columns
+
+
+def score(trained):
+    """Prints a line for each word of a text, as TSV, and at last the perplexity."""
+    scorer = _scorer(trained)
+    with text.opened(FLAGS.input or "-") as file:
+        print("word", "read_as", "log_prob", "skip", sep="\t")
+        for scored in scorer.score(text.words(file, FLAGS.EOS)):
+            log_prob = "" if scored.log_prob is None else f"{scored.log_prob:.6f}"
+            print(scored.word, scored.read_as, log_prob, scored.skip, sep="\t")
+    sys.stdout.flush()
+    _tell_unknown(scorer.n_unknown)
+    if not scorer.n_words:
+        raise DataError(
+            "--input: there is no word after the first that the model knows, so "
+            "nothing to score; give more text."
+        )
+    _tell(f"perplexity = {scorer.perplexity:.6f}")
+
+
+def visualize(trained):
+    """Prints sentences, and below each word the skip that the agent chose for it."""
+    path = FLAGS.input or corpora.find(_tell)[0]["valid"]
+    scorer = _scorer(trained)
+    _tell(
+        "Below each word: how many words back lies the state from which it was read (1 "
+        "is an ordinary LSTM step, - a place where nothing was remembered yet)."
+    )
+    with text.opened(path) as file:
+        rows = scorer.score(text.words(file, FLAGS.EOS))
+        for _ in range(FLAGS.sentences):
+            sentence = []
+            for row in rows:
+                sentence.append(row)
+                if row.read_as == FLAGS.EOS:
+                    break
+            if not sentence:
+                break
+            _print_columns([(row.word, str(row.skip or "-")) for row in sentence])
+    _tell_unknown(scorer.n_unknown)
+
+
+def generate(trained):
+    """Prints a text that the model writes after the prompt."""
+    end = trained.encode(FLAGS.EOS, "error")
+    words = FLAGS.prompt.split()
+    read_as = [trained.encode(word, FLAGS.unknown) for word in words]
+    known = [word for word in read_as if word is not None]
+    _tell_unknown(sum(word not in trained.vocabulary for word in words))
+    actions = language_flags.recipe().eval_actions
+    writer = Writer(trained, FLAGS.num_unroll_steps, actions, FLAGS.seed)
+    # A text begins where another has ended.
+    written = writer.write([end, *known], FLAGS.temperature, FLAGS.top_k)
+    beginning = True
+    for word in itertools.chain(known, itertools.islice(written, FLAGS.n_words)):
+        if word == end:
+            print(flush=True)
+        else:
+            print("" if beginning else " ", trained.vocabulary[word], sep="", end="")
+        beginning = word == end
+    if not beginning:
+        print()
+
+
+MODES = {"score": score, "visualize": visualize, "generate": generate}
+
+
+def _scorer(trained):
+    return Scorer(
+        trained,
+        FLAGS.num_unroll_steps,
+        FLAGS.unknown,
+        language_flags.recipe().eval_actions,
+        FLAGS.seed,
+    )
+
+
+def _tell(line):
+    print(line, file=sys.stderr)
+
+
+def _tell_unknown(n):
+    if n:
+        done = {"drop": "dropped", "unk": "read as <unk>"}[FLAGS.unknown]
+        _tell(f"Words that the model does not know, {done}: {n}.")
+
+
+def _print_columns(rows):
+    """Prints pairs of texts below one another, in lines of at most LINE_WIDTH."""
+    top = bottom = ""
+    for upper, lower in rows:
+        width = max(len(upper), len(lower)) + 1
+        if top and len(top) + width > LINE_WIDTH:
+            print(top.rstrip(), bottom.rstrip(), "", sep="\n")
+            top = bottom = ""
+        top += upper.ljust(width)
+        bottom += lower.ljust(width)
+    print(top.rstrip(), bottom.rstrip(), "", sep="\n", flush=True)

@@ -1,0 +1,226 @@
+"""A trained language model: reading, scoring and writing text with it."""
+
+import io
+import itertools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from language_modeling import reader, text
+from language_modeling.evaluation import Evaluator
+from language_modeling.generation import Writer
+from language_modeling.model import LanguageModel, Noise
+from language_modeling.reader import DataError
+from language_modeling.scoring import Scorer
+from language_modeling.trained import Trained
+
+WORDS = ("<eos>", "the", "<unk>", *(f"w{i}" for i in range(14)))
+K, T = 3, 5
+
+
+def make(n_actions=K, carry_memory=False, vocabulary=WORDS):
+    model = LanguageModel(
+        len(vocabulary),
+        rnn_size=11,
+        rnn_layers=1,
+        n_actions=n_actions,
+        agent_units=4,
+        carry_memory=carry_memory,
+        param_init=0.7,
+        seed=5,
+    )
+    model.build()
+    return Trained(model, vocabulary)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return make()
+
+
+def some_text(n, seed=1):
+    return [WORDS[i] for i in np.random.default_rng(seed).integers(0, len(WORDS), n)]
+
+
+# Reading
+
+
+def test_reading_gives_the_words_their_losses_and_the_agent_its_probabilities(trained):
+    ids = [3, 1, 4, 1, 5, 9, 2]
+    reading = trained.read(ids)
+    outputs = trained.model(tf.constant([ids]))
+    nll = -reading.log_probs[np.arange(6), ids[1:]]
+    ((expected, actions, _),) = Evaluator(trained.model).run(
+        [(np.array([ids]), np.array([[*ids[1:], 0]]), np.ones((1, 7), bool))]
+    )
+    np.testing.assert_allclose(nll, expected[0, :6], rtol=1e-5)
+    np.testing.assert_array_equal(reading.actions, actions[0])
+    np.testing.assert_allclose(
+        reading.policy, tf.nn.softmax(outputs.skips.logits[0]), rtol=1e-5
+    )
+    np.testing.assert_allclose(np.exp(reading.log_probs).sum(-1), 1, rtol=1e-5)
+
+
+def test_unknown_words_are_dropped_read_as_unk_or_refused(trained):
+    assert trained.encode("the") == 1
+    assert trained.encode("xyzzy", "drop") is None
+    assert trained.encode("xyzzy", "unk") == WORDS.index("<unk>")
+    with pytest.raises(DataError, match="does not know the word 'xyzzy'"):
+        trained.encode("xyzzy", "error")
+    with pytest.raises(DataError, match="no word <unk>; give --unknown drop"):
+        make(vocabulary=("a", "b")).encode("xyzzy", "unk")
+
+
+# Scoring
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+@pytest.mark.parametrize("actions", ["greedy", "sample"])
+@pytest.mark.parametrize("n_words", [2, 4, 5, 6, 10, 11, 23])
+def test_scoring_a_stream_is_evaluating_it_in_one_row(n_words, actions, carry_memory):
+    trained = make(carry_memory=carry_memory)
+    words = some_text(n_words)
+    scorer = Scorer(trained, T, actions=actions, seed=8)
+    scored = list(scorer.score(words))
+    ids = np.array([WORDS.index(word) for word in words], np.int32)
+    windows = reader.all_windows(ids, 1, T, "test")
+    expected = Evaluator(trained.model, actions, 8).score(windows)
+    assert scorer.perplexity == expected.perplexity  # to the last bit
+    assert [row.word for row in scored] == words
+    assert scored[0].log_prob is None
+    total = sum(row.log_prob for row in scored[1:])
+    assert math.exp(-total / (n_words - 1)) == pytest.approx(scorer.perplexity)
+
+
+def test_skips_say_which_state_a_word_was_read_from(trained):
+    n_words = 3 * T
+    scored = list(Scorer(trained, T).score(some_text(n_words)))
+    assert len({row.skip for row in scored}) > 2  # the agent does this and that
+    for i, row in enumerate(scored):
+        step = i % T
+        if step == 0:
+            assert row.skip == (i > 0)  # the state that was carried, or none at all
+        else:
+            assert 0 <= row.skip <= min(step, K)
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_the_skip_that_is_told_is_the_one_that_was_taken(carry_memory):
+    # The same words with the actions forced to what was told give the same numbers.
+    trained = make(carry_memory=carry_memory)
+    words = some_text(T, seed=3)
+    ids = [WORDS.index(word) for word in words]
+    scored = list(Scorer(trained, T).score(words))
+    noise = np.zeros((1, T, K), np.float32)
+    for t, row in enumerate(scored):
+        if row.skip:
+            noise[0, t, K - row.skip] = 1e6
+        else:
+            empty = range(K - t) if t or carry_memory else range(K)
+            noise[0, t, empty[0]] = 1e6
+    forced = trained.model(tf.constant([ids]), noise=Noise(tf.constant(noise)))
+    log_probs = tf.nn.log_softmax(forced.logits[0]).numpy()
+    told = [row.log_prob for row in scored[1:]]
+    np.testing.assert_allclose(told, log_probs[np.arange(T - 1), ids[1:]], rtol=1e-4)
+
+
+def test_dropped_words_are_counted_and_the_others_scored_as_if_alone(trained):
+    words = some_text(13)
+    with_others = [w for word in words for w in ("xyzzy", word)]
+    scorer, alone = Scorer(trained, T), Scorer(trained, T)
+    assert list(scorer.score(with_others)) == list(alone.score(words))
+    assert scorer.n_unknown == 13
+    assert alone.n_unknown == 0
+
+
+def test_words_read_as_unk_are_shown_as_they_are(trained):
+    scorer = Scorer(trained, T, "unk")
+    scored = list(scorer.score(["the", "xyzzy", "<unk>"]))
+    assert [(r.word, r.read_as) for r in scored][1:] == [
+        ("xyzzy", "<unk>"),
+        ("<unk>", "<unk>"),
+    ]
+    assert scorer.n_unknown == 1
+
+
+def test_a_text_without_a_second_word_has_no_perplexity(trained):
+    scorer = Scorer(trained, T)
+    assert len(list(scorer.score(["the", "xyzzy"]))) == 1
+    assert math.isnan(scorer.perplexity)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memory):
+    trained = make(carry_memory=carry_memory)
+    prompt = [0, 4, 7]
+    written = Writer(trained, T).write(prompt, temperature=0)
+    ids = prompt + list(itertools.islice(written, 4 * T))
+    words = [WORDS[i] for i in ids]
+    best = []
+    for n in range(len(prompt), len(ids)):
+        evaluated = Evaluator(trained.model)
+        windows = reader.all_windows(np.array([*ids[:n], 0], np.int32), 1, T, "")
+        *_, (_, _, scored) = evaluated.run(windows)
+        last = int(scored.sum()) - 1
+        state = None
+        for window, _, _ in windows:
+            outputs = trained.model(tf.constant(window), state)
+            state = outputs.state
+        best.append(int(np.argmax(outputs.logits[0, last])))
+    assert best == ids[len(prompt) :]
+    assert len(set(words)) > 3
+
+
+def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):
+    def write(seed, n=60, **kwargs):
+        written = Writer(trained, T, seed=seed).write([0], **kwargs)
+        return list(itertools.islice(written, n))
+
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+    assert write(1, top_k=1) == write(2, temperature=0)
+    first = [next(Writer(trained, T, seed=s).write([0])) for s in range(400)]
+    probs = np.exp(trained.read([0]).log_probs[0])
+    shares = np.bincount(first, minlength=len(WORDS)) / 400
+    assert np.abs(shares - probs).max() < 4 * math.sqrt(0.25 / 400)
+    likeliest = set(np.argsort(probs)[-3:])
+    few = [next(Writer(trained, T, seed=s).write([0], top_k=3)) for s in range(60)]
+    assert set(few) == likeliest
+
+
+# Text as a stream
+
+
+@given(
+    parts=st.lists(st.sampled_from(["a", "bé", " ", "\n", "\u2028", "\t", "\x1c"])),
+    block=st.integers(1, 7),
+)
+@settings(deadline=None)
+def test_a_stream_has_the_words_of_the_whole_text(parts, block):
+    whole = "".join(parts)
+    text.BLOCK, before = block, text.BLOCK
+    try:
+        streamed = list(text.words(io.StringIO(whole), "<eos>"))
+    finally:
+        text.BLOCK = before
+    assert streamed == whole.replace("\n", " <eos> ").split()
+
+
+def test_a_text_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "text"
+    for content, sentence in (
+        (b"a \xff", "is not UTF-8 text"),
+        (b"a \0 b", "has a NUL byte"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=sentence), text.opened(path) as file:
+            list(text.words(file, "<eos>"))
+    with pytest.raises(DataError, match="cannot be read"), text.opened(tmp_path / "no"):
+        pass
