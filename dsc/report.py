@@ -23,6 +23,7 @@ class Report:
         self.print_every = print_every
         self.start = self.lap = time.monotonic()
         self.first = self.lap_first = state.position
+        self.speed = 0.0  # units per second since the report before
         self.bar = sys.stdout.isatty()
 
     def after_step(self):
@@ -35,24 +36,33 @@ class Report:
             self._draw_bar(done)
         if done % self.print_every:
             return None
-        means = self.state.means.take()
+        means = self.task.record(self.state.means.take())
         now = time.monotonic()
         units = (done - self.lap_first) * self.task.batch_units
-        speed = units / max(now - self.lap, 1e-9)
+        self.speed = units / max(now - self.lap, 1e-9)
         self.lap, self.lap_first = now, done
         self._clear_bar()
         print(
             f"epoch {self.state.epochs + 1}/{self.max_epochs} "
             f"step {done}/{self.task.n_batches}: {self.task.describe(means)}, "
             f"gradient norm {means['grad_norm']:.3f}, "
-            f"{speed:.0f} {self.task.unit}/s, {self._left(done)} left in this epoch",
+            f"{self.speed:.0f} {self.task.unit}/s, "
+            f"{self._left(done)} left in this epoch",
             flush=True,
         )
         return {
             "step": self.state.step,
             "epoch": self.state.epochs + 1,
+            "learning_rate": float(self.task.optimizer.learning_rate),
             **{name: np.asarray(value).tolist() for name, value in means.items()},
         }
+
+    def shown(self, record):
+        """What TensorBoard shows of a record, with the speed, which does not repeat."""
+        values = {k: v for k, v in record.items() if k not in ("step", "epoch")}
+        if "actions" in values:
+            values["skip_length"] = values.pop("actions")[::-1]  # the shortest first
+        return {**values, f"{self.task.unit}_per_second": self.speed}
 
     def close(self):
         """Leaves the terminal without a bar."""

@@ -32,10 +32,11 @@ GROWING = {"max_epochs", "max_steps"}
 class RunFolder:
     """Where a run is kept.
 
-    `config.json` holds what the run was started with, `metrics.jsonl` one JSON object
-    per report and per epoch, `last` and `best` what `dsc.checkpoints` says. Files are
-    written aside and renamed, so what is there is whole; the metrics are cut back to
-    where a state left them.
+    `config.json` holds what the run was started with: its flags, the digests of its
+    data, and what `dsc.about` says. `metrics.jsonl` has one JSON object per report and
+    per epoch, `last` and `best` what `dsc.checkpoints` says, event files what
+    `dsc.events` does. Files are written aside and renamed, so what is there is whole;
+    the metrics are cut back to where a state left them.
 
     Attributes:
         path: the folder; `begin` makes it, `open` expects it.
@@ -189,6 +190,12 @@ class RunFolder:
         if self._holds_a_run():
             old = _read_config(self.path, "--train_dir")
             self._refuse_another(old)
+            before, now = _versions(old), _versions(self.config)
+            if before != now:
+                print(
+                    f"The run was begun with {before} and goes on with {now}: its end "
+                    "need not be the same to the last bit."
+                )
         for folder in (self.path, self.checkpoints.best, self.checkpoints.last):
             for leftover in folder.glob("aside.*"):  # of a process that was killed
                 leftover.unlink()
@@ -262,11 +269,20 @@ def _compared(old, new):
 
 def _flat(config):
     """The flags, and `sha256 of <split>` for the data."""
-    flat = {name: value for name, value in config.items() if name != "data"}
+    flat = {k: v for k, v in config.items() if k not in ("data", "about")}
     data = config.get("data")
     if isinstance(data, dict):
         flat |= {f"sha256 of {split}": value for split, value in data.items()}
     return flat
+
+
+def _versions(config):
+    """The versions in a config, as text."""
+    about = config.get("about")
+    versions = about.get("versions") if isinstance(about, dict) else None
+    if not isinstance(versions, dict):
+        return "unknown versions"
+    return one_line(", ".join(f"{k} {versions[k]}" for k in sorted(versions)))
 
 
 def _is_more(before, after):

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import flags as shared_flags
+from dsc.about import about
 from dsc.errors import RunError, one_line
+from dsc.events import Events
 from dsc.interruption import delayed
 from dsc.report import Report
 from dsc.resuming import Saver, resume
@@ -51,9 +53,17 @@ class Task(abc.ABC):
     def loss(self, step, batch, state):
         """`(loss, state, metrics)` of a batch; traced. All randomness is in `step`."""
 
+    def record(self, metrics):
+        """What is logged of the mean metrics of some steps (NumPy), a dict.
+
+        `actions` in it, if any, is `[n_actions]`: the share of each, oldest state
+        first.
+        """
+        return metrics
+
     @abc.abstractmethod
-    def describe(self, metrics):
-        """A report's text from the mean metrics of some steps (NumPy)."""
+    def describe(self, record):
+        """A report's text from what `record` gave."""
 
     @abc.abstractmethod
     def evaluate(self):
@@ -152,13 +162,14 @@ def _merge_rows(slices):
     return tf.IndexedSlices(values, rows, slices.dense_shape)
 
 
-def train_or_load(task, saved, flags, data, vocabulary=None):
+def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
     """Gives the task's model the weights that the flags ask for.
 
     Args:
         task: `Task`.
         saved: `RunFolder` of --load_model, or None.
         flags: `absl.flags.FLAGS` with those of `dsc.flags`.
+        corpus: name of the data.
         data: dict from split to a digest of its content: with other data, a run is
             another run.
         vocabulary: words to keep with a new run, or None.
@@ -169,7 +180,8 @@ def train_or_load(task, saved, flags, data, vocabulary=None):
     if saved:
         saved.checkpoints.load_weights(task.model)
     elif flags.max_epochs:
-        config = {**shared_flags.values(flags), "data": data}
+        config = shared_flags.values(flags)
+        config |= {"data": data, "about": about(task.model, corpus)}
         folder = RunFolder.begin(flags.train_dir, config, flags.restart)
         if vocabulary is not None:
             folder.write_vocabulary(vocabulary)
@@ -213,6 +225,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
         print(f"The run in {folder.path} is finished.", flush=True)
         return state.best_score
     saver = Saver(task, folder, state, path, save_every)
+    events = Events(folder.path, state.step, folder.config)
     train_step = make_train_step(task)
     with saver.guarding():
         while not state.is_finished(max_epochs, max_steps):
@@ -223,6 +236,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
                     _train_batch(train_step, task, state)
                     if record := report.after_step():
                         folder.log(record)
+                        events.log(state.step, "train", report.shown(record))
                     saver.save_if_due()
             report.close()
             with delayed():
@@ -230,6 +244,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
             scores, score = task.evaluate()  # changes nothing: a signal ends it at once
             with delayed():
                 _end_epoch(task, folder, state, scores, score, report.elapsed())
+                events.log(state.step, "epoch", scores)
                 saver.save()
     reason = state.ended
     if reason is None and state.step == max_steps:

@@ -247,21 +247,23 @@ def loss(outputs, targets, recipe, carry_memory=False):
         carry_memory: whether the window's first step chose too.
 
     Returns:
-        `(scalar loss, dict of metrics)`: `nll`, `rl_loss` and `entropy` are scalars,
-        `actions` `[n_actions]` is the share of each.
+        `(scalar loss, dict of metrics)`: `nll`, `reward`, `rl_loss` and `entropy` are
+        scalars, `actions` `[n_actions]` is the share of each.
     """
     nll = word_losses(outputs.logits, targets)  # [batch, time]
     # The first step of a window continues from the state it was given, whatever the
     # action: without a carried memory there is nothing to credit it with.
     first = 0 if recipe.first_action_in_loss or carry_memory else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
-    rl_loss = policy_loss(logits, actions, nll[:, first:], recipe)
+    rewards = word_rewards(nll[:, first:], recipe)
+    rl_loss = policy_loss(logits, actions, rewards, recipe)
     entropy = ops.mean(losses.entropy(logits))
     mean_nll = ops.mean(nll)
     total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll
     total = total + rl_loss - recipe.entropy_weight * entropy
     metrics = {
         "nll": mean_nll,
+        "reward": ops.mean(rewards),
         "rl_loss": rl_loss,
         "entropy": entropy,
         "actions": ops.mean(ops.one_hot(actions, logits.shape[-1]), axis=(0, 1)),
@@ -269,19 +271,23 @@ def loss(outputs, targets, recipe, carry_memory=False):
     return total, metrics
 
 
-def policy_loss(logits, actions, nll, recipe):
+def word_rewards(nll, recipe):
+    """What each choice earned at once, `[batch, time]`, from the word losses."""
+    return ops.stop_gradient(ops.exp(-nll) if recipe.reward == "prob" else -nll)
+
+
+def policy_loss(logits, actions, rewards, recipe):
     """The agent's loss, weighted.
 
     Args:
         logits: `[batch, time, n_actions]`.
         actions: `[batch, time]`.
-        nll: `[batch, time]`, the word losses that the actions led to.
+        rewards: `[batch, time]`, what the actions led to; see `word_rewards`.
         recipe: `dsc.recipes.Recipe`.
 
     Returns:
         Scalar.
     """
-    rewards = ops.stop_gradient(ops.exp(-nll) if recipe.reward == "prob" else -nll)
     returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
     advantage = losses.advantages(returns, recipe.baseline)
     return recipe.rl_weight * losses.reinforce(logits, actions, advantage)

@@ -53,9 +53,8 @@ def run():
             f"--data_dir: its training file has another vocabulary than the run in "
             f"{FLAGS.load_model}; give the corpus that the model was trained on."
         )
-    training.train_or_load(
-        task, saved, FLAGS, reader.digests(corpus), corpus.vocabulary
-    )
+    name, digests = paths["train"].resolve().parent.name, reader.digests(corpus)
+    training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
     if floor:
         print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")

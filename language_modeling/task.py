@@ -101,12 +101,15 @@ class LanguageModeling(training.Task):
         actions = (*shape, self.model.dsc.n_actions)
         return Noise(noise.gumbel(actions, self.seed, step, ACTIONS), masks)
 
-    def describe(self, metrics):
+    def record(self, metrics):
+        return {**metrics, "perplexity": perplexity(metrics["nll"])}
+
+    def describe(self, record):
         return (
-            f"loss {metrics['loss']:.4f}, perplexity {perplexity(metrics['nll']):.2f}, "
-            f"RL loss {metrics['rl_loss']:.4f}, "
-            f"policy entropy {metrics['entropy']:.3f}, "
-            f"skips {describe_skips(metrics['actions'])}"
+            f"loss {record['loss']:.4f}, perplexity {record['perplexity']:.2f}, "
+            f"RL loss {record['rl_loss']:.4f}, "
+            f"policy entropy {record['entropy']:.3f}, "
+            f"skips {describe_skips(record['actions'])}"
         )
 
     def evaluate(self):

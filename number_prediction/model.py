@@ -91,7 +91,8 @@ def loss(outputs, targets, recipe):
         recipe: `dsc.recipes.Recipe`.
 
     Returns:
-        `(scalar loss, dict of scalar metrics)`.
+        `(scalar loss, dict of metrics)`: `nll`, `accuracy`, `reward`, `rl_loss` and
+        `entropy` are scalars, `actions` `[n_actions]` is the share of each.
     """
     nll = task_loss(outputs.logits, targets, recipe)
     right = is_right(outputs.logits, targets)
@@ -104,8 +105,10 @@ def loss(outputs, targets, recipe):
     metrics = {
         "nll": nll,
         "accuracy": ops.mean(right),
+        "reward": ops.mean(rewards),
         "rl_loss": rl_loss,
         "entropy": entropy,
+        "actions": ops.mean(ops.one_hot(actions, logits.shape[-1]), axis=(0, 1)),
     }
     return total, metrics
 

@@ -78,7 +78,8 @@ def run():
         f"{task.model.count_params():,} weights, {task.n_batches} steps of "
         f"{FLAGS.batch_size} sequences per epoch."
     )
-    training.train_or_load(task, saved, FLAGS, produce_data.digests(task.data))
+    name = f"digits {FLAGS.sequence_length}+1"
+    training.train_or_load(task, saved, FLAGS, name, produce_data.digests(task.data))
     greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 

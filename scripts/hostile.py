@@ -70,7 +70,7 @@ def mutate(content, rng):
 
 def command_line(rng):
     """A command line with flags of this program, or nearly, and bad values."""
-    names = [*shared_flags.values(flags.FLAGS)]
+    names = sorted({*shared_flags.values(flags.FLAGS), *shared_flags.USE})
     names += ["rnn_sise", "", "-", "flagfile", "0", "é"]
     forms = ("--{}={}", "-{}={}", "--{} {}", "--no{}", "--{}", "{}={}")
     arguments = []

@@ -125,7 +125,9 @@ def test_training_ends_with_the_test_perplexity_of_the_best_epoch(trained, tmp):
 
 def test_a_run_folder_holds_flags_metrics_vocabulary_states_and_weights(trained, tmp):
     folder = tmp / "trained" / "run"
-    assert sorted(path.name for path in folder.iterdir()) == [
+    names = sorted(path.name for path in folder.iterdir())
+    assert re.fullmatch(r"events\.out\.tfevents\..+", names.pop(2))
+    assert names == [
         "best",
         "config.json",
         "last",
@@ -135,6 +137,9 @@ def test_a_run_folder_holds_flags_metrics_vocabulary_states_and_weights(trained,
     ]
     config = json.loads((folder / "config.json").read_text())
     assert (config["rnn_size"], config["lamda"], config["seed"]) == (8, 1.0, 3435)
+    assert not {"load_model", "mode", "prompt"} & config.keys()
+    assert config["about"]["corpus"] == "corpus"
+    assert f"{config['about']['n_weights']:,} weights" in trained.out[0]
     assert re.fullmatch(r"best-\d+-\d+-\w+\.weights\.h5", best_weights(folder).name)
     assert 1 <= len(list((folder / "last").glob("state-*.npz"))) <= 3
 
@@ -380,7 +385,9 @@ def test_a_predictor_does_the_same_without_xla(tmp, digits, predictor):
     )
     assert len(compiled) == len(plain)
     for record, expected in zip(plain, compiled, strict=True):
-        assert record == pytest.approx(expected, rel=1e-3)
+        assert record.keys() == expected.keys()
+        for name, value in record.items():
+            assert value == pytest.approx(expected[name], rel=1e-3), name
 
 
 def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):

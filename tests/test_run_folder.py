@@ -102,6 +102,20 @@ def test_a_run_may_become_longer_only(tmp_path, name, old, new, allowed):
         again(run, **{name: new})
 
 
+def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
+    about = {"versions": {"numpy": "2.1"}, "git_commit": "a"}
+    again(run, about=about).close()
+    assert "begun with unknown versions and goes on with numpy 2.1" in (
+        capsys.readouterr().out
+    )
+    again(run, about={**about, "git_commit": "b"}).close()
+    assert capsys.readouterr().out == ""
+    newer = {"versions": {"numpy": "2.2"}, "git_commit": "b"}
+    assert again(run, about=newer).config["about"] == newer
+    assert "begun with numpy 2.1 and goes on with numpy 2.2" in capsys.readouterr().out
+    assert json.loads((run.path / "config.json").read_text())["about"] == newer
+
+
 def test_what_a_killed_process_left_aside_is_removed(run):
     for folder in (run.path, run.checkpoints.best):
         (folder / "aside.123.state.npz").write_bytes(b"half")

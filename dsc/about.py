@@ -1,0 +1,58 @@
+"""Where a run comes from, for those who read its folder later."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("dsc-lstm", "tensorflow", "jax", "keras", "numpy")
+
+
+def about(model, corpus):
+    """What a run's `config.json` says beside flags and digests.
+
+    Args:
+        model: built `keras.Model`.
+        corpus: name of what it is trained on.
+
+    Returns:
+        JSON-serialisable dict: `corpus`, `n_weights`, `versions`, `git_commit`,
+        `machine`.
+    """
+    return {
+        "corpus": corpus,
+        "n_weights": model.count_params(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions():
+    """Dict from the packages that numbers depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit():
+    """The commit that runs, marked where files differ from it; None if unknown."""
+    if not (ROOT / ".git").exists():
+        return None
+    try:
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit} with changes" if changed else commit
+
+
+def _git(*arguments):
+    command = ["git", "-C", str(ROOT), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
