@@ -139,7 +139,7 @@ def test_a_run_folder_holds_flags_metrics_vocabulary_states_and_weights(trained,
     assert (config["rnn_size"], config["lamda"], config["seed"]) == (8, 1.0, 3435)
     assert not {"load_model", "mode", "prompt"} & config.keys()
     assert config["about"]["corpus"] == "corpus"
-    assert f"{config['about']['n_weights']:,} weights" in trained.out[0]
+    assert f"{config['about']['n_weights']:,} weights" in "".join(trained.out)
     assert re.fullmatch(r"best-\d+-\d+-\w+\.weights\.h5", best_weights(folder).name)
     assert 1 <= len(list((folder / "last").glob("state-*.npz"))) <= 3
 
