@@ -90,6 +90,11 @@ class RunFolder:
             )
         return run
 
+    @property
+    def hparams(self):
+        """What of the config is a hyper-parameter: what changes what is computed."""
+        return {k: v for k, v in self.config.items() if k not in UNCOMPARED}
+
     def close(self):
         """Lets other processes train in the folder, as the end of this one does."""
         if self._lock_file:

@@ -225,7 +225,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
         print(f"The run in {folder.path} is finished.", flush=True)
         return state.best_score
     saver = Saver(task, folder, state, path, save_every)
-    events = Events(folder.path, state.step, folder.config)
+    events = Events(folder.path, state.step, folder.hparams)
     train_step = make_train_step(task)
     with saver.guarding():
         while not state.is_finished(max_epochs, max_steps):
