@@ -26,7 +26,16 @@ def define_float(name, default, help_text, lower=None, upper=None):
 
 
 # What a trained model is used for: no part of how it was trained.
-USE = {"load_model", "mode"}
+USE = {
+    "input",
+    "load_model",
+    "mode",
+    "n_words",
+    "prompt",
+    "sentences",
+    "temperature",
+    "top_k",
+}
 
 
 def values(defined):

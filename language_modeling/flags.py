@@ -97,14 +97,6 @@ shared_flags.define_float(
     "temperature", 1.0, "divides the logits of the words to generate; 0: likeliest", 0.0
 )
 flags.DEFINE_integer("top_k", None, "generate only words among so many likeliest", 1)
-shared_flags.USE |= {
-    "input",
-    "sentences",
-    "prompt",
-    "n_words",
-    "temperature",
-    "top_k",
-}
 
 
 def recipe():
