@@ -10,6 +10,8 @@ import keras
 from keras import ops
 
 OBSERVATIONS = ("mean", "last")
+CHOICES = ("agent", "oldest", "uniform", "attention")
+SURE = 1e4  # a logit that no noise reaches
 
 
 def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
@@ -107,6 +109,11 @@ class DSCLSTMCell(keras.layers.Layer):
         agent_units: size of the agent's hidden layer.
         observation: what the agent sees of the past, beside the input: `"mean"` of
             the remembered hidden states (the release) or the `"last"` one (the paper).
+        choice: who chooses. `"agent"` is the paper's. The others are what it can be
+            compared with: `"oldest"` takes the oldest state always, `"uniform"` any of
+            them, as the noise has it, both without an agent; with `"attention"` the
+            step continues from the mean of the states, weighted by the softmax of the
+            agent's logits, and the agent learns by the gradient that passes through.
         layer_norm: whether to normalise the gates and the exposed cell state.
         kernel_initializer, recurrent_initializer, bias_initializer: as in
             `keras.layers.LSTM`. By default each gate's recurrent block is orthogonal.
@@ -123,6 +130,7 @@ class DSCLSTMCell(keras.layers.Layer):
         forget_bias=1.0,
         agent_units=200,
         observation="mean",
+        choice="agent",
         layer_norm=False,
         kernel_initializer="glorot_uniform",
         recurrent_initializer=None,
@@ -139,23 +147,27 @@ class DSCLSTMCell(keras.layers.Layer):
                 raise ValueError(f"{name} must be a whole number >= 1, not {value!r}.")
         if not 0.0 <= lamda <= 1.0:
             raise ValueError(f"lamda must lie between 0 and 1, not {lamda!r}.")
-        if observation not in OBSERVATIONS:
-            raise ValueError(
-                f"observation must be one of {OBSERVATIONS}, not {observation!r}."
-            )
+        for name, value, known in (
+            ("observation", observation, OBSERVATIONS),
+            ("choice", choice, CHOICES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}.")
         self.units = int(units)
         self.n_actions = int(n_actions)
         self.lamda = float(lamda)
         self.forget_bias = float(forget_bias)
         self.agent_units = int(agent_units)
         self.observation = observation
+        self.choice = choice
         self.layer_norm = bool(layer_norm)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(
             recurrent_initializer or BlockOrthogonal()
         )
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        if self.n_actions > 1:
+        self.has_agent = self.n_actions > 1 and choice in ("agent", "attention")
+        if self.has_agent:
             self.agent_hidden = self._agent_layer(self.agent_units, "tanh", "hidden")
             self.agent_logits = self._agent_layer(self.n_actions, None, "logits")
 
@@ -210,7 +222,7 @@ class DSCLSTMCell(keras.layers.Layer):
             self.offset = self.add_weight(
                 shape=shape, initializer="zeros", name="offset"
             )
-        if self.n_actions > 1:
+        if self.has_agent:
             self.agent_hidden.build((None, features + self.units))
             self.agent_logits.build((None, self.agent_units))
 
@@ -224,6 +236,7 @@ class DSCLSTMCell(keras.layers.Layer):
 
         The only `stop_gradient` of the model stands here: the policy loss trains the
         agent and nothing below it (release: `tf.stop_gradient` on the observation).
+        Attention is no choice, and learns with all the rest.
 
         Args:
             x: `[..., features]`, inputs.
@@ -232,8 +245,19 @@ class DSCLSTMCell(keras.layers.Layer):
         Returns:
             `[..., n_actions]`, unnormalised log-probabilities.
         """
-        observation = ops.stop_gradient(ops.concatenate([x, observed_h], axis=-1))
+        if not self.has_agent:
+            return self.fixed_logits(x)
+        observation = ops.concatenate([x, observed_h], axis=-1)
+        if self.choice == "agent":
+            observation = ops.stop_gradient(observation)
         return self.agent_logits(self.agent_hidden(observation))
+
+    def fixed_logits(self, x):
+        """The logits of a choice without an agent, `[..., n_actions]`; x as above."""
+        logits = ops.zeros((self.n_actions,), x.dtype)
+        if self.choice == "oldest":
+            logits = logits + SURE * ops.one_hot(0, self.n_actions, dtype=x.dtype)
+        return ops.broadcast_to(logits, (*ops.shape(x)[:-1], self.n_actions))
 
     def step(self, x, states, noise=None, dropout_mask=None):
         """One time step.
@@ -260,10 +284,14 @@ class DSCLSTMCell(keras.layers.Layer):
             )
             observed_h = ops.where(started > 0, observed_h, prev_h)
             logits = self.policy(x, observed_h)  # [batch, n_actions]
-            action = ops.argmax(logits if noise is None else logits + noise, axis=-1)
-            choice = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
-            chosen_h = ops.sum(choice[:, :, None] * memory_h, axis=1)  # [batch, units]
-            chosen_c = ops.sum(choice[:, :, None] * memory_c, axis=1)
+            if self.choice == "attention":
+                weights = ops.softmax(logits)
+            else:
+                noisy = logits if noise is None else logits + noise
+                action = ops.argmax(noisy, axis=-1)
+                weights = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
+            chosen_h = ops.sum(weights[:, :, None] * memory_h, axis=1)  # [batch, units]
+            chosen_c = ops.sum(weights[:, :, None] * memory_c, axis=1)
             mixed_h = self.lamda * chosen_h + (1.0 - self.lamda) * prev_h
             mixed_c = self.lamda * chosen_c + (1.0 - self.lamda) * prev_c
             mixed_h = ops.where(started > 0, mixed_h, prev_h)
@@ -305,6 +333,7 @@ class DSCLSTMCell(keras.layers.Layer):
             "forget_bias": self.forget_bias,
             "agent_units": self.agent_units,
             "observation": self.observation,
+            "choice": self.choice,
             "layer_norm": self.layer_norm,
             "kernel_initializer": serialize(self.kernel_initializer),
             "recurrent_initializer": serialize(self.recurrent_initializer),

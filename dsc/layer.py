@@ -40,8 +40,8 @@ class DSCLSTM(keras.layers.Layer):
     that loss the agent stays as it was initialised.**
 
     Args:
-        units, n_actions, lamda, forget_bias, agent_units, observation, layer_norm,
-            kernel_initializer, recurrent_initializer, bias_initializer: see
+        units, n_actions, lamda, forget_bias, agent_units, observation, choice,
+            layer_norm, kernel_initializer, recurrent_initializer, bias_initializer: see
             `dsc.DSCLSTMCell`.
         recurrent_dropout: between 0 and 1, share of the candidates that is dropped in
             training; the memory itself is never dropped (Semeniuta et al., 2016).
@@ -56,7 +56,8 @@ class DSCLSTM(keras.layers.Layer):
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend;
             `"fast"` is a TensorFlow loop with the same results, and `"xla"` the same
             loop for functions that XLA compiles (`jit_compile=True`), which pays for
-            small layers; `"auto"` takes the fast one under TensorFlow.
+            small layers; `"auto"` takes the fast one under TensorFlow, but for
+            `choice="attention"`, of which there is the plain one only.
         seed: seed of the layer's own noise; see `noise` below.
 
     Call arguments:
@@ -100,6 +101,7 @@ class DSCLSTM(keras.layers.Layer):
         forget_bias=1.0,
         agent_units=200,
         observation="mean",
+        choice="agent",
         layer_norm=False,
         kernel_initializer="glorot_uniform",
         recurrent_initializer=None,
@@ -137,6 +139,7 @@ class DSCLSTM(keras.layers.Layer):
             forget_bias=forget_bias,
             agent_units=agent_units,
             observation=observation,
+            choice=choice,
             layer_norm=layer_norm,
             kernel_initializer=kernel_initializer,
             recurrent_initializer=recurrent_initializer,
@@ -155,9 +158,15 @@ class DSCLSTM(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
         self.stateful = False  # `keras.layers.Bidirectional` asks
+        if of_tensorflow and choice == "attention":
+            raise ValueError(
+                f"implementation={implementation!r} follows choices, and attention "
+                "makes none; use 'plain' or 'auto'."
+            )
         if implementation == "auto":
             on_tensorflow = keras.backend.backend() == "tensorflow"
-            self._loop = "fast" if on_tensorflow else "plain"
+            fast = on_tensorflow and choice != "attention"
+            self._loop = "fast" if fast else "plain"
         else:
             self._loop = implementation
         # The fast loop writes in place, as XLA cannot; Keras then does without XLA.

@@ -112,9 +112,9 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
     time, batch = sizes(z)
     n_actions, units = cell.n_actions, cell.units
     fresh = len(state) == 2
-    has_agent = n_actions > 1
+    chooses, has_agent = n_actions > 1, cell.has_agent
     observes_mean = has_agent and cell.observation == "mean"
-    lamda = cell.lamda if has_agent else 0.0
+    lamda = cell.lamda if chooses else 0.0
 
     def block_rows(n):
         """Block n as rows `[units]`: `[batch]`, or `[time, batch]` for `[time, 1]`."""
@@ -159,10 +159,13 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
         return tf.where(t == 0, newest_h, mean_h) if fresh else mean_h
 
     def choose(t, observed_h):
-        """The agent's actions at step t, `[batch]`."""
+        """The actions at step t, `[batch]`."""
         with tf.name_scope("agent"):
-            hidden = tf.matmul(observed_h, kernel[features:]) + observed_x[t]
-            logits = tf.matmul(tf.tanh(hidden), kernel_2) + bias_2
+            if has_agent:
+                hidden = tf.matmul(observed_h, kernel[features:]) + observed_x[t]
+                logits = tf.matmul(tf.tanh(hidden), kernel_2) + bias_2
+            else:
+                logits = cell.fixed_logits(observed_h)
             noisy = logits if noise is None else logits + noise[t]
             return tf.argmax(noisy, axis=-1)
 
@@ -186,7 +189,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
                 # the memory is taken off here, not before, so that a step first reads
                 # the history and then writes to it, in place under XLA too.
                 memory_sum -= tf.cast(block(histories[0], t), sum_dtype)
-            if has_agent:
+            if chooses:
                 observed_h = observe(t, newest[0], memory_sum)
                 action = choose(t, observed_h)
                 chosen = chosen_rows(t, action)
@@ -216,7 +219,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
             return t + 1, newest, histories, memory_sum, saved
 
         saved = {"z": tf.TensorArray(z.dtype, time, element_shape=z.shape[1:])}
-        if has_agent:
+        if chooses:
             saved["observed_h"] = tf.TensorArray(z.dtype, time)
             saved["actions"] = tf.TensorArray(tf.int64, time)
         _, _, histories, _, saved = tf.while_loop(
@@ -238,7 +241,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
         def gradient(*d_outputs):
             steps = tf.range(time)[:, None]
             newest = block_rows(tf.where(steps == 0, 0, steps + n_actions))
-            chosen = chosen_rows(steps, saved["actions"]) if has_agent else None
+            chosen = chosen_rows(steps, saved["actions"]) if chooses else None
             # All that the steps continued from, each [time, batch, units].
             starts = [mix(p, chosen, take(p, newest)) for p in histories]
             pull_back = _pull_back(gates, saved["z"], starts[1], dropout_mask, norm)
@@ -283,7 +286,7 @@ def _scan(cell, flat_x, z, noise, dropout_mask, state, xla):
             d_given = (part[: 1 + n_actions] for part in d_histories)
             return d_z, d_kernel, *d_given, *d_norm
 
-        if not has_agent:
+        if not chooses:
             saved["observed_h"] = tf.zeros((time, batch, units), z.dtype)
             saved["actions"] = tf.zeros((time, batch), tf.int64)
         return (*histories, saved["observed_h"], saved["actions"]), gradient

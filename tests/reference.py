@@ -32,7 +32,7 @@ class Weights(NamedTuple):
             return tuple(np.asarray(v).astype("float64") for v in variables)
 
         agent = norm = ()
-        if cell.n_actions > 1:
+        if cell.has_agent:
             agent = read(*cell.agent_hidden.weights, *cell.agent_logits.weights)
         if cell.layer_norm:
             norm = read(cell.gain, cell.offset)
@@ -71,6 +71,7 @@ def dsc_lstm(
     lamda=1.0,
     forget_bias=1.0,
     observation="mean",
+    choice="agent",
     layer_norm=False,
     memory=None,
     noise=None,
@@ -95,6 +96,7 @@ def dsc_lstm(
                 lamda,
                 forget_bias,
                 observation,
+                choice,
                 None if memory is None else [part[b] for part in memory],
                 None if noise is None else noise[b],
                 None if dropout_mask is None else dropout_mask[b],
@@ -112,6 +114,7 @@ def _row(
     lamda,
     forget_bias,
     observation,
+    choice,
     memory,
     noise,
     dropout_mask,
@@ -125,7 +128,11 @@ def _row(
     for t in range(len(x)):
         free = t > 0 or first_step_chooses
         scores = np.zeros(1)
-        if n_actions > 1:
+        if choice == "oldest":
+            scores = np.array([1e4] + [0.0] * (n_actions - 1))
+        elif choice == "uniform":
+            scores = np.zeros(n_actions)
+        elif n_actions > 1:
             seen = h
             if free and observation == "mean":
                 seen = sum(stored_h for stored_h, _ in stored) / n_actions
@@ -135,6 +142,11 @@ def _row(
         start_h, start_c = h, c
         if free and n_actions > 1:
             chosen_h, chosen_c = stored[action]
+            if choice == "attention":
+                weights_of = np.exp(scores) / np.exp(scores).sum()
+                pairs = list(zip(weights_of, stored, strict=True))
+                chosen_h = sum(w * stored_h for w, (stored_h, _) in pairs)
+                chosen_c = sum(w * stored_c for w, (_, stored_c) in pairs)
             start_h = lamda * chosen_h + (1 - lamda) * h
             start_c = lamda * chosen_c + (1 - lamda) * c
         factors = 1.0 if dropout_mask is None else dropout_mask[t]

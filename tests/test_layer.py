@@ -84,6 +84,8 @@ def is_nothing(gradient):
         {"n_actions": 1, "forget_bias": 0.3},
         {"n_actions": 2, "lamda": LAMDA},
         {"n_actions": TIME + 4},
+        {"choice": "oldest", "lamda": LAMDA},
+        {"choice": "uniform"},
     ],
     ids=str,
 )
@@ -477,6 +479,71 @@ def unpadded(
         final_states.append([part[0] for part in run[3:]])
     final_states = [np.stack(part) for part in zip(*final_states, strict=True)]
     return reference.Run(outputs, logits, actions, *final_states)
+
+
+# What the agent can be compared with
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+@pytest.mark.parametrize("observation", ["mean", "last"])
+def test_attention_continues_from_the_weighted_mean(observation, carry_memory, rng):
+    options = {"choice": "attention", "lamda": LAMDA, "observation": observation}
+    layer, weights = make_layer(rng, carry_memory=carry_memory, **options)
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    h, c = rng.normal(size=(2, BATCH, UNITS))
+    memory = rng.normal(size=(2, BATCH, N_ACTIONS, UNITS)) if carry_memory else None
+    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
+    state = [h, c, *(memory if carry_memory else ())]
+    expected = reference.dsc_lstm(
+        weights, x, h, c, memory=memory, n_actions=N_ACTIONS, **options
+    )
+    assert_equals(layer(x, initial_state=state), expected)
+    # Noise is for choices: it changes no number.
+    noisy = layer(x, initial_state=state, noise=noise)
+    np.testing.assert_array_equal(noisy[0], layer(x, initial_state=state)[0])
+
+
+def test_attention_learns_from_the_task_alone(rng):
+    layer, _ = make_layer(rng, choice="attention")
+    x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
+    factors = rng.normal(size=(BATCH, TIME, UNITS))
+    variables = layer.trainable_weights
+
+    def loss():
+        return tf.reduce_sum(layer(x)[0] * factors)
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradients = tape.gradient(value, [w.value for w in variables])
+    assert len(gradients) == 3 + 4  # the LSTM's and the agent's
+    for variable, gradient in zip(variables, gradients, strict=True):
+        before = variable.numpy()
+        direction = rng.normal(size=before.shape)
+        ends = []
+        for step in (1e-5, -1e-5):
+            variable.assign(before + step * direction)
+            ends.append(float(loss()))
+        variable.assign(before)
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-6)
+        assert abs(slope) > 1e-4
+
+
+@pytest.mark.parametrize("choice", ["oldest", "uniform"])
+def test_without_an_agent_there_are_no_weights_of_one(choice, rng):
+    layer, _ = make_layer(rng, choice=choice)
+    assert len(layer.weights) == 3
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    *_, skips = layer(x, noise=rng.gumbel(size=(BATCH, 5 * TIME, N_ACTIONS))[:, :TIME])
+    entropy = np.log(N_ACTIONS) if choice == "uniform" else 0.0
+    np.testing.assert_allclose(losses.entropy(skips.logits), entropy, atol=1e-9)
+    n_chosen = len(np.unique(skips.actions))
+    assert n_chosen == (1 if choice == "oldest" else N_ACTIONS)
+
+
+def test_the_fast_loop_makes_no_attention():
+    with pytest.raises(ValueError, match="follows choices, and attention makes none"):
+        DSCLSTM(UNITS, N_ACTIONS, choice="attention", implementation="fast")
 
 
 @both

@@ -81,6 +81,7 @@ def assert_same(plain, fast, tolerance):
         {"lamda": LAMDA, "layer_norm": True, "mask": MASK},
         {"lamda": 1.0, "observation": "last", "mask": MASK, "dropout": True},
         {"lamda": LAMDA, "go_backwards": True, "mask": MASK, "dtype": "float32"},
+        {"lamda": LAMDA, "choice": "uniform", "mask": MASK},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -118,6 +119,7 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
         (5, {"lamda": 1.0}),
         (5, {"lamda": LAMDA, "carry_memory": True, "layer_norm": True}),
         (5, {"observation": "last", "mask": MASK, "dropout": True}),
+        (5, {"choice": "uniform"}),
     ],
 )
 def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):
