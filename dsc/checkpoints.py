@@ -67,6 +67,10 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 skip(path, one_line(error))
 
+    def n_states(self):
+        """How many states there are, damaged ones included."""
+        return len(_sorted(self.last, "state-*.npz"))
+
     def save_weights(self, model, epochs, step):
         """Keeps a model's weights as the best; returns the file's name."""
         with writing(self.path):
@@ -117,11 +121,11 @@ class Checkpoints:
         Later ones were passed over as damaged, or belong to an end that was taken back.
         """
         states = _sorted(self.last, "state-*.npz")
-        kept = [path for path in states if _order(path) <= _order(newest)][-KEPT:]
+        kept = [path for path in states if label(path) <= label(newest)][-KEPT:]
         weights = _sorted(self.best, "best-*.weights.h5")
         needed = set()
         for state in kept:
-            earlier = [path for path in weights if _order(path) <= _order(state)]
+            earlier = [path for path in weights if label(path) <= label(state)]
             needed.update(earlier[-1:])
         for path in {*states, *weights} - {*kept, *needed}:
             path.unlink()
@@ -131,13 +135,13 @@ def _label(epochs, step):
     return f"{epochs:06}-{step:012}"
 
 
-def _order(path):
-    """What the file was saved after: `<epochs>-<step>`, which sorts as the numbers."""
+def label(path):
+    """What a file was saved after: `<epochs>-<step>`, which sorts as the numbers."""
     return "-".join(path.name.split("-")[1:3])
 
 
 def _sorted(folder, pattern):
-    return sorted(folder.glob(pattern), key=lambda path: (_order(path), path.name))
+    return sorted(folder.glob(pattern), key=lambda path: (label(path), path.name))
 
 
 def _check_weights(path, model):

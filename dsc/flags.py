@@ -110,6 +110,14 @@ def define_optimization(learning_rate, batch_size, max_epochs):
         "max_epochs", max_epochs, "passes through the data; 0 only evaluates", 0
     )
     flags.DEFINE_integer("max_steps", None, "end training after so many steps", 1)
+    flags.DEFINE_enum(
+        "strategy",
+        "none",
+        ("none", "mirrored", "multi_worker"),
+        "split each batch over this machine's GPUs (mirrored) or over the workers that "
+        "TF_CONFIG names and their GPUs (multi_worker); the results are those of none, "
+        "to rounding",
+    )
 
 
 def define_recipe(recipes):

@@ -15,9 +15,9 @@ class Interrupted(SystemExit):
 
 
 class _Moment:
-    """What the handler knows: whether it has to wait, and for what signal it does."""
+    """What the handler knows: how many wait for their end, and what signal came."""
 
-    waiting = False
+    waiting = 0
     number = None
 
 
@@ -40,14 +40,32 @@ def _handle(number, frame):
         raise Interrupted(number)
 
 
+def waiting():
+    """The number of the signal that `delayed` holds back, or None."""
+    return _Moment.number
+
+
+def undelayed(function):
+    """What a function returns that a signal may end at once, within `delayed` too."""
+    held, _Moment.waiting = _Moment.waiting, 0
+    try:
+        with delayed():
+            pass  # hears what came before
+        return function()
+    finally:
+        _Moment.waiting = held
+
+
 @contextlib.contextmanager
 def delayed():
-    """Lets what is inside end before a signal is heard; not to be nested."""
-    _Moment.waiting = True
+    """Lets what is inside end before a signal is heard."""
+    _Moment.waiting += 1
     try:
         yield
     finally:
-        _Moment.waiting = False
-        number, _Moment.number = _Moment.number, None
-    if number is not None:
+        _Moment.waiting -= 1
+        number = _Moment.number
+        if not _Moment.waiting:
+            _Moment.number = None
+    if number is not None and not _Moment.waiting:
         raise Interrupted(number)

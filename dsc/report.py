@@ -53,7 +53,7 @@ class Report:
         return {
             "step": self.state.step,
             "epoch": self.state.epochs + 1,
-            "learning_rate": float(self.task.optimizer.learning_rate),
+            "learning_rate": self.task.learning_rate,
             **{name: np.asarray(value).tolist() for name, value in means.items()},
         }
 

@@ -3,13 +3,15 @@
 import contextlib
 import time
 
+from dsc.checkpoints import label
 from dsc.errors import RunError
 from dsc.interruption import Interrupted, delayed
 from dsc.state import NotFinite, State, from_arrays, restore, to_arrays
+from dsc.workers import Votes, newest_common
 
 
 def resume(task, folder, max_steps):
-    """Brings a task to the newest state from which a run can go on.
+    """Brings a task to the newest state from which a run can go on, on all workers.
 
     Args:
         task: `dsc.training.Task`; if there is no such state it stays as it is.
@@ -20,7 +22,8 @@ def resume(task, folder, max_steps):
         `(State, its path)`; the path is None at the beginning of a run.
 
     Raises:
-        RunError: there are states, but each is damaged, or what it needs is.
+        RunError: there are states, but each is damaged, or what it needs is; or other
+            workers have states and this one has not.
     """
     n_skipped = 0
 
@@ -29,6 +32,31 @@ def resume(task, folder, max_steps):
         n_skipped += 1
         print(f"Skipping the state {path}: {reason}.", flush=True)
 
+    found = newest_common(
+        task.distribution,
+        _usable_states(task, folder, max_steps, skip),
+        folder.checkpoints.n_states(),
+    )
+    if found:
+        _, (state, path, arrays) = found
+        restore(arrays, task)
+        print(f"Going on after step {state.step}, from {path}.", flush=True)
+        return state, path
+    if n_skipped:
+        raise RunError(
+            f"None of the states in {folder.checkpoints.last} can be gone on from: put "
+            "back what was damaged, or begin anew with --restart, which moves this run "
+            "aside."
+        )
+    folder.rewind_metrics()
+    return State(task.initial_state()), None
+
+
+def _usable_states(task, folder, max_steps, skip):
+    """Yields `(label, (State, path, arrays))`, the newest first.
+
+    The metrics are cut back to the one that was yielded last.
+    """
     for path, arrays in folder.checkpoints.states(skip):
         try:
             state, metrics_mark = from_arrays(arrays, task)
@@ -41,17 +69,7 @@ def resume(task, folder, max_steps):
         except ValueError as error:
             skip(path, str(error))
             continue
-        restore(arrays, task)
-        print(f"Going on after step {state.step}, from {path}.", flush=True)
-        return state, path
-    if n_skipped:
-        raise RunError(
-            f"None of the states in {folder.checkpoints.last} can be gone on from: put "
-            "back what was damaged, or begin anew with --restart, which moves this run "
-            "aside."
-        )
-    folder.rewind_metrics()
-    return State(task.initial_state()), None
+        yield label(path), (state, path, arrays)
 
 
 class Saver:
@@ -71,11 +89,18 @@ class Saver:
         self.state = state
         self.path = path
         self.every = every
+        self.votes = Votes(task.distribution)
         self.time = time.monotonic()
 
     def save_if_due(self):
-        """Saves the state if the last one is old enough."""
-        if time.monotonic() - self.time >= self.every:
+        """Saves the state if the last one is old enough.
+
+        Raises:
+            Interrupted: another worker was told to end.
+        """
+        due = time.monotonic() - self.time >= self.every
+        is_last = self.state.position == self.task.n_batches
+        if self.votes.is_due(due, self.state.step, is_last):
             self.save()
 
     def save(self):

@@ -24,6 +24,7 @@ UNCOMPARED = {
     "gpu_portion",
     "restart",
     "save_every",
+    "strategy",
     "train_dir",
 }
 GROWING = {"max_epochs", "max_steps"}

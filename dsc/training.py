@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import flags as shared_flags
+from dsc import interruption
 from dsc.about import about
+from dsc.distribution import Distribution
 from dsc.errors import RunError, one_line
 from dsc.events import Events
 from dsc.interruption import delayed
@@ -18,6 +20,7 @@ from dsc.report import Report
 from dsc.resuming import Saver, resume
 from dsc.run_folder import RunFolder
 from dsc.state import Means
+from dsc.workers import check_same_command
 
 
 class Task(abc.ABC):
@@ -34,12 +37,20 @@ class Task(abc.ABC):
         unit: what a batch has `batch_units` of, for the speed in the reports.
         batch_units: how many words or sequences one batch has.
         jit_compile: whether XLA compiles the training step.
+        distribution: `dsc.distribution.Distribution` in whose scope model and optimizer
+            were made.
     """
 
+    distribution = Distribution()
     jit_compile = False
     max_grad_norm = None
     dense_norm = True
     memory = ()
+
+    @property
+    def learning_rate(self):
+        """The optimizer's, a float, also where each replica has one."""
+        return float(self.optimizer.learning_rate.numpy())
 
     @abc.abstractmethod
     def batch(self, epoch, i):
@@ -51,7 +62,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, step, batch, state):
-        """`(loss, state, metrics)` of a batch; traced. All randomness is in `step`."""
+        """`(loss, state, metrics)` of a batch; traced. All randomness is in `step`.
+
+        Batch and state are a replica's rows, the loss and the metrics means over them.
+        """
 
     def record(self, metrics):
         """What is logged of the mean metrics of some steps (NumPy), a dict.
@@ -116,17 +130,28 @@ def limit_gpu_memory(portion):
 
 
 def make_train_step(task):
-    """The compiled training step: `(step, batch, state) -> (state, metrics)`."""
-    variables = task.model.trainable_variables
+    """The compiled training step: `(step, batch, state) -> (state, metrics)`.
 
-    @tf.function(jit_compile=task.jit_compile)
-    def train_step(step, batch, state):
+    All of them are whole, whatever the number of replicas.
+    """
+    variables = task.model.trainable_variables
+    distribution = task.distribution
+
+    def replica_step(step, batch, state):
+        batch, state = distribution.rows(batch), distribution.rows(state)
         with tf.GradientTape() as tape:
             loss, state, metrics = task.loss(step, batch, state)
         gradients = tape.gradient(loss, variables)
+        gradients, state, means = distribution.join(
+            gradients, state, {"loss": loss, **metrics}
+        )
         gradients, norm = clip(gradients, task.max_grad_norm, task.dense_norm)
-        task.optimizer.apply(gradients, variables)
-        return state, {"loss": loss, "grad_norm": norm, **metrics}
+        distribution.apply(task.optimizer, gradients, variables)
+        return state, {"loss": means.pop("loss"), "grad_norm": norm, **means}
+
+    @tf.function(jit_compile=task.jit_compile)
+    def train_step(step, batch, state):
+        return distribution.run(replica_step, step, batch, state)
 
     return train_step
 
@@ -182,7 +207,9 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
     elif flags.max_epochs:
         config = shared_flags.values(flags)
         config |= {"data": data, "about": about(task.model, corpus)}
-        folder = RunFolder.begin(flags.train_dir, config, flags.restart)
+        check_same_command(task.distribution, config)
+        folder = task.distribution.folder(flags.train_dir)
+        folder = RunFolder.begin(folder, config, flags.restart)
         if vocabulary is not None:
             folder.write_vocabulary(vocabulary)
         fit(
@@ -220,6 +247,8 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
         RunError: the folder cannot be written, or training has left the numbers.
         Interrupted: a signal; the state is saved.
     """
+    with task.distribution.scope():
+        task.optimizer.build(task.model.trainable_variables)
     state, path = resume(task, folder, max_steps)
     if state.is_finished(max_epochs, max_steps):
         print(f"The run in {folder.path} is finished.", flush=True)
@@ -227,7 +256,11 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     saver = Saver(task, folder, state, path, save_every)
     events = Events(folder.path, state.step, folder.hparams)
     train_step = make_train_step(task)
-    with saver.guarding():
+    with (
+        saver.guarding(),
+        task.distribution.watching(),
+        saver.votes.holding_signals(),
+    ):
         while not state.is_finished(max_epochs, max_steps):
             report = Report(task, state, max_epochs, print_every)
             while state.position < task.n_batches and state.step != max_steps:
@@ -241,7 +274,10 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
             report.close()
             with delayed():
                 saver.save()
-            scores, score = task.evaluate()  # changes nothing: a signal ends it at once
+            # Changes nothing: a signal ends it at once.
+            scores, score = task.distribution.from_chief(
+                lambda: interruption.undelayed(task.evaluate)
+            )
             with delayed():
                 _end_epoch(task, folder, state, scores, score, report.elapsed())
                 events.log(state.step, "epoch", scores)
@@ -264,7 +300,7 @@ def _train_batch(train_step, task, state):
 
 
 def _end_epoch(task, folder, state, scores, score, elapsed):
-    rate = float(task.optimizer.learning_rate)
+    rate = task.learning_rate
     state.epochs += 1
     print(
         f"epoch {state.epochs} done in {elapsed}: "

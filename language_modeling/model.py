@@ -234,7 +234,7 @@ def word_losses(logits, targets):
     return ops.reshape(nll, ops.shape(targets))
 
 
-def loss(outputs, targets, recipe, carry_memory=False):
+def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advantages):
     """The training loss of a window and what is worth reporting.
 
     loss = time * mean word loss + policy loss, as in the release, where the policy
@@ -245,6 +245,7 @@ def loss(outputs, targets, recipe, carry_memory=False):
         targets: `[batch, time]`, the next words' ids.
         recipe: `dsc.recipes.Recipe`.
         carry_memory: whether the window's first step chose too.
+        advantages: `losses.advantages`, or what it is for rows of a larger batch.
 
     Returns:
         `(scalar loss, dict of metrics)`: `nll`, `reward`, `rl_loss` and `entropy` are
@@ -256,7 +257,7 @@ def loss(outputs, targets, recipe, carry_memory=False):
     first = 0 if recipe.first_action_in_loss or carry_memory else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
     rewards = word_rewards(nll[:, first:], recipe)
-    rl_loss = policy_loss(logits, actions, rewards, recipe)
+    rl_loss = policy_loss(logits, actions, rewards, recipe, advantages)
     entropy = ops.mean(losses.entropy(logits))
     mean_nll = ops.mean(nll)
     total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll
@@ -276,7 +277,7 @@ def word_rewards(nll, recipe):
     return ops.stop_gradient(ops.exp(-nll) if recipe.reward == "prob" else -nll)
 
 
-def policy_loss(logits, actions, rewards, recipe):
+def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
     """The agent's loss, weighted.
 
     Args:
@@ -284,10 +285,11 @@ def policy_loss(logits, actions, rewards, recipe):
         actions: `[batch, time]`.
         rewards: `[batch, time]`, what the actions led to; see `word_rewards`.
         recipe: `dsc.recipes.Recipe`.
+        advantages: see `loss`.
 
     Returns:
         Scalar.
     """
     returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
-    advantage = losses.advantages(returns, recipe.baseline)
+    advantage = advantages(returns, recipe.baseline)
     return recipe.rl_weight * losses.reinforce(logits, actions, advantage)

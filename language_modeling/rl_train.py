@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 from absl import app, flags
 
+from dsc import distribution, program, training
 from dsc import flags as shared_flags
-from dsc import program, training
 from dsc.errors import RunError
 from language_modeling import corpora, modes, reader, trained
 from language_modeling import flags as language_flags
@@ -34,6 +34,7 @@ flags.adopt_module_key_flags(language_flags)
 def run():
     """Trains and evaluates, or does with a trained model what --mode says."""
     training.limit_gpu_memory(FLAGS.gpu_portion)
+    replicas = distribution.make(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.mode != "evaluate":
         modes.MODES[FLAGS.mode](trained.Trained.open(FLAGS.load_model))
@@ -41,7 +42,7 @@ def run():
     saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
     paths, floor = corpora.find()
     corpus = corpora.read(paths)
-    task = make_task(corpus)
+    task = make_task(corpus, replicas)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch."
@@ -55,6 +56,8 @@ def run():
         )
     name, digests = paths["train"].resolve().parent.name, reader.digests(corpus)
     training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
+    if not replicas.is_chief:
+        return
     if floor:
         print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")
@@ -63,13 +66,17 @@ def run():
     print(f"test perplexity = {test.perplexity:.6f}")
 
 
-def make_task(corpus):
+def make_task(corpus, replicas):
     """The model and what is learned, from the flags."""
-    model = LanguageModel(len(corpus.vocabulary), **language_flags.model_arguments())
-    model.build()
+    with replicas.scope():
+        model = LanguageModel(
+            len(corpus.vocabulary), **language_flags.model_arguments()
+        )
+        model.build()
+        optimizer = keras.optimizers.SGD(FLAGS.learning_rate)
     return LanguageModeling(
         model,
-        keras.optimizers.SGD(FLAGS.learning_rate),
+        optimizer,
         corpus,
         language_flags.recipe(),
         batch_size=FLAGS.batch_size,
@@ -81,6 +88,7 @@ def make_task(corpus):
             FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
         ),
         score_tail=FLAGS.score_tail,
+        distribution=replicas,
     )
 
 

@@ -1,6 +1,6 @@
 """The language model as something to train and to evaluate."""
 
-from dsc import noise, training
+from dsc import losses, noise, training
 from language_modeling import reader
 from language_modeling.evaluation import Evaluator
 from language_modeling.measures import describe_skips, perplexity
@@ -25,6 +25,7 @@ class LanguageModeling(training.Task):
         schedule: `Schedule` of the learning rate.
         score_tail: whether validation and test score every word after the first; see
             `reader.all_windows`.
+        distribution: see `training.Task`.
 
     Attributes:
         evaluator: `Evaluator` of the model.
@@ -46,7 +47,9 @@ class LanguageModeling(training.Task):
         max_grad_norm,
         schedule,
         score_tail=False,
+        distribution=training.Task.distribution,
     ):
+        self.distribution = distribution
         self.model = model
         self.optimizer = optimizer
         self.recipe = recipe
@@ -78,9 +81,13 @@ class LanguageModeling(training.Task):
 
     def loss(self, step, batch, state):
         tokens, targets = batch
-        outputs = self.model(tokens, state, self._noise(step))
+        outputs = self.model(tokens, state, self.distribution.rows(self._noise(step)))
         total, metrics = loss(
-            outputs, targets, self.recipe, self.model.dsc.carry_memory
+            outputs,
+            targets,
+            self.recipe,
+            self.model.dsc.carry_memory,
+            self.distribution.over_batch(losses.advantages),
         )
         return total, outputs.state, metrics
 
@@ -118,7 +125,7 @@ class LanguageModeling(training.Task):
         return scores, -valid
 
     def end_epoch(self, score):
-        rate, stop = self.schedule(float(self.optimizer.learning_rate), -score)
+        rate, stop = self.schedule(self.learning_rate, -score)
         self.optimizer.learning_rate = rate
         if stop and self.recipe.early_stopping:
             return "validation improves no more at the smallest learning rate"

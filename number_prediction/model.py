@@ -80,7 +80,7 @@ class NumberPredictor(keras.Model):
         return Outputs(self.out(hidden), hidden, skips)
 
 
-def loss(outputs, targets, recipe):
+def loss(outputs, targets, recipe, advantages=losses.advantages):
     """The training loss of a batch and what is worth reporting.
 
     The agent is rewarded once a sequence: +1 for the right answer, -1 for a wrong one.
@@ -89,6 +89,7 @@ def loss(outputs, targets, recipe):
         outputs: `Outputs`.
         targets: `[batch]`, the answers.
         recipe: `dsc.recipes.Recipe`.
+        advantages: `losses.advantages`, or what it is for rows of a larger batch.
 
     Returns:
         `(scalar loss, dict of metrics)`: `nll`, `accuracy`, `reward`, `rl_loss` and
@@ -99,7 +100,7 @@ def loss(outputs, targets, recipe):
     # The first step's action is never used.
     logits, actions = (part[:, 1:] for part in outputs.skips)
     rewards = 2.0 * right - 1.0  # [batch]
-    rl_loss = policy_loss(logits, actions, rewards[:, None], recipe)
+    rl_loss = policy_loss(logits, actions, rewards[:, None], recipe, advantages)
     entropy = ops.mean(losses.entropy(logits))
     total = nll + rl_loss - recipe.entropy_weight * entropy
     metrics = {
@@ -123,9 +124,9 @@ def task_loss(logits, targets, recipe):
     )
 
 
-def policy_loss(logits, actions, rewards, recipe):
+def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
     """The agent's loss: `rewards` `[batch, 1]` credit every choice of a sequence."""
-    advantage = losses.advantages(rewards, recipe.baseline)
+    advantage = advantages(rewards, recipe.baseline)
     if recipe.log_of_probability_plus_one:
         probability = ops.exp(losses.log_prob(logits, actions))
         return recipe.rl_weight * -ops.mean(ops.log(probability + 1.0) * advantage)

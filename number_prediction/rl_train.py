@@ -19,8 +19,8 @@ from pathlib import Path
 import keras
 from absl import app, flags
 
+from dsc import distribution, program, recipes, training
 from dsc import flags as shared_flags
-from dsc import program, recipes, training
 from dsc.run_folder import RunFolder
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
@@ -52,7 +52,8 @@ flags.DEFINE_bool(
     "jit_compile",
     True,
     "have XLA compile the steps: seconds at the start, a third of every step saved "
-    "(scripts/benchmark.py --only np)",
+    "(scripts/benchmark.py --only np); only with --strategy none, since XLA compiles "
+    "no exchange between replicas",
 )
 
 # reinforcement learning
@@ -64,6 +65,7 @@ flags.adopt_module_key_flags(shared_flags)  # for --help
 def run():
     """Trains, or evaluates what was trained."""
     training.limit_gpu_memory(FLAGS.gpu_portion)
+    replicas = distribution.make(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
     saved = None
     if FLAGS.load_model:
@@ -73,18 +75,20 @@ def run():
             fixed=(*shared_flags.MODEL, "sequence_length"),
             preset=("released_data", "seed", "jit_compile"),
         )
-    task = make_task()
+    task = make_task(replicas)
     print(
         f"{task.model.count_params():,} weights, {task.n_batches} steps of "
         f"{FLAGS.batch_size} sequences per epoch."
     )
     name = f"digits {FLAGS.sequence_length}+1"
     training.train_or_load(task, saved, FLAGS, name, produce_data.digests(task.data))
+    if not replicas.is_chief:
+        return
     greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 
 
-def make_task():
+def make_task(replicas):
     """The data, the model and what is learned, from the flags."""
     recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS)
     name = produce_data.file_name(FLAGS.sequence_length, recipe.released_data)
@@ -96,24 +100,28 @@ def make_task():
             f"sequences in {name}; lower it or make more with produce_data.py."
         )
     lamda, forget_bias = recipe.cell_arguments(FLAGS.lamda, FLAGS.forget_bias)
-    model = NumberPredictor(
-        rnn_size=FLAGS.rnn_size,
-        n_actions=FLAGS.n_actions,
-        lamda=lamda,
-        forget_bias=forget_bias,
-        agent_units=FLAGS.agent_units,
-        observation=FLAGS.observation,
-        implementation="xla" if FLAGS.jit_compile else "auto",
-    )
-    model.build()
+    compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
+    with replicas.scope():
+        model = NumberPredictor(
+            rnn_size=FLAGS.rnn_size,
+            n_actions=FLAGS.n_actions,
+            lamda=lamda,
+            forget_bias=forget_bias,
+            agent_units=FLAGS.agent_units,
+            observation=FLAGS.observation,
+            implementation="xla" if compiled else "auto",
+        )
+        model.build()
+        optimizer = keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8)
     return NumberPrediction(
         model,
-        keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8),
+        optimizer,
         data,
         recipe,
         FLAGS.batch_size,
         FLAGS.seed,
         FLAGS.patience,
+        replicas,
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from dsc import noise, training
+from dsc import losses, noise, training
 from number_prediction.model import is_right, loss
 
 EVALUATION_BATCH = 1000
@@ -22,12 +22,24 @@ class NumberPrediction(training.Task):
         batch_size: sequences per step.
         seed: of the order of the data and the actions.
         patience: epochs without a better validation accuracy after which to stop.
+        distribution: see `training.Task`.
     """
 
     unit = "sequences"
     memory = ("best", "epochs_since_best", "perfect_epochs")
 
-    def __init__(self, model, optimizer, data, recipe, batch_size, seed, patience):
+    def __init__(
+        self,
+        model,
+        optimizer,
+        data,
+        recipe,
+        batch_size,
+        seed,
+        patience,
+        distribution=training.Task.distribution,
+    ):
+        self.distribution = distribution
         self.model = model
         self.optimizer = optimizer
         self.data = data
@@ -57,13 +69,17 @@ class NumberPrediction(training.Task):
 
     def loss(self, step, batch, state):
         x, y = batch
+        noise = self._noise(self.batch_size, x.shape[1], self.seed, step)
         total, metrics = loss(
-            self.model(x, self._noise(x, self.seed, step)), y, self.recipe
+            self.model(x, self.distribution.rows(noise)),
+            y,
+            self.recipe,
+            self.distribution.over_batch(losses.advantages),
         )
         return total, state, metrics
 
-    def _noise(self, x, seed, step):
-        shape = (*tf.unstack(tf.shape(x)), self.model.dsc.n_actions)
+    def _noise(self, n, time, seed, step):
+        shape = (n, time, self.model.dsc.n_actions)
         return noise.gumbel(shape, seed, step, stream=0)
 
     def describe(self, metrics):
@@ -113,5 +129,7 @@ class NumberPrediction(training.Task):
         return right / len(y)
 
     def _n_right(self, step, x, y, sample):
-        noise = self._noise(x, self.seed + EVALUATION_SEED, step) if sample else None
+        shape = tf.unstack(tf.shape(x))
+        seed = self.seed + EVALUATION_SEED
+        noise = self._noise(*shape, seed, step) if sample else None
         return tf.reduce_sum(is_right(self.model(x, noise).logits, y))

@@ -23,6 +23,7 @@ import hostile
 import processes
 from absl import app, flags
 
+from dsc.distribution import Distribution
 from dsc.errors import RunError
 from dsc.resuming import resume
 from dsc.run_folder import RunFolder
@@ -53,7 +54,7 @@ class Cases:
         self.base = base
         flags.FLAGS(["fuzz", *SMALL])
         self.corpus = reader.read(reader.find(base / "corpus"))
-        self.task = rl_train.make_task(self.corpus)
+        self.task = rl_train.make_task(self.corpus, Distribution())
         self.config = json.loads((base / "run" / "config.json").read_bytes())
 
     def flags(self, rng, folder):

@@ -35,11 +35,12 @@ class Result(NamedTuple):
     err: list
 
 
-def start(folder, script, *arguments):
+def start(folder, script, *arguments, **environment):
     """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there."""
     folder.mkdir(exist_ok=True)
     process = SERVER.Process(
-        target=_become, args=([str(a) for a in (script, *arguments)], folder)
+        target=_become,
+        args=([str(a) for a in (script, *arguments)], folder, environment),
     )
     process.start()
     return process
@@ -66,8 +67,8 @@ def run(folder, script, *arguments, timeout=None):
     return finish(start(folder, script, *arguments), folder, timeout)
 
 
-def _become(arguments, folder):
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+def _become(arguments, folder, environment):
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", **environment})
     for number, name in (1, "stdout"), (2, "stderr"):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(folder)

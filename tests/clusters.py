@@ -1,0 +1,62 @@
+"""Two workers on this machine, each a process of its own."""
+
+import json
+import socket
+
+import processes
+
+N_WORKERS = 2
+
+
+def free_addresses(n=N_WORKERS):
+    """Addresses at which no one listens."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(n)]
+    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    return addresses
+
+
+def tf_config(addresses, index):
+    """The variable `TF_CONFIG` of a worker."""
+    cluster = {"worker": addresses}
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+
+
+def start(folder, script, *arguments, own=((), ())):
+    """Starts both workers in `folder/worker-0` and `folder/worker-1`.
+
+    Args:
+        folder: `pathlib.Path`.
+        script, arguments: of both.
+        own: further arguments of each.
+
+    Returns:
+        List of processes.
+    """
+    folder.mkdir(exist_ok=True)
+    addresses = free_addresses()
+    return [
+        processes.start(
+            folder / f"worker-{i}",
+            script,
+            "--strategy=multi_worker",
+            *arguments,
+            *own[i],
+            TF_CONFIG=tf_config(addresses, i),
+        )
+        for i in range(N_WORKERS)
+    ]
+
+
+def finish(started, folder, timeout=120):
+    """Waits for both workers; returns a `processes.Result` for each."""
+    return [
+        processes.finish(process, folder / f"worker-{i}", timeout)
+        for i, process in enumerate(started)
+    ]
+
+
+def run(folder, script, *arguments, **own):
+    """Runs both workers to their end; see `start` and `finish`."""
+    return finish(start(folder, script, *arguments, **own), folder)

@@ -1,0 +1,183 @@
+"""What workers agree on, without processes: each is a thread here."""
+
+import os
+import queue
+import signal
+import threading
+
+import pytest
+
+from dsc import interruption
+from dsc.distribution import Distribution
+from dsc.errors import RunError
+from dsc.interruption import Interrupted
+from dsc.workers import VOTE_EVERY, Votes, check_same_command, newest_common
+
+N = 3
+
+
+class Thread(Distribution):
+    """A worker that exchanges values with others in the same process."""
+
+    n_workers = N
+
+    def __init__(self, worker, table, barrier):
+        self.worker = worker
+        self.table = table
+        self.barrier = barrier
+
+    def exchange(self, value):
+        self.table[self.worker] = value
+        self.barrier.wait(10)
+        values = list(self.table)
+        self.barrier.wait(10)
+        return values
+
+
+def by_all(function, *arguments):
+    """What `function(distribution, *its own arguments)` returns or raises, for each."""
+    table, barrier, results = [None] * N, threading.Barrier(N), [None] * N
+
+    def work(worker):
+        try:
+            results[worker] = function(
+                Thread(worker, table, barrier), *(a[worker] for a in arguments)
+            )
+        except (RunError, Interrupted) as error:
+            results[worker] = error
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(N)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def configs(**of_the_last):
+    same = {"seed": 1, "data_dir": "a", "data": {"train": "d1"}}
+    return [same, same, {**same, **of_the_last}]
+
+
+@pytest.mark.parametrize("own", [{}, {"data_dir": "b"}, {"train_dir": "c"}])
+def test_workers_may_have_their_files_elsewhere(own):
+    assert by_all(check_same_command, configs(**own)) == [None] * N
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"seed": 2}, "--seed 2 (the chief: 1)"),
+        ({"n_actions": 3}, "--n_actions 3 (the chief: None)"),
+        ({"data": {"train": "d2"}}, "other data"),
+        ({"seed": 2, "data": {}}, "--seed 2 (the chief: 1), other data"),
+    ],
+)
+def test_all_workers_refuse_one_with_another_command(other, difference):
+    for error in by_all(check_same_command, configs(**other)):
+        assert isinstance(error, RunError)
+        assert str(error) == (
+            f"Worker 2 was started with {difference}; start all workers with the same "
+            "flags and data."
+        )
+
+
+def states(*labels):
+    return iter([(label, f"state {label}") for label in labels])
+
+
+@pytest.mark.parametrize(
+    ("labels", "common"),
+    [
+        (["321", "321", "321"], "3"),
+        (["321", "321", "21"], "2"),  # one died before its save
+        (["432", "321", "31"], "3"),
+        (["42", "32", "321"], "2"),  # 3 is damaged in one
+        (["1", "1", ""], None),  # one died before its first save
+        (["", "", ""], None),
+    ],
+)
+def test_all_go_on_from_the_newest_state_that_all_hold(labels, common):
+    candidates = [states(*own) for own in labels]
+    found = by_all(newest_common, candidates, [len(own) for own in labels])
+    assert found == [common and (common, f"state {common}")] * N
+
+
+@pytest.mark.parametrize("labels", [["321", "321", ""], ["65", "65", "32"]])
+def test_a_worker_that_has_lost_its_states_is_refused_by_all(labels):
+    candidates = [states(*own) for own in labels]
+    counts = [len(own) for own in labels]
+    for error in by_all(newest_common, candidates, counts):
+        assert isinstance(error, RunError)
+        assert f"worker 2 has {counts[2]}): put the folders" in str(error)
+
+
+def test_the_chief_alone_decides_when_to_save():
+    def vote(distribution, due, step, is_last):
+        return Votes(distribution).is_due(due, step, is_last)
+
+    def votes(dues, step, is_last=False):
+        return by_all(vote, dues, [step] * N, [is_last] * N)
+
+    assert votes([True, False, False], VOTE_EVERY) == [True] * N
+    assert votes([False, True, True], VOTE_EVERY) == [False] * N
+    assert votes([True, True, True], VOTE_EVERY + 1) == [False] * N
+    assert votes([True, False, False], VOTE_EVERY + 1, is_last=True) == [True] * N
+
+
+def test_a_process_alone_saves_when_its_clock_says():
+    votes = Votes(Distribution())
+    assert votes.is_due(True, 1, False) and not votes.is_due(False, VOTE_EVERY, True)
+
+
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    interruption.exit_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
+    told = queue.SimpleQueue()
+
+    class Pair(Distribution):
+        n_workers = 2
+
+        def exchange(self, value):
+            told.put(value)
+            return [value, [False, None]]
+
+    votes = Votes(Pair())
+    with pytest.raises(Interrupted) as ended, votes.holding_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not votes.is_due(True, VOTE_EVERY - 1, False)
+        votes.is_due(False, VOTE_EVERY, False)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert told.get() == [False, signal.SIGTERM] and told.empty()
+    # And by one who had none.
+    Pair.exchange = lambda self, value: [[False, None], [False, signal.SIGINT]]
+    with pytest.raises(Interrupted) as ended, votes.holding_signals():
+        votes.is_due(False, VOTE_EVERY, False)
+    assert ended.value.code == 128 + signal.SIGINT
+
+
+def test_an_evaluation_may_be_ended_at_once_within_the_wait(signals):
+    def evaluate():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not heard")
+
+    with pytest.raises(Interrupted), interruption.delayed():
+        interruption.undelayed(evaluate)
+    with pytest.raises(Interrupted), interruption.delayed():
+        os.kill(os.getpid(), signal.SIGINT)
+        interruption.undelayed(lambda: pytest.fail("the signal came before"))
+    # The wait goes on after it.
+    with pytest.raises(Interrupted), interruption.delayed():
+        assert interruption.undelayed(lambda: 5) == 5
+        os.kill(os.getpid(), signal.SIGINT)
+        with interruption.delayed():
+            pass
+        reached = True
+    assert reached
