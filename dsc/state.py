@@ -232,7 +232,7 @@ def _recurrent_parts(recurrent):
 def _arrays(recurrent, task):
     values = {name: variable.numpy() for name, variable in _variables(task).items()}
     for i, part in enumerate(_recurrent_parts(recurrent)):
-        values[f"recurrent/{i}"] = keras.ops.convert_to_numpy(part)
+        values[f"recurrent/{i}"] = np.asarray(part)
     # A .npz file keeps no bfloat16; float32 holds it exactly.
     return {
         name: value.astype(np.float32) if value.dtype.kind == "V" else value

@@ -10,6 +10,7 @@ run folder in --sweep_dir; the same command goes on, and does again what has fai
 import importlib
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ import sweep_table
 from absl import app, flags
 
 from dsc import program
-from dsc.errors import RunError, writing
+from dsc.errors import RunError, one_line, writing
 
 SCRIPTS = {
     "language_modeling/rl_train.py": "language_modeling.rl_train",
@@ -34,7 +35,9 @@ SCRIPTS = {
 }
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum("script", None, list(SCRIPTS), "the training script", required=True)
+flags.DEFINE_enum(
+    "script", "language_modeling/rl_train.py", list(SCRIPTS), "the training script"
+)
 flags.DEFINE_list("seeds", ["3435"], "--seed of the runs at each point of the grid")
 flags.DEFINE_string("sweep_dir", "cv-sweep", "folder for the runs and the table")
 flags.DEFINE_enum(
@@ -129,6 +132,11 @@ def sweep(arguments):
 def _engine():
     """The function that does the jobs."""
     if FLAGS.engine == "processes":
+        if FLAGS.gpus:
+            raise RunError(
+                "--gpus is for --engine ray; processes of this machine share its GPUs, "
+                "so leave it out and give --at_once or --gpu_portion."
+            )
         cores = len(os.sched_getaffinity(0))
         at_once = FLAGS.at_once or max(1, cores // FLAGS.threads)
         return lambda jobs, *told: sweep_execution.run_all(jobs, at_once, *told)
@@ -145,7 +153,10 @@ def _engine():
 def _own_flags(argv):
     """Parses the sweep's flags; the others are kept for the script."""
     FLAGS.set_gnu_getopt()
-    program_name, *others = FLAGS(argv, known_only=True)
+    try:
+        program_name, *others = FLAGS(argv, known_only=True)
+    except flags.Error as error:
+        sys.exit(f"{one_line(error)}; --help lists this script's flags.")
     GIVEN[:] = others
     return [program_name]
 

@@ -209,6 +209,14 @@ def test_a_run_gets_its_flags_its_threads_and_the_working_directory(job, tmp_pat
     assert sweep_execution.finished(other) is None
 
 
+def test_the_scores_are_those_that_either_script_prints_last(job):
+    lines = "test accuracy = 0.5 (greedy), 0.25 (sampled)", "test accuracy = 0.75"
+    code = f"print({lines[0]!r})\nprint({lines[1] + lines[0][19:]!r})"
+    (outcome,) = outcomes(job(code))
+    expected = {"test accuracy (greedy)": 0.75, "test accuracy (sampled)": 0.25}
+    assert outcome.scores == expected
+
+
 def test_a_run_that_fails_is_tried_again_and_then_given_up_with_its_last_line(job):
     fails = "print('more'); sys.exit('The disk is full.')"
     once = f"open('n', 'a').write('x')\nif len(open('n').read()) < 2: {fails}\n{SCORES}"
@@ -336,6 +344,26 @@ def test_a_sweep_leaves_ordinary_runs_and_one_table(whole):
     assert [row[:2] for row in rows] == [["1", "2/2"], ["3", "2/2"]]
     printed = (runs[0] / "output.txt").read_text().splitlines()
     assert printed[-1].startswith("test perplexity = ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--script=rl_train.py",),
+            "flag --script=rl_train.py: value should be one of",
+        ),
+        (("--threads=0",), "flag --threads=0"),
+        (("--n_actions=5,0",), "--n_actions may not be '0'"),
+        (("--seeds=1,-2",), "--seed may not be '-2'"),
+        (("--mode=score",), "--mode is the sweep's to set; a sweep trains."),
+    ],
+)
+def test_a_command_that_cannot_be_is_refused_before_anything_runs(tmp, arguments, said):
+    result = processes.run(tmp / "refused", SWEEP, "--sweep_dir=sweep", *arguments)
+    assert (result.code, len(result.err), result.out) == (1, 1, [])
+    assert result.err[0].startswith(said)
+    assert not (tmp / "refused" / "sweep").exists()
 
 
 def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
