@@ -137,7 +137,7 @@ def _engine():
                 "--gpus is for --engine ray; processes of this machine share its GPUs, "
                 "so leave it out and give --at_once or --gpu_portion."
             )
-        cores = len(os.sched_getaffinity(0))
+        cores = os.cpu_count() or 1
         at_once = FLAGS.at_once or max(1, cores // FLAGS.threads)
         return lambda jobs, *told: sweep_execution.run_all(jobs, at_once, *told)
     try:

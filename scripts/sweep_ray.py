@@ -85,6 +85,10 @@ def run_all(jobs, at_once, gpus, started, ended):
         at_once: largest number of jobs at once, or None.
         gpus: of each job, may be a fraction.
         started, ended: see `sweep_execution.run_all`.
+
+    Raises:
+        RunError: there is no cluster.
+        Interrupted: a signal came; the runs were told to save their states.
     """
     os.environ |= SETTINGS
     try:

@@ -371,7 +371,9 @@ def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
     process = processes.start(folder, SWEEP, *command(tmp))
     killed, _ = training(folder, 1)
     os.kill(killed, signal.SIGKILL)
-    training(folder, 3)  # so the first point has ended
+    while not list(folder.glob("sweep/*n_actions=1,*/seed=1/result.json")):
+        time.sleep(0.01)
+    training(folder, 3)
     os.kill(process.pid, signal.SIGINT)
     result = processes.finish(process, folder)
     assert result.code == 130, result
