@@ -8,13 +8,13 @@ class RunError(ValueError):
 
 
 @contextlib.contextmanager
-def writing(path):
-    """Turns a failure to write below `path`, the folder of a run, into a `RunError`."""
+def writing(path, flag="--train_dir"):
+    """Turns a failure to write below `path`, which `flag` names, into a `RunError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # h5py raises both for a full disk
         raise RunError(
-            f"--train_dir: cannot write to {path} ({one_line(error)}); free space or "
+            f"{flag}: cannot write to {path} ({one_line(error)}); free space or "
             "give another folder."
         ) from None
 

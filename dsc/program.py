@@ -3,8 +3,6 @@
 import os
 import sys
 
-import tensorflow as tf
-
 from dsc.errors import RunError
 from dsc.interruption import Interrupted, ignore_signals
 
@@ -44,7 +42,7 @@ def main(run, *problems):
                 file=sys.stderr,
             )
             raise
-        except (MemoryError, tf.errors.ResourceExhaustedError):
+        except _out_of_memory():
             sys.exit(
                 "There is not enough memory; lower --batch_size, --rnn_size or "
                 "--agent_units, or use a machine with more."
@@ -57,3 +55,9 @@ def main(run, *problems):
             )
 
     return program
+
+
+def _out_of_memory():
+    """What says so: TensorFlow's exception too, where a program has imported it."""
+    tf = sys.modules.get("tensorflow")
+    return (MemoryError, tf.errors.ResourceExhaustedError) if tf else MemoryError

@@ -91,6 +91,12 @@ class Report:
             print("\r\x1b[K", end="")
 
 
+def epoch_done(epoch, elapsed, scores, rate):
+    """What is printed after an epoch: its scores, and the learning rate that it had."""
+    told = ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
+    return f"epoch {epoch} done in {elapsed}: {told}, learning rate {rate:g}"
+
+
 def _clock(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

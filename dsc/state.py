@@ -8,8 +8,8 @@ import dataclasses
 import json
 from typing import Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 from dsc.errors import RunError
 
@@ -155,11 +155,11 @@ def from_arrays(arrays, task):
     if _spec(others) != expected or any(v.dtype != np.float64 for v in sums.values()):
         raise ValueError("its arrays are not those of this model")
     recurrent = [
-        tf.cast(others[f"recurrent/{i}"], part.dtype)
+        keras.ops.cast(others[f"recurrent/{i}"], part.dtype)
         for i, part in enumerate(_recurrent_parts(task.initial_state()))
     ]
     state = State(
-        recurrent=tf.nest.pack_sequence_as(task.initial_state(), recurrent),
+        recurrent=keras.tree.pack_sequence_as(task.initial_state(), recurrent),
         means=Means(counts["n_means"], sums),
         **{name: counts[name] for name in COUNTS},
     )
@@ -226,13 +226,13 @@ def _variables(task):
 
 
 def _recurrent_parts(recurrent):
-    return [tf.convert_to_tensor(part) for part in tf.nest.flatten(recurrent)]
+    return [keras.ops.convert_to_tensor(p) for p in keras.tree.flatten(recurrent)]
 
 
 def _arrays(recurrent, task):
     values = {name: variable.numpy() for name, variable in _variables(task).items()}
     for i, part in enumerate(_recurrent_parts(recurrent)):
-        values[f"recurrent/{i}"] = part.numpy()
+        values[f"recurrent/{i}"] = np.asarray(part)
     # A .npz file keeps no bfloat16; float32 holds it exactly.
     return {
         name: value.astype(np.float32) if value.dtype.kind == "V" else value

@@ -16,7 +16,7 @@ from dsc.distribution import Distribution
 from dsc.errors import RunError, one_line
 from dsc.events import Events
 from dsc.interruption import delayed
-from dsc.report import Report
+from dsc.report import Report, epoch_done
 from dsc.resuming import Saver, resume
 from dsc.run_folder import RunFolder
 from dsc.state import Means
@@ -302,12 +302,7 @@ def _train_batch(train_step, task, state):
 def _end_epoch(task, folder, state, scores, score, elapsed):
     rate = task.learning_rate
     state.epochs += 1
-    print(
-        f"epoch {state.epochs} done in {elapsed}: "
-        + ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
-        + f", learning rate {rate:g}",
-        flush=True,
-    )
+    print(epoch_done(state.epochs, elapsed, scores, rate), flush=True)
     record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
     folder.log({**record, **scores})
     state.ended = task.end_epoch(score)

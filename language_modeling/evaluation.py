@@ -1,28 +1,13 @@
 """How well a language model predicts a text, and what its agent chooses on the way."""
 
-from typing import NamedTuple
-
-import numpy as np
 import tensorflow as tf
 
 from dsc import noise
-from language_modeling.measures import perplexity
+from language_modeling.measures import evaluation
 from language_modeling.model import Noise, word_losses
 
 ACTIONS = 0  # stream of the random numbers; see `dsc.noise`
 EVALUATION_SEED = 1  # added to the run's seed
-
-
-class Evaluation(NamedTuple):
-    """How a model does on a text.
-
-    Attributes:
-        perplexity: exp of the mean word loss.
-        actions: `[n_actions]`, how often each was chosen, oldest state first.
-    """
-
-    perplexity: float
-    actions: np.ndarray
 
 
 class Evaluator:
@@ -60,13 +45,7 @@ class Evaluator:
 
     def score(self, windows):
         """Evaluates a whole text; returns an `Evaluation`. See `run`."""
-        total, n_words = 0.0, 0
-        counts = np.zeros(self.model.dsc.n_actions)
-        for nll, actions, scored in self.run(windows):
-            total += float(np.sum(nll[scored], dtype=np.float64))
-            n_words += np.count_nonzero(scored)
-            counts += np.bincount(actions[scored], minlength=len(counts))
-        return Evaluation(perplexity(total / n_words), counts / n_words)
+        return evaluation(self.run(windows), self.model.dsc.n_actions)
 
     @tf.function
     def _step(self, step, words, targets, state):

@@ -1,6 +1,38 @@
 """What is told of a language model, from its word losses and choices."""
 
 import math
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Evaluation(NamedTuple):
+    """How a model does on a text.
+
+    Attributes:
+        perplexity: exp of the mean word loss.
+        actions: `[n_actions]`, how often each was chosen, oldest state first.
+    """
+
+    perplexity: float
+    actions: np.ndarray
+
+
+def evaluation(windows, n_actions):
+    """The `Evaluation` of what a model did on the windows of a text.
+
+    Args:
+        windows: iterable of `(word losses, actions, scored)`, each an array
+            `[batch, time]`; only what is scored counts.
+        n_actions: number of actions.
+    """
+    total, n_words = 0.0, 0
+    counts = np.zeros(n_actions)
+    for nll, actions, scored in windows:
+        total += float(np.sum(nll[scored], dtype=np.float64))
+        n_words += np.count_nonzero(scored)
+        counts += np.bincount(actions[scored], minlength=n_actions)
+    return Evaluation(perplexity(total / n_words), counts / n_words)
 
 
 def perplexity(nll):
@@ -18,3 +50,18 @@ def describe_skips(shares):
         shares: `[n_actions]`, share of each action, oldest state first.
     """
     return " ".join(f"{k}: {share:.2f}" for k, share in enumerate(shares[::-1], 1))
+
+
+def record(metrics):
+    """What is logged of the mean metrics of some training steps (NumPy)."""
+    return {**metrics, "perplexity": perplexity(metrics["nll"])}
+
+
+def describe(record):
+    """A report's text from a `record`."""
+    return (
+        f"loss {record['loss']:.4f}, perplexity {record['perplexity']:.2f}, "
+        f"RL loss {record['rl_loss']:.4f}, "
+        f"policy entropy {record['entropy']:.3f}, "
+        f"skips {describe_skips(record['actions'])}"
+    )

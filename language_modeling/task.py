@@ -3,7 +3,7 @@
 from dsc import losses, noise, training
 from language_modeling import reader
 from language_modeling.evaluation import Evaluator
-from language_modeling.measures import describe_skips, perplexity
+from language_modeling.measures import describe, record
 from language_modeling.model import Noise, loss
 
 # Streams of the random numbers of one step; see `dsc.noise`.
@@ -109,15 +109,10 @@ class LanguageModeling(training.Task):
         return Noise(noise.gumbel(actions, self.seed, step, ACTIONS), masks)
 
     def record(self, metrics):
-        return {**metrics, "perplexity": perplexity(metrics["nll"])}
+        return record(metrics)
 
     def describe(self, record):
-        return (
-            f"loss {record['loss']:.4f}, perplexity {record['perplexity']:.2f}, "
-            f"RL loss {record['rl_loss']:.4f}, "
-            f"policy entropy {record['entropy']:.3f}, "
-            f"skips {describe_skips(record['actions'])}"
-        )
+        return describe(record)
 
     def evaluate(self):
         valid, test = self.perplexity("valid"), self.perplexity("test")

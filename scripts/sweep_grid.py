@@ -1,0 +1,151 @@
+"""The runs that a sweep's command line asks for, checked before the first starts."""
+
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from absl import flags
+
+from dsc.errors import RunError, one_line
+from dsc.flags import USE
+from dsc.run_folder import GROWING, UNCOMPARED
+
+CHOSEN = {
+    "seed": "give the seeds of all runs with --seeds",
+    "train_dir": "each run gets a folder of its own in --sweep_dir",
+    **dict.fromkeys(USE, "a sweep trains"),
+    "restart": "to begin a run anew, remove its folder",
+}
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+        settings: dict from flag to value, as text: the point of the grid.
+        seed: as text.
+        folder: absolute path of its run folder.
+    """
+
+    settings: dict
+    seed: str
+    folder: Path
+
+    @property
+    def name(self):
+        """The folder's place in the sweep's."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def flags(self):
+        """What is computed: the training script's flags but for --train_dir."""
+        return [*_as_flags(self.settings), f"--seed={self.seed}"]
+
+
+def runs(grid, seeds, folder):
+    """All runs of a grid, the seeds of one point after one another.
+
+    Args:
+        grid: dict from flag to list of values, of `read`.
+        seeds: list of texts.
+        folder: the sweep's.
+
+    Returns:
+        List of `Run`. A folder is named after the flags that were given and that make
+        it another run, so that a larger grid finds the runs of a smaller one.
+    """
+    folder = Path(folder).absolute()
+    points = [
+        dict(zip(grid, values, strict=True))
+        for values in itertools.product(*grid.values())
+    ]
+    return [
+        Run(point, seed, folder / _name(point) / f"seed={seed}")
+        for point in points
+        for seed in seeds
+    ]
+
+
+def read(arguments, defined):
+    """Reads the grid's flags: comma-separated values for any flag of a script.
+
+    Args:
+        arguments: list of texts, `--name=values`, `--name values`, or for a switch
+            `--name` and `--noname`.
+        defined: `absl.flags.FlagValues` with the training script's flags.
+
+    Returns:
+        Dict from flag to list of values, as the texts that folders are named after.
+
+    Raises:
+        RunError: a flag is unknown, is the sweep's to set, or may not have a value.
+    """
+    grid = {}
+    arguments = iter(arguments)
+    for argument in arguments:
+        name, equals, text = argument.lstrip("-").partition("=")
+        if not argument.startswith("-"):
+            raise RunError(
+                f"{argument!r} is not a flag; separate a flag's values by commas alone."
+            )
+        if name not in defined and name.startswith("no") and name[2:] in defined:
+            name, equals, text = name[2:], "=", "false"
+        if name in CHOSEN:
+            raise RunError(f"--{name} is the sweep's to set; {CHOSEN[name]}.")
+        if name not in defined:
+            raise RunError(
+                f"--{name} is no flag of the training script; its --help lists those "
+                "there are."
+            )
+        if name in grid:
+            raise RunError(f"--{name} is given twice; separate its values by commas.")
+        if not equals:
+            text = "true" if defined[name].boolean else next(arguments, "")
+        grid[name] = values(text.split(","), defined[name])
+    return grid
+
+
+def values(texts, flag):
+    """A flag's values as the texts that name them: `0.50` and `.5` are one.
+
+    Raises:
+        RunError: a value is none, or is there twice.
+    """
+    parsed = []
+    for text in texts:
+        try:
+            value = str(flag.parser.parse(text))
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"--{flag.name} may not be {text!r} ({one_line(error)}); --help of the "
+                "training script says what it may be."
+            ) from None
+        if value in parsed:
+            raise RunError(f"--{flag.name} has the value {value} twice; leave one out.")
+        parsed.append(value)
+    return parsed
+
+
+def check(runs, defined):
+    """Refuses runs whose flags the training script would refuse.
+
+    Raises:
+        RunError: says which flag, and what it may be.
+    """
+    for run in runs:
+        try:
+            defined(["", *run.flags])
+        except flags.Error as error:
+            raise RunError(
+                f"The run {run.name} cannot be: {one_line(error)}; give another value."
+            ) from None
+
+
+def _name(point):
+    named = sorted(point.keys() - UNCOMPARED - GROWING)
+    return ",".join(f"{n}={quote(point[n], safe='')}" for n in named) or "defaults"
+
+
+def _as_flags(settings):
+    return [f"--{name}={value}" for name, value in settings.items()]

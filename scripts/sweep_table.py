@@ -1,0 +1,88 @@
+"""A sweep's table: mean and standard deviation over the seeds, as CSV and Markdown."""
+
+import csv
+import io
+import statistics
+
+from dsc import files
+from dsc.errors import writing
+
+
+def rows(grid, outcomes):
+    """The table's rows, one for each point of the grid.
+
+    Args:
+        grid: dict from flag to list of values.
+        outcomes: list of `(sweep_grid.Run, sweep_execution.Outcome)`, those of one
+            point after one another.
+
+    Returns:
+        List of dicts: the flags that have more than one value, how many of the seeds
+        are in the row, and for each score `(mean, standard deviation)`; the latter is
+        None when there is one seed, both when there is none.
+    """
+    varied = [name for name, values in grid.items() if len(values) > 1]
+    scores = list(dict.fromkeys(s for _, o in outcomes for s in o.scores or ()))
+    points = {}
+    for run, outcome in outcomes:
+        points.setdefault(tuple(run.settings.values()), []).append((run, outcome))
+    table = []
+    for point in points.values():
+        run, _ = point[0]
+        done = [outcome.scores for _, outcome in point if outcome.scores]
+        row = {name: run.settings[name] for name in varied}
+        row["seeds"] = f"{len(done)}/{len(point)}"
+        row |= {name: _mean([score[name] for score in done]) for name in scores}
+        table.append(row)
+    return table
+
+
+def write(folder, table, title):
+    """Writes `table.csv` and `table.md` into a folder; returns the Markdown."""
+    pages = {"table.csv": _as_csv(table), "table.md": _as_markdown(table, title)}
+    for name, text in pages.items():
+        with writing(folder, "--sweep_dir"):
+            files.write(folder / name, text.encode())
+    return pages["table.md"]
+
+
+def _mean(values):
+    if not values:
+        return None, None
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values), deviation
+
+
+def _as_csv(table):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = []
+    for name, value in table[0].items():
+        heads += [f"{name} mean", f"{name} std"] if isinstance(value, tuple) else [name]
+    writer.writerow(heads)
+    for row in table:
+        cells = []
+        for value in row.values():
+            parts = value if isinstance(value, tuple) else (value,)
+            cells += [f"{p:.6f}" if isinstance(p, float) else p for p in parts]
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def _as_markdown(table, title):
+    lines = [title, "", _line(table[0]), _line("---" for _ in table[0])]
+    lines += [_line(map(_cell, row.values())) for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value):
+    if not isinstance(value, tuple):
+        return value.replace("|", "\\|")
+    mean, deviation = value
+    if mean is None:
+        return "-"
+    return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")

@@ -1,0 +1,406 @@
+"""A sweep: what it runs, what it refuses, what a kill or Ctrl-C costs it: nothing."""
+
+import csv
+import fcntl
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import processes
+import pytest
+import sweep_execution
+import sweep_grid
+import sweep_table
+from absl import flags
+from sweep_execution import Job, Outcome
+from sweep_grid import Run
+
+from dsc import interruption
+from dsc.errors import RunError
+from language_modeling import agreement
+
+SWEEP = processes.ROOT / "scripts" / "sweep.py"
+
+
+@pytest.fixture
+def defined():
+    """Flags as a training script has them."""
+    values = flags.FlagValues()
+    flags.DEFINE_integer("units", 650, "", 1, flag_values=values)
+    flags.DEFINE_float("lamda", 1.0, "", 0.0, 1.0, flag_values=values)
+    flags.DEFINE_bool("carry", False, "", flag_values=values)
+    flags.DEFINE_enum("reward", "prob", ["prob", "log"], "", flag_values=values)
+    flags.DEFINE_integer("seed", 1, "", 0, flag_values=values)
+    flags.DEFINE_integer("max_epochs", 9, "", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "", flag_values=values)
+    return values
+
+
+def names(grid, seeds=("1",)):
+    return [run.name for run in sweep_grid.runs(grid, seeds, "sweep")]
+
+
+# The grid
+
+
+def test_a_grid_is_read_in_every_spelling(defined):
+    arguments = ["--units", "7,30", "--lamda=.50,1", "--carry", "-reward", "log"]
+    assert sweep_grid.read(arguments, defined) == {
+        "units": ["7", "30"],
+        "lamda": ["0.5", "1.0"],
+        "carry": ["True"],
+        "reward": ["log"],
+    }
+    assert sweep_grid.read(["--nocarry"], defined) == {"carry": ["False"]}
+    both = sweep_grid.read(["--carry=true,false"], defined)
+    assert both == {"carry": ["True", "False"]}
+
+
+def test_the_runs_are_all_combinations_with_all_seeds():
+    grid = {"units": ["7", "30"], "lamda": ["0.5", "1.0", "0.0"]}
+    runs = sweep_grid.runs(grid, ["5", "6"], "sweep")
+    assert len({run.folder for run in runs}) == len(runs) == 12
+    assert [run.seed for run in runs[:4]] == ["5", "6", "5", "6"]
+    assert runs[2].flags == ["--units=7", "--lamda=1.0", "--seed=5"]
+    assert runs[2].name == "lamda=1.0,units=7/seed=5"
+    assert runs[2].folder.is_absolute()
+
+
+def test_a_larger_grid_finds_the_runs_of_a_smaller_one():
+    small = {"units": ["7"], "lamda": ["1.0"], "max_epochs": ["3"]}
+    large = {"lamda": ["0.5", "1.0"], "units": ["8", "7"], "max_epochs": ["5"]}
+    large |= {"data_dir": ["elsewhere"]}
+    assert set(names(small)) < set(names(large, ("1", "2")))
+
+
+def test_values_that_no_folder_could_be_named_after_make_one():
+    (run,) = sweep_grid.runs({"EOS": ["a/b"]}, ["1"], "sweep")
+    assert run.name == "EOS=a%2Fb/seed=1"
+    assert names({}) == ["defaults/seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--unit", "7"], "--unit is no flag"),
+        (["--units", "7,x"], "--units may not be 'x'"),
+        (["--units", "7,"], "--units may not be ''"),
+        (["--units", "7,0"], "--units may not be '0'"),
+        (["--lamda", "0.5,.5"], "--lamda has the value 0.5 twice"),
+        (["--lamda", "1.5"], "--lamda may not be '1.5'"),
+        (["--reward", "prob,both"], "--reward may not be 'both'"),
+        (["--units", "7", "30"], "'30' is not a flag"),
+        (["--units=7", "--units=8"], "--units is given twice"),
+        (["--seed", "1,2"], "give the seeds of all runs with --seeds"),
+        (["--train_dir=x"], "--train_dir is the sweep's to set"),
+    ],
+)
+def test_what_the_training_script_would_refuse_is_refused_before(
+    defined, arguments, said
+):
+    with pytest.raises(RunError, match=said) as caught:
+        sweep_grid.read(arguments, defined)
+    assert "\n" not in str(caught.value)
+
+
+def test_validators_of_the_training_script_are_asked_too(defined):
+    flags.register_validator(
+        "units", lambda n: n != 13, "not thirteen", flag_values=defined
+    )
+    runs = sweep_grid.runs({"units": ["7", "13"]}, ["1"], "sweep")
+    sweep_grid.check(runs[:1], defined)
+    with pytest.raises(RunError, match=r"units=13/seed=1 cannot be: .*not thirteen"):
+        sweep_grid.check(runs, defined)
+
+
+# The table
+
+
+def test_the_table_has_means_and_deviations_worked_by_hand(tmp_path):
+    grid = {"units": ["7", "30"], "reward": ["log"]}
+    runs = sweep_grid.runs(grid, ["1", "2", "3"], tmp_path)
+    scores = [1.0, 2.0, 6.0, 5.0, None, None]
+    outcomes = [
+        Outcome({"test perplexity": score}) if score else Outcome(None, "killed")
+        for score in scores
+    ]
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
+    assert table[0]["test perplexity"] == pytest.approx((3.0, 7**0.5))
+    markdown = sweep_table.write(tmp_path, table, "title")
+    assert markdown == (tmp_path / "table.md").read_text()
+    assert markdown.splitlines() == [
+        "title",
+        "",
+        "| units | seeds | test perplexity |",
+        "| --- | --- | --- |",
+        "| 7 | 3/3 | 3.0000 ± 2.6458 |",
+        "| 30 | 1/3 | 5.0000 |",
+    ]
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {
+            "units": "7",
+            "seeds": "3/3",
+            "test perplexity mean": "3.000000",
+            "test perplexity std": "2.645751",
+        },
+        {
+            "units": "30",
+            "seeds": "1/3",
+            "test perplexity mean": "5.000000",
+            "test perplexity std": "",
+        },
+    ]
+
+
+def test_a_point_without_a_finished_run_is_in_the_table_all_the_same(tmp_path):
+    grid = {"units": ["7", "30"]}
+    runs = sweep_grid.runs(grid, ["1"], tmp_path)
+    outcomes = [Outcome(None, "killed"), Outcome({"test perplexity": 4.0})]
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
+    lines = sweep_table.write(tmp_path, table, "title").splitlines()
+    assert lines[-2:] == ["| 7 | 0/1 | - |", "| 30 | 1/1 | 4.0000 |"]
+    assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
+        "7,0/1,,",
+        "30,1/1,4.000000,",
+    ]
+
+
+# One run
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Makes a job whose training script is a few lines of Python."""
+
+    def make(code, name="seed=1", retries=2):
+        (tmp_path / "script.py").write_text(f"import os, sys, time\n{code}\n")
+        run = Run({}, "1", tmp_path / "sweep" / name)
+        return Job(run, str(tmp_path / "script.py"), str(tmp_path), 3, retries)
+
+    return make
+
+
+def outcomes(*jobs, at_once=2):
+    found = {}
+    told = (lambda run: None), (lambda run, outcome: found.update({run.name: outcome}))
+    sweep_execution.run_all(jobs, at_once, *told)
+    return [found[job.run.name] for job in jobs]
+
+
+SCORES = "print('valid perplexity = 2.5')\nprint('test perplexity = 3.25', flush=True)"
+
+
+def test_a_run_gets_its_flags_its_threads_and_the_working_directory(job, tmp_path):
+    code = "open('told', 'w').write(' '.join(sys.argv[1:]) + ' '"
+    code += " + os.environ['TF_NUM_INTRAOP_THREADS'])\n"
+    (outcome,) = outcomes(one := job(code + SCORES))
+    assert outcome == Outcome(
+        {"valid perplexity": 2.5, "test perplexity": 3.25}, None, 1
+    )
+    told = (tmp_path / "told").read_text()
+    assert told == f"--seed=1 --train_dir={one.run.folder} 3"
+    assert sweep_execution.finished(one.run).scores == outcome.scores
+    other = one.run._replace(settings={"max_epochs": "3"})
+    assert sweep_execution.finished(other) is None
+
+
+def test_the_scores_are_those_that_either_script_prints_last(job):
+    lines = "test accuracy = 0.5 (greedy), 0.25 (sampled)", "test accuracy = 0.75"
+    code = f"print({lines[0]!r})\nprint({lines[1] + lines[0][19:]!r})"
+    (outcome,) = outcomes(job(code))
+    expected = {"test accuracy (greedy)": 0.75, "test accuracy (sampled)": 0.25}
+    assert outcome.scores == expected
+
+
+def test_a_run_that_fails_is_tried_again_and_then_given_up_with_its_last_line(job):
+    fails = "print('more'); sys.exit('The disk is full.')"
+    once = f"open('n', 'a').write('x')\nif len(open('n').read()) < 2: {fails}\n{SCORES}"
+    assert outcomes(job(once)) == [
+        Outcome({**outcomes(job(SCORES))[0].scores}, None, 2)
+    ]
+    (outcome,) = outcomes(job(fails, retries=1))
+    assert outcome == Outcome(None, "The disk is full.", 2)
+    (outcome,) = outcomes(job("os.kill(os.getpid(), 9)", retries=0))
+    assert outcome == Outcome(None, "killed by SIGKILL", 1)
+
+
+def test_a_failing_run_does_not_keep_the_others_from_ending(job):
+    code = f"if 'seed=2' in sys.argv[2]: sys.exit('No.')\n{SCORES}"
+    jobs = [job(code, f"seed={seed}", retries=0) for seed in range(4)]
+    errors = [outcome.error for outcome in outcomes(*jobs)]
+    assert errors == [None, None, "No.", None]
+
+
+def test_a_folder_that_is_in_use_is_waited_for(job):
+    one = job(SCORES)
+    one.run.folder.mkdir(parents=True)
+    execution = sweep_execution.Execution(one)
+    with open(one.run.folder / "lock", "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert execution.poll() is None
+        assert execution.process is None
+    while (outcome := execution.poll()) is None:
+        time.sleep(0.01)
+    assert (outcome.error, outcome.tries) == (None, 1)
+
+
+def test_a_signal_is_passed_on_once_to_all_runs_and_waits_for_them(job, tmp_path):
+    code = """
+import signal
+def save(number, frame):
+    open(sys.argv[2][12:] + "/saved", "a").write("x")
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGINT, save)
+open(sys.argv[2][12:] + "/ready", "w")
+signal.pause()
+"""
+    jobs = [job(code, f"seed={seed}") for seed in (1, 2, 3)]
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    interruption.exit_on_signals()
+    watch = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, pathlib, sys, time\n"
+            "while len(list(pathlib.Path(sys.argv[1]).glob('*/ready'))) < 2:\n"
+            "    time.sleep(0.01)\n"
+            "os.kill(os.getppid(), 2)",
+            str(tmp_path / "sweep"),
+        ]
+    )
+    try:
+        with pytest.raises(interruption.Interrupted, match="130"):
+            outcomes(*jobs, at_once=2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        watch.wait()
+    saved = {p.parent.name: p.read_text() for p in (tmp_path / "sweep").glob("*/saved")}
+    assert saved == {"seed=1": "x", "seed=2": "x"}
+
+
+# The whole command
+
+
+SMALL = ("--script=language_modeling/rl_train.py", "--rnn_size=8", "--rnn_layers=1")
+SMALL += ("--agent_units=5", "--batch_size=4", "--num_unroll_steps=6", "--save_every=0")
+SMALL += ("--max_epochs=3", "--seeds=1,2")
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    agreement.write(folder / "corpus", seed=3, n_train=1000, n_valid=150, n_test=140)
+    return folder
+
+
+def command(tmp, engine="processes", n_actions="1,3"):
+    places = (f"--data_dir={tmp}/corpus", "--sweep_dir=sweep", f"--engine={engine}")
+    return (*SMALL, *places, "--n_actions", n_actions)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp):
+    """A sweep that nothing happens to."""
+    result = processes.run(tmp / "whole", SWEEP, *command(tmp))
+    assert result.code == 0, result
+    return tmp / "whole" / "sweep"
+
+
+def training(folder, value):
+    """The process of a run of which there is a state already, and its parent."""
+    pattern = f"sweep/*n_actions={value},*/seed=1"
+    while not (states := list(folder.glob(f"{pattern}/last/state-*-*[1-9]-*"))):
+        time.sleep(0.01)
+    run = states[0].parents[1]
+    for place in os.scandir("/proc"):
+        if place.name.isdigit():
+            try:
+                with open(f"/proc/{place.name}/cmdline") as file:
+                    if f"--train_dir={run}\0" in file.read():
+                        with open(f"/proc/{place.name}/stat") as file:
+                            parent = file.read().rpartition(")")[2].split()[1]
+                        return int(place.name), int(parent)
+            except OSError:  # it has ended meanwhile
+                continue
+    raise AssertionError(f"nobody trains in {run}")
+
+
+def tables(folder):
+    return [(folder / f"table.{kind}").read_text() for kind in ("csv", "md")]
+
+
+def test_a_sweep_leaves_ordinary_runs_and_one_table(whole):
+    runs = sorted(whole.glob("*/seed=*"))
+    assert len(runs) == 4
+    assert all((run / "config.json").exists() for run in runs)
+    heads, *rows = [line.split(",") for line in tables(whole)[0].splitlines()]
+    assert heads[:3] == ["n_actions", "seeds", "valid perplexity mean"]
+    assert [row[:2] for row in rows] == [["1", "2/2"], ["3", "2/2"]]
+    printed = (runs[0] / "output.txt").read_text().splitlines()
+    assert printed[-1].startswith("test perplexity = ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--script=rl_train.py",),
+            "flag --script=rl_train.py: value should be one of",
+        ),
+        (("--threads=0",), "flag --threads=0"),
+        (("--n_actions=5,0",), "--n_actions may not be '0'"),
+        (("--seeds=1,-2",), "--seed may not be '-2'"),
+        (("--mode=score",), "--mode is the sweep's to set; a sweep trains."),
+    ],
+)
+def test_a_command_that_cannot_be_is_refused_before_anything_runs(tmp, arguments, said):
+    result = processes.run(tmp / "refused", SWEEP, "--sweep_dir=sweep", *arguments)
+    assert (result.code, len(result.err), result.out) == (1, 1, [])
+    assert result.err[0].startswith(said)
+    assert not (tmp / "refused" / "sweep").exists()
+
+
+def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
+    folder = tmp / "hurt"
+    process = processes.start(folder, SWEEP, *command(tmp))
+    killed, _ = training(folder, 1)
+    os.kill(killed, signal.SIGKILL)
+    while not list(folder.glob("sweep/*n_actions=1,*/seed=1/result.json")):
+        time.sleep(0.01)
+    training(folder, 3)
+    os.kill(process.pid, signal.SIGINT)
+    result = processes.finish(process, folder)
+    assert result.code == 130, result
+    assert any("done" in line and "2 tries" in line for line in result.out)
+    assert result.err[-1].startswith("Interrupted by SIGINT: repeat the same command")
+    again = processes.run(folder, SWEEP, *command(tmp))
+    assert again.code == 0, again
+    assert not again.out[0].startswith("4 runs, 0 of them")
+    assert tables(folder / "sweep") == tables(whole)
+    # A smaller grid has been done already; the table has what is asked for.
+    smaller = processes.run(folder, SWEEP, *command(tmp, n_actions="3"))
+    assert (smaller.code, smaller.out[0]) == (0, "2 runs, 2 of them finished before.")
+    rows = tables(folder / "sweep")[0].splitlines()
+    assert [row.split(",")[0] for row in rows] == ["seeds", "2/2"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="needs ray: pip install -e '.[sweep]'",
+)
+def test_a_ray_sweep_with_killed_runs_ends_with_the_same_table(tmp, whole):
+    folder = tmp / "ray"
+    process = processes.start(folder, SWEEP, *command(tmp, "ray"))
+    killed, _ = training(folder, 1)
+    os.kill(killed, signal.SIGKILL)
+    _, worker = training(folder, 3)
+    os.kill(worker, signal.SIGKILL)
+    result = processes.finish(process, folder)
+    assert result.code == 0, result
+    assert tables(folder / "sweep") == tables(whole)
