@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -53,6 +54,29 @@ def write(path, content, digest=False):
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
     return path
+
+
+def write_folder(path, fill):
+    """Writes a folder that is not there yet, whole or not at all; see `write`.
+
+    Args:
+        path: the folder.
+        fill: function that writes the files into the folder that it is given.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    aside = path.with_name(f"aside.{os.getpid()}.{path.name}")
+    try:
+        aside.mkdir()
+        fill(aside)
+        for file in aside.iterdir():
+            _sync(file)
+        _sync_folder(aside)
+        os.rename(aside, path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_intact(path):

@@ -1,9 +1,10 @@
 """What is printed during an epoch: plain lines, and a bar on a terminal."""
 
-import sys
 import time
 
 import numpy as np
+
+from dsc.progress import Bar, clock
 
 
 class Report:
@@ -24,7 +25,7 @@ class Report:
         self.start = self.lap = time.monotonic()
         self.first = self.lap_first = state.position
         self.speed = 0.0  # units per second since the report before
-        self.bar = sys.stdout.isatty()
+        self.bar = Bar()
 
     def after_step(self):
         """Prints and returns a record every `print_every` batches, else None.
@@ -32,8 +33,10 @@ class Report:
         A record repeats exactly: there are no times in it.
         """
         done = self.state.position
-        if self.bar:
-            self._draw_bar(done)
+        share = done / self.task.n_batches
+        self.bar.draw(
+            share, f"of epoch {self.state.epochs + 1}, {self._left(done)} left"
+        )
         if done % self.print_every:
             return None
         means = self.task.record(self.state.means.take())
@@ -41,7 +44,7 @@ class Report:
         units = (done - self.lap_first) * self.task.batch_units
         self.speed = units / max(now - self.lap, 1e-9)
         self.lap, self.lap_first = now, done
-        self._clear_bar()
+        self.bar.clear()
         print(
             f"epoch {self.state.epochs + 1}/{self.max_epochs} "
             f"step {done}/{self.task.n_batches}: {self.task.describe(means)}, "
@@ -66,38 +69,18 @@ class Report:
 
     def close(self):
         """Leaves the terminal without a bar."""
-        self._clear_bar()
+        self.bar.clear()
 
     def elapsed(self):
         """The time since the epoch began, or was gone on with."""
-        return _clock(time.monotonic() - self.start)
+        return clock(time.monotonic() - self.start)
 
     def _left(self, done):
         spent = time.monotonic() - self.start
-        return _clock(spent / (done - self.first) * (self.task.n_batches - done))
-
-    def _draw_bar(self, done):
-        share = done / self.task.n_batches
-        filled = int(30 * share)
-        print(
-            f"\r[{'=' * filled}{' ' * (30 - filled)}] {share:4.0%} of epoch "
-            f"{self.state.epochs + 1}, {self._left(done)} left",
-            end="\x1b[K",
-            flush=True,
-        )
-
-    def _clear_bar(self):
-        if self.bar:
-            print("\r\x1b[K", end="")
+        return clock(spent / (done - self.first) * (self.task.n_batches - done))
 
 
 def epoch_done(epoch, elapsed, scores, rate):
     """What is printed after an epoch: its scores, and the learning rate that it had."""
     told = ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
     return f"epoch {epoch} done in {elapsed}: {told}, learning rate {rate:g}"
-
-
-def _clock(seconds):
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

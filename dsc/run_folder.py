@@ -20,6 +20,7 @@ VOCABULARY = "vocabulary.txt"
 LOCK = "lock"
 # Flags that do not change what is computed, and those that may let a run go on longer.
 UNCOMPARED = {
+    "cache_dir",
     "data_dir",
     "gpu_portion",
     "restart",

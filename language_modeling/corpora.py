@@ -5,6 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from language_modeling import agreement, reader
+from language_modeling import flags as language_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
@@ -45,13 +46,15 @@ def read(paths):
     Returns:
         `reader.Corpus`.
     """
-    corpus = reader.read(paths, FLAGS.EOS, FLAGS.unknown)
+    cache_dir = FLAGS.cache_dir or ROOT / "data" / "cache"
+    corpus = reader.read(paths, FLAGS.EOS, FLAGS.unknown, FLAGS.vocab_size, cache_dir)
+    whose = "the training file" if FLAGS.vocab_size is None else "the vocabulary"
     done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
     for split, n in corpus.n_unknown.items():
         if n:
             print(
-                f"{split}: {n} words that the training file does not have are "
-                f"{done[FLAGS.unknown]}."
+                f"{split}: {n} words that {whose} does not have are "
+                f"{done[language_flags.unknown()]}."
             )
     return corpus
 

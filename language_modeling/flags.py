@@ -24,6 +24,19 @@ flags.DEFINE_enum(
     "words that the training file does not have: drop them (release), read them as "
     "<unk>, or stop with an error",
 )
+flags.DEFINE_integer(
+    "vocab_size",
+    None,
+    "how many words to keep, the most frequent ones, <unk> among them; all others are "
+    "read as <unk>, in all splits (default: keep all)",
+    2,
+)
+flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "folder that keeps the word ids of each corpus, which are made once; it may be "
+    "deleted at any time (default: data/cache of the project)",
+)
 flags.DEFINE_bool(
     "score_tail",
     False,
@@ -97,6 +110,12 @@ shared_flags.define_float(
     "temperature", 1.0, "divides the logits of the words to generate; 0: likeliest", 0.0
 )
 flags.DEFINE_integer("top_k", None, "generate only words among so many likeliest", 1)
+
+
+def unknown():
+    """What becomes of words that the vocabulary does not have; see `reader.read`."""
+    reads_unk = FLAGS.vocab_size is not None and FLAGS.unknown == "drop"
+    return "unk" if reads_unk else FLAGS.unknown
 
 
 def recipe():

@@ -22,11 +22,10 @@ LINE_WIDTH = 88  # columns
 def score(trained):
     """Prints a line for each word of a text, as TSV, and at last the perplexity."""
     scorer = _scorer(trained)
-    with text.opened(FLAGS.input or "-") as file:
-        print("word", "read_as", "log_prob", "skip", sep="\t")
-        for scored in scorer.score(text.words(file, FLAGS.EOS)):
-            log_prob = "" if scored.log_prob is None else f"{scored.log_prob:.6f}"
-            print(scored.word, scored.read_as, log_prob, scored.skip, sep="\t")
+    print("word", "read_as", "log_prob", "skip", sep="\t")
+    for scored in scorer.score(text.words(FLAGS.input or "-", FLAGS.EOS)):
+        log_prob = "" if scored.log_prob is None else f"{scored.log_prob:.6f}"
+        print(scored.word, scored.read_as, log_prob, scored.skip, sep="\t")
     sys.stdout.flush()
     _tell_unknown(scorer.n_unknown)
     if not scorer.n_words:
@@ -45,17 +44,16 @@ def visualize(trained):
         "Below each word: how many words back lies the state from which it was read (1 "
         "is an ordinary LSTM step, - a place where nothing was remembered yet)."
     )
-    with text.opened(path) as file:
-        rows = scorer.score(text.words(file, FLAGS.EOS))
-        for _ in range(FLAGS.sentences):
-            sentence = []
-            for row in rows:
-                sentence.append(row)
-                if row.read_as == FLAGS.EOS:
-                    break
-            if not sentence:
+    rows = scorer.score(text.words(path, FLAGS.EOS))
+    for _ in range(FLAGS.sentences):
+        sentence = []
+        for row in rows:
+            sentence.append(row)
+            if row.read_as == FLAGS.EOS:
                 break
-            _print_columns([(row.word, str(row.skip or "-")) for row in sentence])
+        if not sentence:
+            break
+        _print_columns([(row.word, str(row.skip or "-")) for row in sentence])
     _tell_unknown(scorer.n_unknown)
 
 
@@ -63,7 +61,7 @@ def generate(trained):
     """Prints a text that the model writes after the prompt."""
     end = trained.encode(FLAGS.EOS, "error")
     words = FLAGS.prompt.split()
-    read_as = [trained.encode(word, FLAGS.unknown) for word in words]
+    read_as = [trained.encode(word, language_flags.unknown()) for word in words]
     known = [word for word in read_as if word is not None]
     _tell_unknown(sum(word not in trained.vocabulary for word in words))
     actions = language_flags.recipe().eval_actions
@@ -88,7 +86,7 @@ def _scorer(trained):
     return Scorer(
         trained,
         FLAGS.num_unroll_steps,
-        FLAGS.unknown,
+        language_flags.unknown(),
         language_flags.recipe().eval_actions,
         FLAGS.seed,
     )
@@ -100,7 +98,7 @@ def _tell(line):
 
 def _tell_unknown(n):
     if n:
-        done = {"drop": "dropped", "unk": "read as <unk>"}[FLAGS.unknown]
+        done = {"drop": "dropped", "unk": "read as <unk>"}[language_flags.unknown()]
         _tell(f"Words that the model does not know, {done}: {n}.")
 
 

@@ -3,40 +3,34 @@
 The same vocabulary, ids and windows as the release's reader (release:
 `language_modeling/reader.py`): one word is what stands between blanks, the end of a
 line is a word of its own, and the vocabulary is that of the training file.
+
+The work is done elsewhere: `text` cuts words, `tokens` makes ids of them, `corpus`
+keeps them in files, `cache` keeps those.
 """
 
-import collections
 import dataclasses
+import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from dsc import files
+from language_modeling import cache, corpus
+from language_modeling.corpus import SPLITS, UNKNOWN, Corpus
+from language_modeling.text import DataError
+from language_modeling.tokens import UNK
 
-SPLITS = ("train", "valid", "test")
-UNKNOWN = ("drop", "unk", "error")
-UNK = "<unk>"
-
-
-class DataError(ValueError):
-    """The data cannot be used; the message says what is wrong and what to do."""
-
-
-class Corpus(NamedTuple):
-    """A text in three splits.
-
-    Attributes:
-        vocabulary: tuple of words; a word's id is its place. By falling count in the
-            training file, ties in alphabetical order.
-        ids: dict from split to int32 `[words]`.
-        n_unknown: dict from split to the number of words that the training file does
-            not have (the release drops them silently).
-    """
-
-    vocabulary: tuple
-    ids: dict
-    n_unknown: dict
+__all__ = [
+    "SPLITS",
+    "UNK",
+    "UNKNOWN",
+    "Corpus",
+    "DataError",
+    "Windows",
+    "all_windows",
+    "find",
+    "read",
+    "windows",
+]
 
 
 def find(data_dir):
@@ -75,8 +69,8 @@ def find(data_dir):
     )
 
 
-def read(paths, eos="<eos>", unknown="drop"):
-    """Reads a corpus.
+def read(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=None):
+    """Reads a corpus, of any size: its ids are made once and then mapped from files.
 
     Lines may end in LF, CRLF or CR, and a byte order mark at the beginning is no part
     of the text. A blank line is a line: it has the word for its end.
@@ -86,103 +80,71 @@ def read(paths, eos="<eos>", unknown="drop"):
         eos: the word that stands for the end of a line.
         unknown: what becomes of words that the training file does not have: `drop`,
             as in the release; `unk`, they are read as `<unk>`; `error`.
+        vocab_size: how many words the vocabulary may have, or None for all. The most
+            frequent of the training file are kept, of equally frequent ones the first
+            in the alphabet, and always `<unk>` and `eos`; every other word is read as
+            `<unk>`, in all splits, so `drop` and `unk` are then the same.
+        cache_dir: folder in which the ids are kept, see `language_modeling.cache`; None
+            keeps them as long as they are used.
 
     Returns:
         `Corpus`.
 
     Raises:
         DataError: a file cannot be read, is no text in UTF-8 or has no words; there
-            are unknown words where none may be, or there is no `<unk>` for them.
+            are unknown words where none may be, or there is no `<unk>` for them; the
+            vocabulary does not fit into memory; the ids cannot be written.
     """
-    if len(eos.split()) != 1 or not eos.isprintable():
-        raise DataError(f"--EOS must be one word without blanks, not {eos!r}.")
-    words = {split: _words(path, eos) for split, path in paths.items()}
-    counts = collections.Counter(words["train"])
-    vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
-    index = {word: i for i, word in enumerate(vocabulary)}
-    if unknown == "unk" and UNK not in index:
-        raise DataError(
-            f"--unknown unk: {paths['train']} has no word {UNK}; give --unknown drop."
-        )
-    stand_in = index[UNK] if unknown == "unk" else None
-    ids, n_unknown = {}, {}
-    for split in words:
-        found = [index.get(word, stand_in) for word in words[split]]
-        n_unknown[split] = sum(word not in index for word in words[split])
-        if unknown == "error" and n_unknown[split]:
-            first = next(word for word in words[split] if word not in index)
-            raise DataError(
-                f"--unknown error: {paths[split]} has {n_unknown[split]} words that "
-                f"the training file does not have, {first!r} first; put them into the "
-                "training file, or give --unknown drop or unk."
-            )
-        ids[split] = np.array([i for i in found if i is not None], np.int32)
-    return Corpus(tuple(vocabulary), ids, n_unknown)
-
-
-def digests(corpus):
-    """Dict from split to the digest of its words and their ids."""
-    vocabulary = "\n".join(corpus.vocabulary).encode()
-    return {split: files.digest(vocabulary, i) for split, i in corpus.ids.items()}
-
-
-def _words(path, eos):
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text (byte {error.start}); convert it, for instance "
-            "with `iconv -t utf-8`."
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if (place := text.find("\0")) >= 0:
-        line = text.count("\n", 0, place) + 1
-        raise DataError(
-            f"{path} has a NUL byte in line {line}, so it is no text or is damaged; "
-            "put a whole copy there."
-        )
-    words = text.replace("\n", f" {eos} ").split()
-    if not words:
-        raise DataError(f"{path} has no words in it; put text there, line by line.")
-    return words
+    options = corpus.Options(eos, unknown, vocab_size)
+    options.check()
+    if cache_dir is not None:
+        return cache.read(paths, options, cache_dir)
+    with tempfile.TemporaryDirectory() as name, corpus.writing(name):
+        corpus.prepare(paths, options, Path(name))
+        return corpus.load(Path(name))  # what is mapped outlives its folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
     """A text cut for truncated back-propagation.
 
-    The text stands in `batch` rows; window i holds the steps i * n_steps ..
+    The text stands in `batch_size` rows; window i holds the steps i * n_steps ..
     (i + 1) * n_steps of every row, so a row's windows follow one another too, and carry
-    their state.
+    their state. A window is read from the text when it is asked for.
 
     Attributes:
-        words: int32 `[batch, steps]`, what is read.
-        targets: int32 `[batch, steps]`, the word after each.
-        scored: bool `[batch, steps]`, whether the target is one of the text.
+        ids: int32 `[words]`.
+        batch_size: number of rows.
+        per_row: words from the beginning of a row to that of the next.
         n_steps: steps per window.
+        n_windows: how many windows there are.
         n_uncovered: how many of the text's words are no target, the first ones of the
             rows among them.
     """
 
-    words: np.ndarray
-    targets: np.ndarray
-    scored: np.ndarray
+    ids: np.ndarray
+    batch_size: int
+    per_row: int
     n_steps: int
+    n_windows: int
     n_uncovered: int
 
     def __len__(self):
-        return self.words.shape[1] // self.n_steps
+        return self.n_windows
 
     def __getitem__(self, i):
-        """`(words, targets, scored)` of a window, each `[batch, n_steps]`."""
-        steps = self._steps(i)
-        return self.words[:, steps], self.targets[:, steps], self.scored[:, steps]
+        """`(words, targets, scored)` of a window, each `[batch_size, n_steps]`.
 
-    def _steps(self, i):
+        What is read, int32; the word after each, int32; and whether that is one of the
+        text that counts in this row, bool.
+        """
         if not 0 <= i < len(self):
             raise IndexError(f"window {i} of {len(self)}")
-        return slice(i * self.n_steps, (i + 1) * self.n_steps)
+        step = np.arange(i * self.n_steps, (i + 1) * self.n_steps)
+        place = np.arange(self.batch_size)[:, None] * self.per_row + step
+        scored = (step < self.per_row) & (place + 1 < len(self.ids))
+        place = np.where(scored, place, 0)
+        return self.ids[place], self.ids[place + 1], scored
 
 
 def windows(ids, batch_size, n_steps, split):
@@ -211,11 +173,9 @@ def windows(ids, batch_size, n_steps, split):
             f"{batch_size * (n_steps + 1)} that one window needs; lower --batch_size "
             f"({batch_size}) or --num_unroll_steps ({n_steps}){tail}, or use more text."
         )
-    rows = ids[: batch_size * words_per_row].reshape(batch_size, words_per_row)
-    covered = (words_per_row - 1) // n_steps * n_steps
-    words, targets = rows[:, :covered], rows[:, 1 : covered + 1]
-    scored = np.broadcast_to(True, words.shape)
-    return Windows(words, targets, scored, n_steps, len(ids) - words.size)
+    n_windows = (words_per_row - 1) // n_steps
+    n_uncovered = len(ids) - batch_size * n_windows * n_steps
+    return Windows(ids, batch_size, words_per_row, n_steps, n_windows, n_uncovered)
 
 
 def all_windows(ids, batch_size, n_steps, split):
@@ -237,8 +197,4 @@ def all_windows(ids, batch_size, n_steps, split):
             f"The {split} split has no word after its first; use more text."
         )
     per_row = -(-n_pairs // batch_size)
-    steps = -(-per_row // n_steps) * n_steps
-    place = np.arange(batch_size)[:, None] * per_row + np.arange(steps)
-    scored = (place < n_pairs) & (np.arange(steps) < per_row)
-    place = np.where(scored, place, 0)
-    return Windows(ids[place], ids[place + 1], scored, n_steps, 1)
+    return Windows(ids, batch_size, per_row, n_steps, -(-per_row // n_steps), 1)

@@ -54,7 +54,7 @@ def run():
             f"--data_dir: its training file has another vocabulary than the run in "
             f"{FLAGS.load_model}; give the corpus that the model was trained on."
         )
-    name, digests = paths["train"].resolve().parent.name, reader.digests(corpus)
+    name, digests = paths["train"].resolve().parent.name, corpus.digests
     training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
     if not replicas.is_chief:
         return

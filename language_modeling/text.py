@@ -1,56 +1,96 @@
-"""A text as a stream of words, however long it is."""
+"""Text files cut into words, in blocks: no text is ever in memory as a whole."""
 
-import contextlib
+import codecs
+import io
+import itertools
 import sys
 
-from language_modeling.reader import DataError
+BLOCK = 1 << 17  # bytes; the words of more do not fit a processor's cache
+LONGEST = 1_000_000  # characters of a word
 
-BLOCK = 1 << 16  # characters read at once
+
+class DataError(ValueError):
+    """The data cannot be used; the message says what is wrong and what to do."""
 
 
-@contextlib.contextmanager
-def opened(path):
-    """Opens a text in UTF-8.
-
-    Args:
-        path: file, or `-` for the standard input.
+def words(path, eos):
+    """Yields the words of a file, or of the standard input for `-`; see `split_words`.
 
     Raises:
-        DataError: it cannot be opened, or later: it cannot be read or is no text.
+        DataError: it cannot be read, or see `split_words`.
     """
-    name = "The standard input" if path == "-" else str(path)
+    name = "The standard input" if path == "-" else path
+    for some in split_words(read_blocks(path), name, eos):
+        yield from some
+
+
+def read_blocks(path):
+    """Yields the bytes of a file, or of the standard input for `-`, some at a time.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         source = sys.stdin.fileno() if path == "-" else path
-        with open(source, encoding="utf-8-sig", closefd=path != "-") as text:
-            yield text
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{name} is not UTF-8 text; convert it, for instance with `iconv -t utf-8`."
-        ) from None
+        with open(source, "rb", closefd=path != "-") as file:
+            while block := file.read(BLOCK):
+                yield block
     except (OSError, AttributeError) as error:  # no fileno: closed by the shell
-        raise DataError(f"{name} cannot be read: {error}.") from None
+        name = "The standard input" if path == "-" else path
+        reason = getattr(error, "strerror", None) or "it is closed"
+        raise DataError(f"{name} cannot be read: {reason}.") from None
 
 
-def words(text, eos):
-    """Yields the words of a text, and `eos` for every end of a line.
+def split_words(blocks, path, eos):
+    """Yields the words of a text, lists of those that end in one block.
 
-    The same words as `reader.read` has.
+    A word is what stands between blanks, as for `str.split`. Lines may end in LF, CRLF
+    or CR, a byte order mark at the beginning is no part of the text, and a blank line
+    is a line: it has the word for its end. Where one block ends and the next begins
+    changes nothing.
 
     Args:
-        text: file, open for reading text.
+        blocks: iterable of bytes, the text in UTF-8.
+        path: the text's name, for error messages.
         eos: the word that stands for the end of a line.
 
     Raises:
-        DataError: there is a NUL in the text.
+        DataError: it is no text in UTF-8, or has a NUL byte, a word of more than
+            `LONGEST` characters, or no words at all.
     """
-    rest = ""
-    while block := text.read(BLOCK):
-        if "\0" in block:
-            raise DataError("The text has a NUL byte, so it is no text or is damaged.")
-        block = rest + block
-        found = block.replace("\n", f" {eos} ").split()
-        # A word that the block's end cuts is read on.
-        rest = "" if block[-1].isspace() else found.pop()
-        yield from found
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder("utf-8-sig")(), translate=True
+    )
+    n_bytes = n_lines = n_words = 0
+    rest = ""  # of a word that the next block may go on with
+    for block in itertools.chain(blocks, [b""]):
+        n_bytes += len(block)
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            place = n_bytes - len(error.object) + error.start
+            raise DataError(
+                f"{path} is not UTF-8 text (byte {place}); convert it, for instance "
+                "with `iconv -t utf-8`."
+            ) from None
+        if (place := text.find("\0")) >= 0:
+            line = n_lines + text.count("\n", 0, place) + 1
+            raise DataError(
+                f"{path} has a NUL byte in line {line}, so it is no text or is "
+                "damaged; put a whole copy there."
+            )
+        n_lines += text.count("\n")
+        text = rest + text.replace("\n", f" {eos} ")
+        words = text.split()
+        rest = words.pop() if words and not text[-1].isspace() else ""
+        if len(rest) > LONGEST:
+            raise DataError(
+                f"{path} has a word of more than {LONGEST:,} characters in line "
+                f"{n_lines + 1}; put blanks between the words."
+            )
+        n_words += len(words)
+        yield words
     if rest:
-        yield rest
+        yield [rest]
+    elif not n_words:
+        raise DataError(f"{path} has no words in it; put text there, line by line.")

@@ -22,6 +22,7 @@ PRESET = (
     "seed",
     "EOS",
     "unknown",
+    "vocab_size",
     "score_tail",
     "mixed_precision",
 )

@@ -39,7 +39,7 @@ def lm_task(n_actions, steps, dtype="float32"):
         split: rng.integers(0, FLAGS.vocab_size, n_words).astype(np.int32)
         for split in reader.SPLITS
     }
-    corpus = reader.Corpus((), ids, {})
+    corpus = reader.Corpus((), ids, {}, {})
     model = LanguageModel(
         FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0, dtype=dtype
     )

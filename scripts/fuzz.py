@@ -1,4 +1,4 @@
-"""Throws hostile input at the programs: flags, corpora, .npz files, run folders.
+"""Throws hostile input at the programs: flags, corpora, ids, .npz files, run folders.
 
     python scripts/fuzz.py --cases 2000 --processes 30
 
@@ -27,13 +27,13 @@ from dsc.distribution import Distribution
 from dsc.errors import RunError
 from dsc.resuming import resume
 from dsc.run_folder import RunFolder
-from language_modeling import agreement, reader
+from language_modeling import agreement, corpus, reader
 from number_prediction import produce_data
 
 LIMIT = 10  # seconds
 REFUSALS = (RunError, reader.DataError, produce_data.DataError, flags.Error)
 SIZES = ("--rnn_size=4", "--rnn_layers=0", "--agent_units=3", "--batch_size=2")
-SMALL = (*SIZES, "--num_unroll_steps=3", "--max_steps=1")
+SMALL = (*SIZES, "--num_unroll_steps=3", "--max_steps=1", "--cache_dir=cache")
 
 
 class Failure(Exception):
@@ -44,7 +44,7 @@ class Cases:
     """The cases in this process; each gets a folder of its own to be hostile in.
 
     Args:
-        base: folder with a good `corpus`, `digits_10.npz` and `run`.
+        base: folder with a good `corpus`, `ids`, `digits_10.npz` and `run`.
     """
 
     def __init__(self, base):
@@ -69,10 +69,23 @@ class Cases:
         hostile.corpus(rng, folder / "corpus")
         with unchanged(folder):
             paths = reader.find(folder / "corpus")
-            corpus = reader.read(paths, "<eos>", rng.choice(reader.UNKNOWN))
-            for split, ids in corpus.ids.items():
+            size = rng.choice((None, 2, 9, 10**30))
+            read = reader.read(paths, "<eos>", rng.choice(reader.UNKNOWN), size)
+            for split, ids in read.ids.items():
                 cut = rng.choice((reader.windows, reader.all_windows))
                 cut(ids, rng.randint(1, 9), rng.randint(2, 9), split)[0]
+
+    def ids(self, rng, folder):
+        shutil.copytree(self.base / "ids", folder / "ids")
+        hostile.ids(rng, folder / "ids")
+        with unchanged(folder):
+            try:
+                read = corpus.load(folder / "ids")
+            except ValueError as error:
+                expect_sentence(error)
+                return True
+        if read.digests != self.corpus.digests:
+            raise Failure("damaged ids were taken for whole ones")
 
     def digits(self, rng, folder):
         path = shutil.copy(self.base / "digits_10.npz", folder)
@@ -179,7 +192,7 @@ def attempt(case, *arguments):
 def fuzz(base, n_cases, n_processes, seed):
     """Runs all cases; returns how many of each kind there were and were refused."""
     cases = Cases(base)
-    kinds = [cases.flags, cases.corpus_files, cases.digits, cases.run]
+    kinds = [cases.flags, cases.corpus_files, cases.ids, cases.digits, cases.run]
     counts = {}
     for i in range(n_cases + n_processes):
         rng = random.Random(f"{seed}/{i}")
@@ -203,6 +216,8 @@ def prepare(base):
     agreement.write(base / "corpus", seed=3, n_train=5000, n_valid=300, n_test=300)
     with open(base / "corpus" / "train.txt", "a") as file:
         file.write("<unk>\n")
+    (base / "ids").mkdir()
+    corpus.prepare(reader.find(base / "corpus"), corpus.Options(), base / "ids")
     produce_data.write(
         base / "digits_10.npz", 10, {"train": 150, "valid": 9, "test": 9}, seed=3
     )

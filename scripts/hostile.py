@@ -101,6 +101,18 @@ def corpus(rng, folder):
                 path.write_bytes(mutate(path.read_bytes(), rng))
 
 
+def ids(rng, folder):
+    """Damages a file of a prepared corpus, or what is said about all of them."""
+    path = rng.choice(sorted(folder.iterdir()))
+    if path.suffix != ".json" or rng.random() < 0.3:
+        path.write_bytes(mutate(path.read_bytes(), rng))
+    else:
+        content = json.loads(path.read_bytes())
+        path.unlink()
+        content = config_bytes(rng, rng.choice((content, content["digests"])))
+        files.write(folder / "corpus.json", content, digest=True)
+
+
 def array_bytes(rng, array):
     """Bytes of a .npy file that claim, or hold, something else than `array`."""
     buffer = io.BytesIO()
@@ -148,7 +160,7 @@ def npz(rng, path):
 def config_bytes(rng, values):
     """A run's flags with something else in some of them, or damaged as text."""
     values = dict(values)
-    for name in rng.sample(sorted(values), rng.randint(1, 5)):
+    for name in rng.sample(sorted(values), rng.randint(1, min(5, len(values)))):
         values[name] = rng.choice((*VALUES, None, -1, 1e300, [], {"a": []}, 10**30))
     content = json.dumps(values).encode()
     return mutate(content, rng) if rng.random() < 0.5 else content

@@ -20,6 +20,8 @@ from language_modeling import agreement
 
 def run(folder, script, *arguments):
     """Runs a program in a folder; `{}` in an argument stands for the folder."""
+    if script == LANGUAGE:
+        arguments = (f"--cache_dir={folder.parent}/cache", *arguments)
     arguments = (str(argument).format(folder) for argument in arguments)
     return processes.run(folder, script, *arguments)
 
@@ -227,9 +229,10 @@ def test_every_kind_of_model_trains(tmp, corpus):
 def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, corpus):
     # One program that nothing was imported for: python SCRIPT ARGUMENTS.
     arguments = ("--n_actions=1", "--max_steps=3", "--rnn_layers=0", "--train_dir=run")
+    data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
     (tmp / "plain").mkdir()
     result = subprocess.run(
-        [sys.executable, LANGUAGE, f"--data_dir={corpus}", *SMALL, *arguments],
+        [sys.executable, LANGUAGE, *data, *SMALL, *arguments],
         cwd=tmp / "plain",
         capture_output=True,
         text=True,
@@ -238,6 +241,38 @@ def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, co
     assert re.search(r"\ntest perplexity = \d+\.\d{6}\n$", result.stdout)
     assert "test skips chosen = 1: 1.00\n" in result.stdout
     assert best_weights(tmp / "plain" / "run").is_file()
+
+
+def test_a_smaller_vocabulary_reads_all_other_words_as_unk(tmp, corpus):
+    command = ("--vocab_size=50", "--max_steps=3", "--print_every=9")
+    first = train(tmp, corpus, "capped", *command)
+    assert any(", 50 words in the vocabulary, " in line for line in first.out)
+    words = (tmp / "capped" / "run" / "vocabulary.txt").read_text().splitlines()
+    assert len(set(words)) == 50 and {"<unk>", "<eos>"} < set(words)
+    text = (corpus / "train.txt").read_text().split()
+    n = sum(word not in words for word in text)
+    assert (
+        f"train: {n} words that the vocabulary does not have are read as <unk>."
+        in first.out
+    )
+    load = (f"--data_dir={corpus}", f"--load_model={tmp}/capped/run")
+    again = succeeds(run(tmp / "capped_again", LANGUAGE, *load))
+    assert again.out[-3:] == first.out[-3:]
+    (tmp / "capped_again" / "text").write_text("a word that no corpus has\n")
+    score = ("--mode=score", "--input=text", *load)
+    scored = succeeds(run(tmp / "capped_again", LANGUAGE, *score))
+    assert [line.split("\t")[1] for line in scored.out[1:]] == ["<unk>"] * 6 + ["<eos>"]
+
+
+def test_the_ids_of_a_corpus_are_made_once(tmp, corpus, trained, evaluated):
+    made = [path for path in (tmp / "cache").iterdir() if path.is_dir()]
+    assert len(made) == len({path.name for path in made}) > 0
+    times = {path: path.stat().st_mtime_ns for path in made}
+    succeeds(
+        run(tmp / "once", LANGUAGE, *SMALL, f"--data_dir={corpus}", "--max_epochs=0")
+    )
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert len([p for p in (tmp / "cache").iterdir() if p.is_dir()]) == len(made)
 
 
 # What ends a run
@@ -260,7 +295,8 @@ def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
     tmp, corpus, trained, number, code
 ):
     folder = tmp / f"signal{code}"
-    command = (LANGUAGE, *SMALL, f"--data_dir={corpus}", *LONG)
+    data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
+    command = (LANGUAGE, *SMALL, *data, *LONG)
     process = processes.start(folder, *command)
     wait_for(lambda: list(folder.glob("run/last/state-*")))
     # The folder is taken.
@@ -288,7 +324,8 @@ def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
 def test_a_disk_that_is_full_is_said_in_a_sentence(tmp, corpus, trained, size):
     """As large as a file may become, somewhere within one of the run's files."""
     folder = tmp / f"full{size}"
-    command = (LANGUAGE, *SMALL, f"--data_dir={corpus}", *LONG)
+    data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
+    command = (LANGUAGE, *SMALL, *data, *LONG)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     result = subprocess.run(
         [sys.executable, *map(str, command[:-1]), f"--train_dir={folder}/run"],
@@ -539,6 +576,16 @@ REFUSED = {
         (*TRAIN, "--train_dir=run", "--data_dir=other", "--print_every=5"),
         r"--train_dir: run holds another run, with sha256 of test \w+ "
         r"\(now \w+\).*\.",
+    ),
+    "no word may be unknown, or all others are <unk>": (
+        LANGUAGE,
+        (*TRAIN, "--unknown=error", "--vocab_size=9"),
+        r"--unknown error: with --vocab_size every word .* leave one of the two out\.",
+    ),
+    "cache in a file": (
+        LANGUAGE,
+        (*TRAIN, "--cache_dir=corpus/train.txt"),
+        r"--cache_dir: cannot write to corpus/train\.txt \(.*\); free space or .*\.",
     ),
     "nothing for unknown words": (
         LANGUAGE,

@@ -120,3 +120,25 @@ def test_good_arrays_are_read_as_they_were_written(tmp_path):
             np.testing.assert_array_equal(read[name], value, strict=True)
     with pytest.raises(FileNotFoundError):
         files.read_arrays(tmp_path / "y.npz")
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "fill"])
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(folder):
+        (folder / "a").write_bytes(b"new")
+        if call == "fill":
+            full()
+
+    if call != "fill":
+        monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_folder(tmp_path / "folder", fill)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    call = None
+    files.write_folder(tmp_path / "folder", fill)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "a").read_bytes() == b"new"

@@ -1,5 +1,6 @@
 """Text becomes the release's ids and windows, and unusable text a clear sentence."""
 
+import collections
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from language_modeling.reader import (
     UNKNOWN,
     DataError,
     all_windows,
-    digests,
     find,
     read,
     windows,
@@ -242,7 +242,7 @@ def test_line_ends_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path, chang
     texts = (change(text.encode()) for text in (TRAIN, VALID, TEST))
     changed = read(find(put(tmp_path / "b", *texts)))
     assert changed.vocabulary == plain.vocabulary
-    assert digests(changed) == digests(plain)
+    assert changed.digests == plain.digests
 
 
 def test_a_nul_byte_is_named_with_its_line(tmp_path):
@@ -274,11 +274,11 @@ def test_unknown_words_are_read_as_unk_or_refused_if_that_is_asked(tmp_path):
 
 
 def test_a_digest_tells_other_words_and_other_ids(tmp_path):
-    first = digests(read(find(put(tmp_path))))
-    other_test = digests(read(find(put(tmp_path, test="a not\n"))))
+    first = read(find(put(tmp_path))).digests
+    other_test = read(find(put(tmp_path, test="a not\n"))).digests
     assert {s for s in first if first[s] != other_test[s]} == {"test"}
-    renamed = digests(read(find(put(tmp_path, *("\n".join(["x y", "y"]),) * 3))))
-    swapped = digests(read(find(put(tmp_path, *("\n".join(["z y", "y"]),) * 3))))
+    renamed = read(find(put(tmp_path, *("\n".join(["x y", "y"]),) * 3))).digests
+    swapped = read(find(put(tmp_path, *("\n".join(["z y", "y"]),) * 3))).digests
     assert all(renamed[s] != swapped[s] for s in first)
 
 
@@ -306,6 +306,50 @@ def test_with_the_tail_every_word_after_the_first_is_scored_once(
     # Read row by row the targets are the text, and a row has no gap.
     assert [t for row in rows for t in row if t >= 0] == list(range(1, n_words))
     assert all((np.diff((row >= 0).astype(int)) <= 0).all() for row in rows)
+
+
+@given(
+    n_words=st.integers(2, 90),
+    batch=st.integers(1, 7),
+    n_steps=st.integers(1, 9),
+    tail=st.booleans(),
+)
+@settings(deadline=None)
+def test_windows_are_those_that_were_once_cut_all_at_once(
+    n_words, batch, n_steps, tail
+):
+    ids = np.arange(n_words, dtype=np.int32) * 3
+    if not tail and n_words // batch <= n_steps:
+        return
+    cut = (all_windows if tail else windows)(ids, batch, n_steps, "test")
+    if tail:
+        per_row = -(-(n_words - 1) // batch)
+        place = np.arange(batch)[:, None] * per_row + np.arange(len(cut) * n_steps)
+        scored = (place < n_words - 1) & (np.arange(len(cut) * n_steps) < per_row)
+        words, targets = (ids[np.where(scored, place + i, i)] for i in (0, 1))
+    else:
+        rows = ids[: n_words // batch * batch].reshape(batch, -1)
+        covered = (rows.shape[1] - 1) // n_steps * n_steps
+        words, targets = rows[:, :covered], rows[:, 1 : covered + 1]
+        scored = np.ones_like(words, bool)
+    joined = [np.concatenate(part, axis=1) for part in zip(*cut, strict=True)]
+    for found, expected in zip(joined, (words, targets, scored), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+
+
+def test_of_a_text_only_the_window_is_read():
+    class Watched(np.ndarray):
+        n_read = 0
+
+        def __getitem__(self, place):
+            Watched.n_read += np.size(place)
+            return np.asarray(self)[place]
+
+    ids = np.arange(10_000, dtype=np.int32).view(Watched)
+    for cut in windows, all_windows:
+        cut(ids, 3, 5, "test")[2]
+    assert Watched.n_read == 4 * 3 * 5
 
 
 def test_a_text_of_one_word_has_nothing_to_score():
@@ -336,3 +380,51 @@ def test_any_bytes_are_a_corpus_or_a_sentence(tmp_path, content, unknown):
     )
     n_dropped = corpus.n_unknown["valid"] if unknown == "drop" else 0
     assert len(corpus.ids["valid"]) == n_words - n_dropped
+
+
+# As it was when all was in memory
+
+
+PIECES = [
+    "a",
+    "b",
+    "B",
+    "bé",
+    "日本",
+    *[" "] * 5,
+    "\n",
+    "\u2028",
+    "\t",
+    "zz zz ",
+    "\x85",
+]
+
+
+def read_at_once(texts, eos, unknown):
+    """What `read` returned when it had all text in memory: the oracle."""
+    words = {
+        split: text.replace("\n", f" {eos} ").split()
+        for split, text in zip(("train", "valid", "test"), texts, strict=True)
+    }
+    counts = collections.Counter(words["train"])
+    vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
+    index = {word: i for i, word in enumerate(vocabulary)}
+    stand_in = index["<unk>"] if unknown == "unk" else None
+    found = {s: [index.get(word, stand_in) for word in words[s]] for s in words}
+    ids = {s: [i for i in found[s] if i is not None] for s in words}
+    n_unknown = {s: sum(word not in index for word in words[s]) for s in words}
+    return tuple(vocabulary), ids, n_unknown
+
+
+@given(
+    texts=st.tuples(*[st.lists(st.sampled_from(PIECES), max_size=50)] * 3),
+    unknown=st.sampled_from(["drop", "unk"]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_vocabulary_and_ids_are_those_of_a_text_in_memory(tmp_path, texts, unknown):
+    texts = ["<unk> " + "".join(pieces) for pieces in texts]
+    corpus = read(find(put(tmp_path, *texts)), unknown=unknown)
+    vocabulary, ids, n_unknown = read_at_once(texts, "<eos>", unknown)
+    assert corpus.vocabulary == vocabulary
+    assert {split: i.tolist() for split, i in corpus.ids.items()} == ids
+    assert corpus.n_unknown == n_unknown

@@ -175,7 +175,9 @@ def language_task(recipe, seed=3, n_words=4_003):
     model.build()
     set_policy(model.dsc.cell)
     ids = np.random.default_rng(2).integers(0, 11, n_words, dtype=np.int32)
-    corpus = Corpus(tuple("abcdefghijk"), dict.fromkeys(("train", "valid"), ids), {})
+    corpus = Corpus(
+        tuple("abcdefghijk"), dict.fromkeys(("train", "valid"), ids), {}, {}
+    )
     return LanguageModeling(
         model,
         keras.optimizers.SGD(0.005),

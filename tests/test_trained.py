@@ -1,16 +1,13 @@
 """A trained language model: reading, scoring and writing text with it."""
 
-import io
 import itertools
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from language_modeling import reader, text
+from language_modeling import reader
 from language_modeling.evaluation import Evaluator
 from language_modeling.generation import Writer
 from language_modeling.model import LanguageModel, Noise
@@ -193,34 +190,3 @@ def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):
     likeliest = set(np.argsort(probs)[-3:])
     few = [next(Writer(trained, T, seed=s).write([0], top_k=3)) for s in range(60)]
     assert set(few) == likeliest
-
-
-# Text as a stream
-
-
-@given(
-    parts=st.lists(st.sampled_from(["a", "bé", " ", "\n", "\u2028", "\t", "\x1c"])),
-    block=st.integers(1, 7),
-)
-@settings(deadline=None)
-def test_a_stream_has_the_words_of_the_whole_text(parts, block):
-    whole = "".join(parts)
-    text.BLOCK, before = block, text.BLOCK
-    try:
-        streamed = list(text.words(io.StringIO(whole), "<eos>"))
-    finally:
-        text.BLOCK = before
-    assert streamed == whole.replace("\n", " <eos> ").split()
-
-
-def test_a_text_that_is_none_is_refused(tmp_path):
-    path = tmp_path / "text"
-    for content, sentence in (
-        (b"a \xff", "is not UTF-8 text"),
-        (b"a \0 b", "has a NUL byte"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=sentence), text.opened(path) as file:
-            list(text.words(file, "<eos>"))
-    with pytest.raises(DataError, match="cannot be read"), text.opened(tmp_path / "no"):
-        pass

@@ -262,7 +262,7 @@ def language_run(path, seed):
     """Weights and metrics of a short training with dropout and sampled actions."""
     words = np.random.default_rng(1).integers(0, 7, 60, dtype=np.int32)
     corpus = Corpus(
-        tuple("abcdefg"), dict.fromkeys(("train", "valid", "test"), words), {}
+        tuple("abcdefg"), dict.fromkeys(("train", "valid", "test"), words), {}, {}
     )
     keras.utils.set_random_seed(seed)
     model = LanguageModel(7, rnn_size=5, rnn_layers=1, n_actions=3, agent_units=4)

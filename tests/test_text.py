@@ -1,0 +1,108 @@
+"""A text cut into blocks, wherever, has the words of the whole text."""
+
+import io
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from language_modeling import text
+from language_modeling.text import DataError, split_words, words
+
+PIECES = [
+    *("a", "bé", "日本", "\U0001d11e", "e\u0301", "<eos>", "x" * 9),
+    *(" ", "\t", "\n", "\r\n", "\r", "\v", "\x1c", "\x85", "\xa0", "\u2028", "\u3000"),
+]
+BAD = [b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xef\xbb"]
+
+
+def words_of_the_whole(content, eos):
+    """What the reader did when it had all text in memory: the oracle."""
+    whole = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
+    if "\0" in whole:
+        line = whole.count("\n", 0, whole.index("\0")) + 1
+        raise ValueError(f"NUL byte in line {line},")
+    found = whole.replace("\n", f" {eos} ").split()
+    if not found:
+        raise ValueError("has no words in it;")
+    return found
+
+
+def cut(content, borders):
+    """Blocks of bytes, none of them empty."""
+    borders = sorted({0, len(content), *(b % (len(content) + 1) for b in borders)})
+    return [content[a:b] for a, b in itertools.pairwise(borders)]
+
+
+texts = st.lists(st.sampled_from(PIECES), max_size=40).map("".join).map(str.encode)
+broken = st.lists(
+    st.one_of(st.sampled_from(PIECES).map(str.encode), st.sampled_from(BAD)), max_size=9
+).map(b"".join)
+
+
+@given(
+    content=st.one_of(texts, texts.map(b"\xef\xbb\xbf".__add__), broken),
+    borders=st.lists(st.integers(0, 200), max_size=30),
+    eos=st.sampled_from(["<eos>", "é"]),
+)
+@settings(deadline=None, max_examples=500)
+def test_blocks_have_the_words_of_the_whole_text_or_are_refused_as_it_is(
+    content, borders, eos
+):
+    blocks = cut(content, borders)
+    try:
+        expected = words_of_the_whole(content, eos)
+    except UnicodeDecodeError as error:
+        # The whole text counts from behind its first mark.
+        place = error.start + 3 * content.startswith(b"\xef\xbb\xbf")
+        sentence = rf"is not UTF-8 text \(byte {place}\)"
+        if b"\0" in content[:place]:  # in a block before that one, or not
+            sentence += "|has a NUL byte"
+        with pytest.raises(DataError, match=rf"^t\.txt ({sentence})"):
+            list(split_words(blocks, "t.txt", eos))
+    except ValueError as error:
+        with pytest.raises(DataError, match=rf"^t\.txt .*{error}"):
+            list(split_words(blocks, "t.txt", eos))
+    else:
+        found = split_words(blocks, "t.txt", eos)
+        assert list(itertools.chain.from_iterable(found)) == expected
+
+
+def test_every_character_is_a_blank_or_part_of_a_word_as_in_split():
+    characters = [chr(i) for i in range(1, 0x110000) if not 0xD800 <= i < 0xE000]
+    content = "".join(f"a{character}b " for character in characters)
+    blocks = cut(content.encode(), range(0, 10**7, 999))
+    found = itertools.chain.from_iterable(split_words(blocks, "t.txt", "<eos>"))
+    assert list(found) == words_of_the_whole(content.encode(), "<eos>")
+
+
+def test_a_word_that_no_memory_may_hold_is_named_with_its_line(monkeypatch):
+    monkeypatch.setattr(text, "LONGEST", 20)
+    blocks = [b"a\nb", b"c" * 15, b"d" * 5, b"e\nf"]
+    with pytest.raises(DataError, match=r"t\.txt has a word .* 20 .* in line 2; put"):
+        list(split_words(blocks, "t.txt", "<eos>"))
+    words = list(split_words([b"a\nb", b"c" * 19, b" f"], "t.txt", "<eos>"))
+    assert words[-1] == ["f"]
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 1000])
+def test_a_file_is_read_in_blocks(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(text, "BLOCK", block)
+    (tmp_path / "t.txt").write_text("to bé\r\nor", encoding="utf-8", newline="")
+    assert list(words(tmp_path / "t.txt", "<eos>")) == ["to", "bé", "<eos>", "or"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a \xff", "is not UTF-8 text .byte 2."),
+        (b"a \0 b", "has a NUL byte in line 1"),
+        (None, "cannot be read: No such"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path, content, sentence):
+    if content:
+        (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"t\.txt {sentence}"):
+        list(words(tmp_path / "t.txt", "<eos>"))
