@@ -69,8 +69,8 @@ class Task(abc.ABC):
     def evaluate(self):
         """`(scores, score)` after an epoch.
 
-        `scores` is a dict to log and print; the weights of the epoch with the highest
-        `score` are kept.
+        `scores` is a dict to log, its numbers also to print; the weights of the epoch
+        with the highest `score` are kept.
         """
 
     @abc.abstractmethod
@@ -266,9 +266,10 @@ def _train_batch(train_step, task, state):
 def _end_epoch(task, folder, state, scores, score, elapsed):
     rate = float(task.optimizer.learning_rate)
     state.epochs += 1
+    numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
     print(
         f"epoch {state.epochs} done in {elapsed}: "
-        + ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
+        + ", ".join(f"{name} = {value:.6f}" for name, value in numbers.items())
         + f", learning rate {rate:g}",
         flush=True,
     )
