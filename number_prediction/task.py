@@ -127,6 +127,14 @@ class NumberPrediction(training.Task):
             np.mean(self.predict(split, actions).answers == self.data[split][1])
         )
 
+    def confusion(self, split):
+        """How often each digit was answered where each was right, `[10, 10]`.
+
+        Right answers are in the rows, greedy predictions in the columns.
+        """
+        predictions = self.predict(split, "greedy")
+        return counts(self.data[split][1], predictions.answers, N_DIGITS)
+
     def predict(self, split, actions):
         """The `Predictions` for a whole split; actions `greedy` or `sample`."""
         x, _ = self.data[split]
@@ -161,11 +169,7 @@ def counts(digits, others, n):
 
 
 def describe_confusion(table):
-    """Lines of a table: right answers in its rows, predictions in its columns.
-
-    Args:
-        table: `[10, 10]`, from `counts`.
-    """
+    """Lines that show a table of `NumberPrediction.confusion`."""
     lines = ["answer  predicted" + "".join(f"{d:7}" for d in range(N_DIGITS))]
     for digit, row in enumerate(table):
         lines.append(f"{digit:6}           " + "".join(f"{n:7}" for n in row))

@@ -24,7 +24,6 @@ from number_prediction.produce_data import (
 from number_prediction.task import (
     LAST_ACTIONS,
     NumberPrediction,
-    counts,
     describe_confusion,
 )
 
@@ -466,11 +465,14 @@ def test_the_last_choices_are_those_of_the_step_that_reads_the_index():
 
 
 def test_confusion_stands_with_the_right_answers_in_its_rows():
-    right, predicted = np.array([3, 3, 3, 8]), np.array([3, 5, 5, 8])
-    header, *rows = describe_confusion(counts(right, predicted, 10)).split("\n")
+    task = small_task(test=[3, 3, 5, 3])
+    task.model.out.kernel.assign(np.zeros((UNITS, 10)))
+    task.model.out.bias.assign(np.eye(10)[5])
+    header, *rows = describe_confusion(task.confusion("test")).split("\n")
     assert header.split() == ["answer", "predicted", *map(str, range(10))]
-    assert rows[3].split() == ["3", "0", "0", "0", "1", "0", "2", "0", "0", "0", "0"]
-    assert rows[8].split() == ["8", *"0000000010"]
+    assert rows[3].split() == ["3", *"0000030000"]
+    assert rows[5].split() == ["5", *"0000010000"]
+    assert rows[8].split() == ["8", *"0000000000"]
     assert {len(line) for line in (header, *rows)} == {len(header)}
 
 
