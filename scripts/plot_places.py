@@ -119,12 +119,13 @@ def main(argv):
         places = read_places(argv[1])
     except RunError as error:
         sys.exit(str(error))
-    *pictures, animation = plotting.check_out(FLAGS.out, (".png", ".svg", ".gif"))
+    png, svg, gif = plotting.paths(FLAGS.out, ".png", ".svg", ".gif")
     figure = draw_side_by_side(pyplot, places)
-    for path in pictures:
-        plotting.save(figure, path)
-    animate(pyplot, places, animation)
-    print(f"Written: {', '.join(map(str, [*pictures, animation]))}")
+    with plotting.writing():
+        plotting.save(figure, png)
+        plotting.save(figure, svg)
+        animate(pyplot, places, gif)
+    print(f"Written: {png}, {svg}, {gif}")
 
 
 if __name__ == "__main__":

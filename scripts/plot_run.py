@@ -99,6 +99,8 @@ def draw_curve(axis, series, value, **style):
 
 
 def draw_learning(axis, grouped, names, task):
+    from matplotlib.ticker import LogLocator
+
     label, training, validation = TASKS[task]
     for (colour, dash), group, name in zip(looks(), grouped, names, strict=False):
         draw_curve(
@@ -117,7 +119,7 @@ def draw_learning(axis, grouped, names, task):
     axis.set_ylabel(f"{label}\nthick: validation, thin: training")
     if task == "valid perplexity":
         axis.set_yscale("log")
-        axis.yaxis.set_major_locator(_ticks(subs=(1, 2, 5)))
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.minorticks_off()
 
@@ -136,14 +138,13 @@ def draw_entropy(axis, grouped):
         axis.annotate(
             f"uniform over {n_actions}",
             (1, np.log(n_actions)),
-            (-2, -3),
+            (-2, 2),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             ha="right",
-            va="top",
             fontsize=9,
         )
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
     axis.set_ylabel("entropy of the policy, nats")
 
 
@@ -171,8 +172,9 @@ def draw_skips(pyplot, axis, group, name):
                 borders[:, :, k - 1].min(axis=0),
                 borders[:, :, k - 1].max(axis=0),
                 color=plotting.BLACK,
-                alpha=0.25,
+                alpha=0.3,
                 linewidth=0,
+                zorder=3,  # on both that it parts
             )
         if high[-1] - low[-1] > 100 * LEAST_LABELLED:
             axis.annotate(
@@ -222,12 +224,6 @@ def draw(pyplot, found, task):
     return figure
 
 
-def _ticks(subs):
-    from matplotlib.ticker import LogLocator
-
-    return LogLocator(subs=subs)
-
-
 def main(argv):
     if len(argv) < 2:
         sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
@@ -236,11 +232,12 @@ def main(argv):
         found, task = read(argv[1:])
     except RunError as error:
         sys.exit(str(error))
-    paths = plotting.check_out(FLAGS.out, (".png", ".svg"))
+    png, svg = plotting.paths(FLAGS.out, ".png", ".svg")
     figure = draw(pyplot, found, task)
-    for path in paths:
-        plotting.save(figure, path)
-    print(f"Written: {', '.join(map(str, paths))}")
+    with plotting.writing():
+        plotting.save(figure, png)
+        plotting.save(figure, svg)
+    print(f"Written: {png}, {svg}")
 
 
 if __name__ == "__main__":

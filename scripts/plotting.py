@@ -1,5 +1,6 @@
 """What all pictures share: colours, fonts, and how a figure is kept."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -41,27 +42,31 @@ def require(asked_by):
     return pyplot
 
 
-def check_out(out, suffixes):
-    """Makes the folder for a picture, before there is something to draw.
-
-    Args:
-        out: path without suffix, from `--out`.
-        suffixes: of the files that will be written.
-
-    Returns:
-        List of paths.
-    """
-    paths = [Path(f"{out}{suffix}") for suffix in suffixes]
+@contextlib.contextmanager
+def writing():
+    """Ends the program in one sentence if what `--out` asks for cannot be written."""
     try:
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            path.open("ab").close()
+        yield
     except OSError as error:
-        sys.exit(f"--out: cannot write {path} ({error.strerror}); give another path.")
-    return paths
+        sys.exit(
+            f"--out: cannot write {error.filename} ({error.strerror}); free space or "
+            "give another path."
+        )
+
+
+def paths(out, *suffixes):
+    """The paths of `--out`, one for each suffix, in a folder that is made for them."""
+    found = [Path(f"{out}{suffix}") for suffix in suffixes]
+    with writing():
+        found[0].parent.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 def save(figure, path):
-    """Writes a figure to a .svg or .png file, the same bytes each time."""
+    """Writes a figure to a .svg or .png file, the same bytes each time.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     metadata = {"Date": None} if Path(path).suffix == ".svg" else None
     figure.savefig(path, dpi=150, metadata=metadata)
