@@ -10,6 +10,7 @@ MARGIN, SIDE = (
     0.045,
 )  # around the picture; of an arc's foot from its word's middle
 HIGHEST, STUB = 1.5, 0.28  # arc; arc that leads to nothing
+FOOT = 1.0  # what the caption takes
 FADED = "#767676"
 CAPTION = """\
 An arc leads from each word back to the word after which the state was left that it
@@ -35,7 +36,7 @@ def draw(pyplot, sentence):
     ]
     above = max([STUB] + [_height(places, i, j) for i, j, _ in arcs if j >= 0])
 
-    size = 2 * MARGIN + max(sum(widths), WIDEST), above + below + 0.75
+    size = 2 * MARGIN + max(sum(widths), WIDEST), above + below + FOOT
     figure = pyplot.figure(figsize=size)
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, size[0]), ylim=(above + MARGIN - size[1], above + MARGIN))

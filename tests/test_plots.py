@@ -1,19 +1,16 @@
 """Pictures of runs: that they show what the metrics say, and which runs they refuse."""
 
 import numpy as np
+import plot_places
+import plot_run
 import plotting
 import processes
 import pytest
+from PIL import Image
 from processes import LANGUAGE, NUMBERS, PRODUCE
+from test_runs import EPOCH, REPORT, made
 
 from language_modeling import agreement
-
-pytest.importorskip("matplotlib", reason="pictures need matplotlib ('.[plot]')")
-
-import plot_places
-import plot_run
-from PIL import Image
-from test_runs import EPOCH, REPORT, made
 
 PLOT_RUN = processes.ROOT / "scripts" / "plot_run.py"
 PLOT_PLACES = processes.ROOT / "scripts" / "plot_places.py"
