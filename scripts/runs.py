@@ -7,7 +7,8 @@ from typing import NamedTuple
 from dsc.errors import RunError, one_line
 from dsc.run_folder import CONFIG, METRICS, UNCOMPARED
 
-SEED = "seed"
+# Beside what never matters: what seeds are to differ in, and where a run comes from.
+SET_ASIDE = {*UNCOMPARED, "seed", "about"}
 
 
 class Run(NamedTuple):
@@ -15,7 +16,7 @@ class Run(NamedTuple):
 
     Attributes:
         path: its folder.
-        config: dict, the flags that it was started with, and digests of its data.
+        config: dict, what its `config.json` says; see `dsc.run_folder`.
         reports: list of dicts, the metrics every `--print_every` steps.
         epochs: list of dicts, the scores after each epoch.
     """
@@ -51,7 +52,7 @@ def read(path):
         ) from None
     records = _read_metrics(path / METRICS)
     reports = [record for record in records if "nll" in record]
-    epochs = [record for record in records if "learning_rate" in record]
+    epochs = [record for record in records if "nll" not in record]
     return Run(path, config, reports, epochs)
 
 
@@ -106,11 +107,11 @@ def labels(grouped):
 
 
 def _compared(run):
-    return {k: v for k, v in run.config.items() if k not in {*UNCOMPARED, SEED}}
+    return {k: v for k, v in run.config.items() if k not in SET_ASIDE}
 
 
 def _shown(name, config, run):
     if name == "data":  # digests say nothing
-        return Path(run.config.get("data_dir") or "default").name
+        return run.config.get("about", {}).get("corpus", "unnamed")
     value = config.get(name)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,5 +1,7 @@
 """Draws one sentence with its arcs, for papers and the README."""
 
+import textwrap
+
 import plotting
 
 # All lengths are inches, so that one unit of the axes is one inch of the picture.
@@ -10,7 +12,7 @@ MARGIN, SIDE = (
     0.045,
 )  # around the picture; of an arc's foot from its word's middle
 HIGHEST, STUB = 1.5, 0.28  # arc; arc that leads to nothing
-FOOT = 1.0  # what the caption takes
+FOOT, LINE_LENGTH = 0.8, 130  # inches that the caption takes, characters in a line
 FADED = "#767676"
 CAPTION = """\
 An arc leads from each word back to the word after which the state was left that it
@@ -54,7 +56,8 @@ def draw(pyplot, sentence):
         )
     for arc in arcs:
         _draw_arc(axis, places, *arc)
-    caption = axis.text(MARGIN, -below - 0.08, CAPTION, fontsize=9, va="top")
+    text = textwrap.fill(CAPTION, LINE_LENGTH)
+    caption = axis.text(MARGIN, -below - 0.08, text, fontsize=9, va="top")
     caption.set_linespacing(1.3)
     return figure
 

@@ -7,14 +7,21 @@ import runs
 
 from dsc.errors import RunError
 
-REPORT = {"step": 5, "epoch": 1, "nll": 2.5, "entropy": 1.1, "actions": [0.25, 0.75]}
+REPORT = {
+    "step": 5,
+    "epoch": 1,
+    "learning_rate": 1.0,
+    "nll": 2.5,
+    "entropy": 1.1,
+    "actions": [0.25, 0.75],
+}
 EPOCH = {"step": 7, "epoch": 1, "learning_rate": 1.0, "valid perplexity": 11.5}
 CONFIG = {"seed": 1, "rnn_size": 8, "lamda": 1.0, "train_dir": "a", "data_dir": "c/x"}
 
 
 def made(folder, records=(REPORT, EPOCH), tail="", **config):
     folder.mkdir()
-    config = {**CONFIG, "data": {"train": "0f"}, **config}
+    config = {**CONFIG, "data": {"train": "0f"}, "about": {"corpus": "x"}, **config}
     (folder / "config.json").write_text(json.dumps(config))
     lines = "".join(f"{json.dumps(record)}\n" for record in records)
     (folder / "metrics.jsonl").write_text(lines + tail)
@@ -57,7 +64,7 @@ def test_runs_that_differ_in_their_seed_and_place_alone_are_one_group(tmp_path):
         for name, config in (
             ("a", {"seed": 1}),
             ("b", {"seed": 1, "lamda": 0.5}),
-            ("c", {"seed": 2, "data_dir": "elsewhere/x"}),
+            ("c", {"seed": 2, "data_dir": "elsewhere/x", "about": {"machine": "b"}}),
         )
     )
     grouped = runs.groups([first, other, second])
@@ -65,9 +72,9 @@ def test_runs_that_differ_in_their_seed_and_place_alone_are_one_group(tmp_path):
     assert runs.labels(grouped) == ["lamda 1 (2 seeds)", "lamda 0.5"]
 
 
-def test_other_data_are_another_group_named_after_their_folder(tmp_path):
+def test_other_data_are_another_group_named_after_their_corpus(tmp_path):
     found = [
-        runs.read(made(tmp_path / name, data={"train": name}, data_dir=f"c/{name}"))
+        runs.read(made(tmp_path / name, data={"train": name}, about={"corpus": name}))
         for name in ("x", "y")
     ]
     assert runs.labels(runs.groups(found)) == ["data x", "data y"]
