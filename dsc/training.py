@@ -83,8 +83,8 @@ class Task(abc.ABC):
     def evaluate(self):
         """`(scores, score)` after an epoch.
 
-        `scores` is a dict to log and print; the weights of the epoch with the highest
-        `score` are kept.
+        `scores` is a dict to log, its numbers also to print; the weights of the epoch
+        with the highest `score` are kept.
         """
 
     @abc.abstractmethod
@@ -302,7 +302,8 @@ def _train_batch(train_step, task, state):
 def _end_epoch(task, folder, state, scores, score, elapsed):
     rate = task.learning_rate
     state.epochs += 1
-    print(epoch_done(state.epochs, elapsed, scores, rate), flush=True)
+    numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
+    print(epoch_done(state.epochs, elapsed, numbers, rate), flush=True)
     record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
     folder.log({**record, **scores})
     state.ended = task.end_epoch(score)

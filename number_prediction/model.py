@@ -135,5 +135,9 @@ def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
 
 def is_right(logits, targets):
     """1.0 where the likeliest digit is the answer, else 0.0, `[batch]`."""
-    answers = ops.cast(ops.argmax(logits, axis=-1), "int32")
-    return ops.cast(ops.equal(answers, ops.cast(targets, "int32")), "float32")
+    return ops.cast(ops.equal(answers(logits), ops.cast(targets, "int32")), "float32")
+
+
+def answers(logits):
+    """The likeliest digits, int32 `[batch]`."""
+    return ops.cast(ops.argmax(logits, axis=-1), "int32")

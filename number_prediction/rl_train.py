@@ -24,7 +24,7 @@ from dsc import flags as shared_flags
 from dsc.run_folder import RunFolder
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
-from number_prediction.task import NumberPrediction
+from number_prediction.task import NumberPrediction, describe_confusion
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
@@ -59,6 +59,11 @@ flags.DEFINE_bool(
 # reinforcement learning
 shared_flags.define_recipe(RECIPES)
 
+# use of a trained model
+shared_flags.define_mode(
+    ("evaluate",), "of the model of --load_model: which digits it takes for which"
+)
+
 flags.adopt_module_key_flags(shared_flags)  # for --help
 
 
@@ -85,6 +90,8 @@ def run():
     if not replicas.is_chief:
         return
     greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
+    if saved:
+        print(describe_confusion(task.confusion("test")))
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 
 

@@ -1,14 +1,31 @@
 """Number prediction as something to train and to evaluate."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from dsc import losses, noise, training
-from number_prediction.model import is_right, loss
+from number_prediction.model import N_DIGITS, answers, loss
 
 EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
 EVALUATION_SEED = 1  # added to the run's seed
+# In an epoch's record: the validation sequences by index digit and last greedy choice.
+LAST_ACTIONS = "valid last actions by index"
+
+
+class Predictions(NamedTuple):
+    """What a model makes of a split.
+
+    Attributes:
+        answers: int32 `[n]`, the likeliest digits.
+        last_actions: int32 `[n]`, the agent's choices at the last step, which reads
+            the index; oldest state first.
+    """
+
+    answers: np.ndarray
+    last_actions: np.ndarray
 
 
 class NumberPrediction(training.Task):
@@ -54,8 +71,8 @@ class NumberPrediction(training.Task):
         self.n_batches = len(data["train"][1]) // batch_size
         self._order = (None, None)
         self.jit_compile = model.dsc.implementation == "xla"
-        self._count_right = tf.function(
-            self._n_right, jit_compile=self.jit_compile, reduce_retracing=True
+        self._predict_batch = tf.function(
+            self._predict_rows, jit_compile=self.jit_compile, reduce_retracing=True
         )
 
     def batch(self, epoch, i):
@@ -90,11 +107,16 @@ class NumberPrediction(training.Task):
         )
 
     def evaluate(self):
-        greedy = self.accuracy("valid", "greedy")
+        x, y = self.data["valid"]
+        predictions = self.predict("valid", "greedy")
+        greedy = float(np.mean(predictions.answers == y))
         sampled = self.accuracy("valid", "sample")
+        n_actions = self.model.dsc.n_actions
+        places = counts(x[:, -1], predictions.last_actions, n_actions)
         scores = {
             "valid accuracy (greedy)": greedy,
             "valid accuracy (sampled)": sampled,
+            LAST_ACTIONS: places.tolist(),
         }
         # The greedy choice can be perfect while the policy still wavers, so the
         # other accuracy breaks ties.
@@ -117,19 +139,56 @@ class NumberPrediction(training.Task):
 
     def accuracy(self, split, actions):
         """Share of right answers on a whole split; actions `greedy` or `sample`."""
-        x, y = self.data[split]
-        right = 0.0
-        for step, start in enumerate(range(0, len(y), EVALUATION_BATCH)):
-            rows = slice(start, start + EVALUATION_BATCH)
-            right += float(
-                self._count_right(
-                    tf.constant(step, tf.int64), x[rows], y[rows], actions == "sample"
-                )
-            )
-        return right / len(y)
+        return float(
+            np.mean(self.predict(split, actions).answers == self.data[split][1])
+        )
 
-    def _n_right(self, step, x, y, sample):
+    def confusion(self, split):
+        """How often each digit was answered where each was right, `[10, 10]`.
+
+        Right answers are in the rows, greedy predictions in the columns.
+        """
+        predictions = self.predict(split, "greedy")
+        return counts(self.data[split][1], predictions.answers, N_DIGITS)
+
+    def predict(self, split, actions):
+        """The `Predictions` for a whole split; actions `greedy` or `sample`."""
+        x, _ = self.data[split]
+        batches = [
+            self._predict_batch(
+                tf.constant(step, tf.int64),
+                x[start : start + EVALUATION_BATCH],
+                actions == "sample",
+            )
+            for step, start in enumerate(range(0, len(x), EVALUATION_BATCH))
+        ]
+        return Predictions(*(np.concatenate(p) for p in zip(*batches, strict=True)))
+
+    def _predict_rows(self, step, x, sample):
         shape = tf.unstack(tf.shape(x))
         seed = self.seed + EVALUATION_SEED
         noise = self._noise(*shape, seed, step) if sample else None
-        return tf.reduce_sum(is_right(self.model(x, noise).logits, y))
+        outputs = self.model(x, noise)
+        return answers(outputs.logits), outputs.skips.actions[:, -1]
+
+
+def counts(digits, others, n):
+    """How often each of ten digits goes with each of n other numbers.
+
+    Args:
+        digits: `[rows]`, 0..9.
+        others: `[rows]`, 0..n-1.
+
+    Returns:
+        int64 `[10, n]`.
+    """
+    pairs = np.bincount(digits * n + others, minlength=N_DIGITS * n)
+    return pairs.reshape(N_DIGITS, n)
+
+
+def describe_confusion(table):
+    """Lines that show a table of `NumberPrediction.confusion`."""
+    lines = ["answer  predicted" + "".join(f"{d:7}" for d in range(N_DIGITS))]
+    for digit, row in enumerate(table):
+        lines.append(f"{digit:6}           " + "".join(f"{n:7}" for n in row))
+    return "\n".join(lines)

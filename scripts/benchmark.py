@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import benchmark_plot
 import numpy as np
+import plotting
 from absl import app, flags
 from benchmark_cases import CASES, SIZES
 from benchmark_profile import shares
@@ -185,7 +186,7 @@ def main(argv):
     if argv[1:] or unknown:
         sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
     if FLAGS.plot:
-        benchmark_plot.require()
+        plotting.require("--plot")
         if not {"lm", "actions", "steps"} <= set(FLAGS.only):
             sys.exit("--plot needs the groups lm, actions and steps.")
     figures = {}

@@ -1,17 +1,8 @@
 """Draws what `benchmark.py` measured."""
 
-import sys
+import plotting
 
-# Okabe and Ito's, which colour-blind readers can tell apart.
-OURS, OTHERS, FLOOR = "#0072b2", "#999999", "#e69f00"
-
-
-def require():
-    """Ends the program in one sentence if there is nothing to draw with."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        sys.exit("--plot needs matplotlib: pip install -e '.[plot]'")
+OURS, OTHERS, FLOOR = plotting.BLUE, plotting.GREY, plotting.ORANGE
 
 
 def draw(figures, path, n_actions, n_steps):
@@ -22,11 +13,7 @@ def draw(figures, path, n_actions, n_steps):
         path: file to write, .svg or .png.
         n_actions, n_steps: K and T of the language model that was measured.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = plotting.require("--plot")
     milliseconds = 1e3 * figures["lm_step_s"]
     steps = {
         "its matrix products alone": milliseconds / figures["lm_step_over_floor"],
@@ -43,14 +30,13 @@ def draw(figures, path, n_actions, n_steps):
         f"T = {2 * n_steps}": figures["lm_t70_over_t35_per_word"],
         f"T = {4 * n_steps}": figures["lm_t140_over_t35_per_word"],
     }
-    pyplot.rcParams.update({"font.size": 11, "svg.hashsalt": "benchmark"})
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 2.9), layout="constrained")
     colours = [FLOOR, OURS, OTHERS, OTHERS]
     _bars(axes[0], steps, colours, "{:.0f} ms")
     axes[0].set_xlabel(f"milliseconds per training step of {words} words")
     _bars(axes[1], per_word, [OURS] * len(per_word), "{:.2f}")
     axes[1].set_xlabel(f"time per word, relative to {base}")
-    figure.savefig(path, dpi=150, metadata={"Date": None} if _is_svg(path) else None)
+    plotting.save(figure, path)
 
 
 def _bars(axis, values, colours, form):
@@ -58,8 +44,3 @@ def _bars(axis, values, colours, form):
     axis.bar_label(bars, [form.format(v) for v in values.values()], padding=4)
     axis.set_xlim(0, 1.18 * max(values.values()))
     axis.invert_yaxis()
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def _is_svg(path):
-    return str(path).endswith(".svg")

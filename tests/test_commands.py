@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import processes
 import pytest
 from processes import LANGUAGE, NUMBERS, PRODUCE
@@ -407,8 +408,14 @@ def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
     tmp, digits, predictor
 ):
     arguments = (f"--data_dir={digits}", f"--load_model={tmp}/predictor/run")
-    result = succeeds(run(tmp / "loaded", NUMBERS, *arguments, "--batch_size=8"))
+    arguments += ("--mode=evaluate", "--batch_size=8")
+    result = succeeds(run(tmp / "loaded", NUMBERS, *arguments))
     assert result.out[-1] == predictor.out[-1]
+    table = np.array([line.split() for line in result.out[-11:-1]], int)
+    np.testing.assert_array_equal(table[:, 0], range(10))
+    greedy = float(predictor.out[-1].split()[3])
+    confusion = table[:, 1:]
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(greedy, abs=1e-6)
 
 
 def test_a_predictor_does_the_same_without_xla(tmp, digits, predictor):
@@ -424,7 +431,7 @@ def test_a_predictor_does_the_same_without_xla(tmp, digits, predictor):
     for record, expected in zip(plain, compiled, strict=True):
         assert record.keys() == expected.keys()
         for name, value in record.items():
-            assert value == pytest.approx(expected[name], rel=1e-3), name
+            np.testing.assert_allclose(value, expected[name], rtol=1e-3, err_msg=name)
 
 
 def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):

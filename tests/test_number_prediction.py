@@ -21,7 +21,11 @@ from number_prediction.produce_data import (
     read,
     write,
 )
-from number_prediction.task import NumberPrediction
+from number_prediction.task import (
+    LAST_ACTIONS,
+    NumberPrediction,
+    describe_confusion,
+)
 
 BATCH, TIME, UNITS, ACTIONS = 4, 7, 6, 3
 RELEASED = NUMBER_PREDICTION["released"]
@@ -359,6 +363,8 @@ def test_loss_is_that_of_a_loop_in_numpy(recipe, expected):
     assert float(total) == pytest.approx(value, rel=1e-5)
     assert float(metrics["accuracy"]) == 0.5
     assert float(metrics["entropy"]) == pytest.approx(entropy[:, 1:].mean(), rel=1e-5)
+    chosen = np.bincount(np.ravel(outputs.skips.actions[:, 1:]), minlength=ACTIONS)
+    np.testing.assert_allclose(metrics["actions"], chosen / chosen.sum(), rtol=1e-6)
 
 
 def test_rewards_give_the_answers_no_gradient():
@@ -436,6 +442,38 @@ def test_accuracy_counts_every_row_of_a_split():
     task.model.out.bias.assign(np.eye(10)[7])
     for actions in ("greedy", "sample"):
         assert task.accuracy("test", actions) == pytest.approx(2090 / 2130, abs=1e-12)
+
+
+def test_the_last_choices_are_those_of_the_step_that_reads_the_index():
+    indices = np.array([4, 4, 9, 0, 4])
+    task = small_task(test=np.zeros(len(indices)))
+    x, _ = task.data["valid"]
+    x[:, -1] = indices
+    # The agent takes the newest state at an even digit, the oldest at an odd one.
+    hidden, logits = task.model.dsc.cell.agent_hidden, task.model.dsc.cell.agent_logits
+    parity = np.zeros(hidden.kernel.shape)
+    parity[:10, 0] = [1.0, -1.0] * 5
+    hidden.kernel.assign(parity)
+    hidden.bias.assign(np.zeros(hidden.bias.shape))
+    newest_if_even = np.zeros(logits.kernel.shape)
+    newest_if_even[0] = [-5.0, 0.0, 5.0]
+    logits.kernel.assign(newest_if_even)
+    scores, _ = task.evaluate()
+    expected = np.zeros((10, ACTIONS), int)
+    expected[4, 2], expected[9, 0], expected[0, 2] = 3, 1, 1
+    assert scores[LAST_ACTIONS] == expected.tolist()
+
+
+def test_confusion_stands_with_the_right_answers_in_its_rows():
+    task = small_task(test=[3, 3, 5, 3])
+    task.model.out.kernel.assign(np.zeros((UNITS, 10)))
+    task.model.out.bias.assign(np.eye(10)[5])
+    header, *rows = describe_confusion(task.confusion("test")).split("\n")
+    assert header.split() == ["answer", "predicted", *map(str, range(10))]
+    assert rows[3].split() == ["3", *"0000030000"]
+    assert rows[5].split() == ["5", *"0000010000"]
+    assert rows[8].split() == ["8", *"0000000000"]
+    assert {len(line) for line in (header, *rows)} == {len(header)}
 
 
 def test_training_ends_after_two_epochs_without_a_mistake():

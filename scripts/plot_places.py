@@ -1,0 +1,133 @@
+"""Draws where the number predictor looks back to when it reads the index digit.
+
+    python scripts/plot_places.py cv-number-prediction --out places
+
+writes places.png and places.svg, epochs side by side, and places.gif, one epoch after
+another. Rows are index digits, columns the places of the last ten digits; the shade is
+the share of validation sequences in which the agent, with its likeliest choices,
+continued from the state that the digit at that place had left. An agent that looks
+straight at the digit that is asked for has the diagonal.
+"""
+
+import sys
+
+import numpy as np
+import plotting
+import runs
+from absl import app, flags
+
+from dsc.errors import RunError
+from number_prediction.task import LAST_ACTIONS
+
+FLAGS = flags.FLAGS
+PLACE = "place of the digit that it continues from"
+MOST = 6  # frames side by side
+FRAMES_PER_SECOND, LAST_FRAME = 2, 4  # how many frames long the last one stays
+
+
+def read_places(path):
+    """Where a run looked back to.
+
+    Returns:
+        List of `(epoch, accuracy, shares [10, n_actions])`; rows of shares sum to 1.
+
+    Raises:
+        RunError: it is no run of number prediction with an epoch behind it.
+    """
+    found = [
+        (
+            record["epoch"],
+            record["valid accuracy (greedy)"],
+            np.array(record[LAST_ACTIONS], float),
+        )
+        for record in runs.read(path).epochs
+        if LAST_ACTIONS in record
+    ]
+    if not found:
+        raise RunError(
+            f"{path} has no epoch of number prediction; give the --train_dir of "
+            "number_prediction/rl_train.py once its first epoch is done."
+        )
+    return [
+        (epoch, accuracy, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+        for epoch, accuracy, counts in found
+    ]
+
+
+def draw(axis, shares):
+    """Draws one matrix; returns its image."""
+    n_actions = shares.shape[1]
+    image = axis.imshow(
+        shares,
+        cmap=plotting.ORDERED,
+        vmin=0,
+        vmax=1,
+        # The newest of the K states is the one that the last digit, place 9, left.
+        extent=(9.5 - n_actions, 9.5, 9.5, -0.5),
+        aspect="auto",
+    )
+    axis.locator_params(axis="x", nbins=10, integer=True)
+    axis.set_yticks(range(10))
+    axis.tick_params(length=0, labelsize=8)
+    axis.spines[:].set_visible(False)
+    return image
+
+
+def title(epoch, accuracy):
+    return f"epoch {epoch}\n{accuracy:.1%} right"
+
+
+def draw_side_by_side(pyplot, places):
+    """A figure of at most `MOST` epochs, the first and the last among them."""
+    chosen = np.unique(np.linspace(0, len(places) - 1, MOST).round().astype(int))
+    n = len(chosen)
+    figure, axes = pyplot.subplots(
+        1, n, figsize=(1.2 + 1.6 * n, 2.5), layout="constrained", squeeze=False
+    )
+    for axis, i in zip(axes[0], chosen, strict=True):
+        epoch, accuracy, shares = places[i]
+        image = draw(axis, shares)
+        axis.set_title(title(epoch, accuracy), fontsize=10)
+    axes[0, 0].set_ylabel("index digit")
+    figure.supxlabel(PLACE, fontsize=11)
+    figure.colorbar(image, ax=axes, label="share of sequences", pad=0.01)
+    return figure
+
+
+def animate(pyplot, places, path):
+    """Writes a GIF, one epoch a frame."""
+    from matplotlib.animation import PillowWriter
+
+    figure, axis = pyplot.subplots(figsize=(4.2, 3.7), layout="constrained")
+    image = draw(axis, places[0][2])
+    axis.set_ylabel("index digit")
+    axis.set_xlabel(PLACE)
+    figure.colorbar(image, label="share of sequences")
+    writer = PillowWriter(fps=FRAMES_PER_SECOND)
+    with writer.saving(figure, path, dpi=110):
+        for epoch, accuracy, shares in places + places[-1:] * (LAST_FRAME - 1):
+            image.set_data(shares)
+            axis.set_title(title(epoch, accuracy).replace("\n", ", "))
+            writer.grab_frame()
+
+
+def main(argv):
+    if len(argv) != 2:
+        sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
+    pyplot = plotting.require("plot_places.py")
+    try:
+        places = read_places(argv[1])
+    except RunError as error:
+        sys.exit(str(error))
+    png, svg, gif = plotting.paths(FLAGS.out, ".png", ".svg", ".gif")
+    figure = draw_side_by_side(pyplot, places)
+    with plotting.writing():
+        plotting.save(figure, png)
+        plotting.save(figure, svg)
+        animate(pyplot, places, gif)
+    print(f"Written: {png}, {svg}, {gif}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "places", "path of the pictures, without suffix")
+    app.run(main)

@@ -1,0 +1,245 @@
+"""Draws how runs learned: their curves over each other, and their skips.
+
+    python scripts/plot_run.py RUN [RUN ...] --out run
+
+writes run.png and run.svg. Runs that differ in their seed alone are one curve: the
+mean, in a band from the lowest to the highest of them, as far as all of them have come.
+"""
+
+import sys
+
+import numpy as np
+import plotting
+import runs
+from absl import app, flags
+
+from dsc.errors import RunError
+
+FLAGS = flags.FLAGS
+LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
+COLUMNS = 3  # pictures of skips side by side
+
+
+def perplexity(nll):
+    """exp of a mean word loss in nats, without a warning where it is infinite."""
+    with np.errstate(over="ignore"):
+        return np.exp(nll)
+
+
+# What is drawn of a task: the axis, training and validation as functions of a record.
+TASKS = {
+    "valid perplexity": (
+        "perplexity",
+        lambda report: perplexity(report["nll"]),
+        lambda epoch: epoch["valid perplexity"],
+    ),
+    "valid accuracy (greedy)": (
+        "right answers, %",
+        lambda report: 100 * report["accuracy"],
+        lambda epoch: 100 * epoch["valid accuracy (greedy)"],
+    ),
+}
+
+
+def read(paths):
+    """Reads runs of one task.
+
+    Returns:
+        `(list of runs.Run, key of TASKS)`.
+
+    Raises:
+        RunError: there is nothing to draw, or there are runs of both tasks.
+    """
+    found = [runs.read(path) for path in paths]
+    tasks = set()
+    for run in found:
+        scored = {task for task in TASKS for epoch in run.epochs if task in epoch}
+        if not run.reports or not scored:
+            raise RunError(
+                f"{run.path} has no report or no epoch yet; let it finish its first "
+                "epoch, or lower its --print_every."
+            )
+        tasks |= scored
+    if len(tasks) > 1:
+        raise RunError(
+            "The runs are of the language model and of number prediction; draw each "
+            "task in a picture of its own."
+        )
+    return found, tasks.pop()
+
+
+def aligned(series, value):
+    """Values of several runs at the steps that all of them have recorded.
+
+    Args:
+        series: list of lists of records.
+        value: function of a record, a number or an array.
+
+    Returns:
+        `(steps [n], values [runs, n, ...])`.
+    """
+    by_step = [{record["step"]: value(record) for record in s} for s in series]
+    steps = sorted(set.intersection(*map(set, by_step)))
+    return np.array(steps), np.array([[s[step] for step in steps] for s in by_step])
+
+
+def draw_curve(axis, series, value, **style):
+    """One line, and a band if there are several runs; see `aligned`."""
+    steps, values = aligned(series, value)
+    axis.plot(steps, values.mean(axis=0), **style)
+    if len(values) > 1:
+        axis.fill_between(
+            steps,
+            values.min(axis=0),
+            values.max(axis=0),
+            color=style["color"],
+            alpha=0.2,
+            linewidth=0,
+        )
+
+
+def draw_learning(axis, grouped, names, task):
+    from matplotlib.ticker import LogLocator
+
+    label, training, validation = TASKS[task]
+    for (colour, dash), group, name in zip(looks(), grouped, names, strict=False):
+        draw_curve(
+            axis,
+            [run.epochs for run in group],
+            validation,
+            color=colour,
+            linestyle=dash,
+            marker="o",
+            markersize=4,
+            label=name,
+        )
+        draw_curve(
+            axis, [run.reports for run in group], training, color=colour, linewidth=0.8
+        )
+    axis.set_ylabel(f"{label}\nthick: validation, thin: training")
+    if task == "valid perplexity":
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.minorticks_off()
+
+
+def draw_entropy(axis, grouped):
+    for (colour, dash), group in zip(looks(), grouped, strict=False):
+        draw_curve(
+            axis,
+            [run.reports for run in group],
+            lambda report: report["entropy"],
+            color=colour,
+            linestyle=dash,
+        )
+    for n_actions in {len(group[0].reports[0]["actions"]) for group in grouped}:
+        axis.axhline(np.log(n_actions), color=plotting.GREY, linewidth=0.8)
+        axis.annotate(
+            f"uniform over {n_actions}",
+            (1, np.log(n_actions)),
+            (-2, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+        )
+    axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+    axis.set_ylabel("entropy of the policy, nats")
+
+
+def draw_skips(pyplot, axis, group, name):
+    """Shares of the skip lengths, one upon the other, 1 at the bottom.
+
+    With several runs the borders between them are means, each in a dark band from the
+    lowest to the highest run.
+    """
+    steps, shares = aligned(
+        [run.reports for run in group], lambda report: report["actions"][::-1]
+    )
+    borders = 100 * np.cumsum(shares, axis=2)  # [runs, n, n_actions]
+    upper = borders.mean(axis=0).T
+    lower = np.concatenate([np.zeros_like(upper[:1]), upper[:-1]])
+    colours = pyplot.get_cmap(plotting.ORDERED)(np.linspace(0, 1, len(upper)))
+    for k, colour in enumerate(colours, 1):
+        low, high = lower[k - 1], upper[k - 1]
+        axis.fill_between(
+            steps, low, high, color=colour, edgecolor="white", linewidth=0.5
+        )
+        if len(group) > 1 and k < len(upper):
+            axis.fill_between(
+                steps,
+                borders[:, :, k - 1].min(axis=0),
+                borders[:, :, k - 1].max(axis=0),
+                color=plotting.BLACK,
+                alpha=0.3,
+                linewidth=0,
+                zorder=3,  # on both that it parts
+            )
+        if high[-1] - low[-1] > 100 * LEAST_LABELLED:
+            axis.annotate(
+                str(k),
+                (steps[-1], (low[-1] + high[-1]) / 2),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                annotation_clip=False,
+            )
+    axis.set_xlim(steps[0], steps[-1])
+    axis.set_ylim(0, 100)
+    axis.set_title(name, fontsize=10, wrap=True)
+    axis.set_xlabel("training steps")
+
+
+def looks():
+    """Colour and dash of one group after another, without end."""
+    while True:
+        for dash in ("-", "--", ":"):
+            for colour in plotting.LINES:
+                yield colour, dash
+
+
+def draw(pyplot, found, task):
+    """The whole figure: curves and entropy above, the skips of each group below."""
+    grouped = runs.groups(found)
+    names = runs.labels(grouped)
+    columns = min(COLUMNS, len(grouped))
+    rows = -(-len(grouped) // columns)
+    figure = pyplot.figure(figsize=(10, 3.4 + 2.4 * rows), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(3.4, 2.4 * rows))
+    learning, entropy = above.subplots(1, 2)
+    draw_learning(learning, grouped, names, task)
+    draw_entropy(entropy, grouped)
+    for axis in (learning, entropy):
+        axis.set_xlabel("training steps")
+    if len(grouped) > 1:
+        above.legend(loc="outside upper left", frameon=False, fontsize=10)
+    axes = below.subplots(rows, columns, squeeze=False).flat
+    for axis, group, name in zip(axes, grouped, names, strict=False):
+        draw_skips(pyplot, axis, group, name)
+    for axis in list(axes)[len(grouped) :]:
+        axis.set_visible(False)
+    below.supylabel("choices by skip length, %", fontsize=11)
+    return figure
+
+
+def main(argv):
+    if len(argv) < 2:
+        sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
+    pyplot = plotting.require("plot_run.py")
+    try:
+        found, task = read(argv[1:])
+    except RunError as error:
+        sys.exit(str(error))
+    png, svg = plotting.paths(FLAGS.out, ".png", ".svg")
+    figure = draw(pyplot, found, task)
+    with plotting.writing():
+        plotting.save(figure, png)
+        plotting.save(figure, svg)
+    print(f"Written: {png}, {svg}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", "run", "path of the pictures, without suffix")
+    app.run(main)

@@ -1,0 +1,106 @@
+"""Draws where a language model looked back to, word by word.
+
+    python scripts/plot_skips.py RUN --text "the cat that the dogs see sleeps"
+    python scripts/plot_skips.py RUN --split valid --sentence 12 --sentences 100
+
+writes skips.png and skips.svg, the sentence with an arc from each word to the past
+state from which it was read, and skips.html, a page that needs nothing else: pointing
+at a word shows all states that the agent could have chosen, and what the model expected
+in the word's place. The page has --sentences of the split, the picture their first.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import plotting
+import skips
+import skips_page
+import skips_picture
+from absl import app, flags
+
+from dsc.errors import RunError
+from language_modeling import corpora, reader, text
+from language_modeling.trained import Trained
+
+FLAGS = flags.FLAGS
+
+
+def sentences(trained):
+    """The `skips.Sentence`s that the flags ask for, a list.
+
+    Raises:
+        reader.DataError: there is no such sentence.
+    """
+    end = trained.encode(FLAGS.EOS, "error")
+    if FLAGS.text is not None:
+        ids = encoded(trained, FLAGS.text.split())
+        found = list(skips.of_text(trained, ids, end, n_context=1))
+        if not found:
+            raise reader.DataError(
+                "--text: it has no word that the model knows; give other text, or "
+                "--unknown unk."
+            )
+        return found
+    path = corpora.find(tell)[0][FLAGS.split]
+    with text.opened(path) as file:
+        ids = encoded(trained, text.words(file, FLAGS.EOS))
+        found = list(
+            skips.of_text(
+                trained,
+                ids,
+                end,
+                FLAGS.num_unroll_steps,
+                FLAGS.sentence,
+                FLAGS.sentences,
+            )
+        )
+    if not found:
+        raise reader.DataError(
+            f"--sentence {FLAGS.sentence}: {path} has fewer; give a lower number."
+        )
+    return found
+
+
+def encoded(trained, words):
+    """Yields ids; unknown words are said, and treated as --unknown says."""
+    for word in words:
+        read_as = trained.encode(word, FLAGS.unknown)
+        if read_as is None:
+            tell(f"The model does not know {word!r}: dropped (--unknown unk keeps it).")
+        else:
+            yield read_as
+
+
+def tell(line):
+    print(line, file=sys.stderr)
+
+
+def main(argv):
+    if len(argv) != 2:
+        sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
+    pyplot = plotting.require("plot_skips.py")
+    png, svg, page = plotting.paths(FLAGS.out, ".png", ".svg", ".html")
+    try:
+        found = sentences(Trained.open(argv[1]))
+    except (RunError, reader.DataError) as error:
+        sys.exit(str(error))
+    of = FLAGS.split if FLAGS.text is None else "--text"
+    first = FLAGS.sentence if FLAGS.text is None else None
+    figure = skips_picture.draw(pyplot, found[0])
+    with plotting.writing():
+        plotting.save(figure, png)
+        plotting.save(figure, svg)
+        title = f"{Path(argv[1]).name}, {of}"
+        page.write_text(skips_page.html(found, title, first), encoding="utf-8")
+    print(f"Written: {png}, {svg}, {page}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("text", None, "a sentence to draw, in place of one of a split")
+    flags.DEFINE_enum("split", "valid", reader.SPLITS, "text to take sentences from")
+    flags.DEFINE_integer("sentence", 0, "number of the first, from 0", 0)
+    flags.DEFINE_string("out", "skips", "path of the pictures, without suffix")
+    app.run(main)

@@ -1,0 +1,117 @@
+"""Reads what runs have kept: their flags and their metrics."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from dsc.errors import RunError, one_line
+from dsc.run_folder import CONFIG, METRICS, UNCOMPARED
+
+# Beside what never matters: what seeds are to differ in, and where a run comes from.
+SET_ASIDE = {*UNCOMPARED, "seed", "about"}
+
+
+class Run(NamedTuple):
+    """A run, finished or not.
+
+    Attributes:
+        path: its folder.
+        config: dict, what its `config.json` says; see `dsc.run_folder`.
+        reports: list of dicts, the metrics every `--print_every` steps.
+        epochs: list of dicts, the scores after each epoch.
+    """
+
+    path: Path
+    config: dict
+    reports: list
+    epochs: list
+
+
+def read(path):
+    """Reads a run.
+
+    Args:
+        path: the run's `--train_dir`.
+
+    Returns:
+        `Run`. A last line of metrics that is being written is left out.
+
+    Raises:
+        RunError: there is no run, or its files are damaged.
+    """
+    path = Path(path)
+    try:
+        config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} holds no run (no {CONFIG}); give the --train_dir of one."
+        ) from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{path / CONFIG} cannot be read ({one_line(error)}); give another run."
+        ) from None
+    records = _read_metrics(path / METRICS)
+    reports = [record for record in records if "nll" in record]
+    epochs = [record for record in records if "nll" not in record]
+    return Run(path, config, reports, epochs)
+
+
+def _read_metrics(path):
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        records = [json.loads(line) for line in lines]
+        if not all({"step", "epoch"} <= dict(record).keys() for record in records):
+            raise ValueError("a line without step and epoch")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{path} cannot be read ({one_line(error)}); give a run that has reported "
+            "something."
+        ) from None
+    return records
+
+
+def groups(runs):
+    """Runs that differ in their seed alone, together.
+
+    Args:
+        runs: list of `Run`.
+
+    Returns:
+        List of lists of `Run`, in the order of their first.
+    """
+    found = {}
+    for run in runs:
+        found.setdefault(json.dumps(_compared(run), sort_keys=True), []).append(run)
+    return list(found.values())
+
+
+def labels(grouped):
+    """What sets groups of runs apart, one text each.
+
+    Args:
+        grouped: from `groups`.
+    """
+    configs = [_compared(group[0]) for group in grouped]
+    names = sorted({name for config in configs for name in config})
+    apart = [
+        name
+        for name in names
+        if any(config.get(name) != configs[0].get(name) for config in configs)
+    ]
+    texts = []
+    for group, config in zip(grouped, configs, strict=True):
+        parts = [f"{name} {_shown(name, config, group[0])}" for name in apart]
+        text = ", ".join(parts) or group[0].path.name
+        texts.append(text + (f" ({len(group)} seeds)" if len(group) > 1 else ""))
+    return texts
+
+
+def _compared(run):
+    return {k: v for k, v in run.config.items() if k not in SET_ASIDE}
+
+
+def _shown(name, config, run):
+    if name == "data":  # digests say nothing
+        return run.config.get("about", {}).get("corpus", "unnamed")
+    value = config.get(name)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,65 @@
+"""Makes a page of sentences with their arcs that needs no other file and no network."""
+
+import base64
+import hashlib
+import html as markup
+import json
+import re
+from pathlib import Path
+
+TEMPLATE = Path(__file__).with_suffix(".html")
+DIGITS = 4  # of a probability
+
+
+def html(sentences, title, first=None):
+    """A page.
+
+    Words may be anything: they are in the page as JSON without any `<`, and become text
+    of the document and nothing else.
+
+    Args:
+        sentences: list of `skips.Sentence`.
+        title: what the sentences are of.
+        first: number of the first in its text, or None if they have no numbers.
+
+    Returns:
+        The page's text.
+    """
+    data = {"first": first, "sentences": [_plain(sentence) for sentence in sentences]}
+    page = TEMPLATE.read_text(encoding="utf-8")
+    (style,), (script,) = (
+        re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        for tag in ("style", "script")
+    )
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; "
+        f"style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
+    )
+    filled = {
+        "POLICY": policy,
+        "TITLE": markup.escape(title),
+        "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+    }
+    return re.sub("{{([A-Z]+)}}", lambda match: filled[match[1]], page)
+
+
+def _plain(sentence):
+    return {
+        "context": sentence.context,
+        "words": sentence.words,
+        "probabilities": _rounded(sentence.probabilities),
+        "guesses": [
+            [(word, round(p, DIGITS)) for word, p in best] for best in sentence.guesses
+        ],
+        "policy": [_rounded(row) for row in sentence.policy],
+        "skips": sentence.skips.tolist(),
+    }
+
+
+def _rounded(values):
+    return [round(float(value), DIGITS) for value in values]
+
+
+def _digest(text):
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"sha256-{digest}"

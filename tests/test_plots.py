@@ -1,0 +1,175 @@
+"""Pictures of runs: that they show what the metrics say, and which runs they refuse."""
+
+import numpy as np
+import plot_places
+import plot_run
+import plotting
+import processes
+import pytest
+from PIL import Image
+from processes import LANGUAGE, NUMBERS, PRODUCE
+from test_runs import EPOCH, REPORT, made
+
+from language_modeling import agreement
+
+PLOT_RUN = processes.ROOT / "scripts" / "plot_run.py"
+PLOT_PLACES = processes.ROOT / "scripts" / "plot_places.py"
+
+
+def succeeds(folder, script, *arguments):
+    result = processes.run(folder, script, *arguments, timeout=200)
+    assert result.code == 0, result
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a small run of each task, `language` and `numbers`."""
+    folder = tmp_path_factory.mktemp("plots")
+    agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    sizes = ("--rnn_size=6", "--agent_units=4", "--print_every=3", "--max_epochs=2")
+    succeeds(
+        folder,
+        LANGUAGE,
+        *("--data_dir=corpus", "--train_dir=language", "--rnn_layers=1"),
+        *("--batch_size=4", "--num_unroll_steps=6", *sizes),
+    )
+    counts = ("--n_train=60", "--n_valid=40", "--n_test=30")
+    succeeds(folder, PRODUCE, "--data_dir=.", *counts)
+    succeeds(
+        folder,
+        NUMBERS,
+        *("--data_dir=.", "--train_dir=numbers", "--batch_size=8", *sizes),
+    )
+    return folder
+
+
+@pytest.mark.parametrize("task", ["language", "numbers"])
+def test_a_run_is_drawn_to_both_files_the_same_each_time(folder, task):
+    result = succeeds(folder, PLOT_RUN, task, f"--out=pictures/{task}")
+    paths = [folder / "pictures" / f"{task}{suffix}" for suffix in (".png", ".svg")]
+    written = ", ".join(str(path.relative_to(folder)) for path in paths)
+    assert result.out == [f"Written: {written}"]
+    with Image.open(paths[0]) as image:
+        assert image.width == 1500
+    before = [path.read_bytes() for path in paths]
+    succeeds(folder, PLOT_RUN, task, f"--out=pictures/{task}")
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_places_of_a_run_are_drawn_side_by_side_and_in_turn(folder):
+    succeeds(folder, PLOT_PLACES, "numbers", "--out=places")
+    assert (folder / "places.svg").read_text().count("<image") >= 2
+    with Image.open(folder / "places.gif") as animation:
+        assert animation.n_frames == 2
+
+
+REFUSED = {
+    "no run": (PLOT_RUN, ("here",), "here holds no run"),
+    "no argument": (PLOT_RUN, (), "Give the folders of runs"),
+    "two tasks": (PLOT_RUN, ("language", "numbers"), "draw each task in a picture"),
+    "a place for words": (PLOT_PLACES, ("language",), "no epoch of number prediction"),
+    "two places": (PLOT_PLACES, ("numbers", "numbers"), "Give the folder of one run"),
+    "a file for a folder": (
+        PLOT_RUN,
+        ("numbers", "--out=corpus/train.txt/x"),
+        "--out:",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(folder, case):
+    script, arguments, sentence = REFUSED[case]
+    result = processes.run(folder, script, *arguments, timeout=60)
+    assert result.code == 1
+    assert len(result.err) == 1 and sentence in result.err[0]
+
+
+def test_a_picture_that_has_nothing_to_draw_with_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(SystemExit, match=r"^this needs matplotlib: pip install .*plot"):
+        plotting.require("this")
+
+
+# What the curves are
+
+
+def records(steps, **values):
+    return [
+        {**REPORT, "step": step, **{name: v[i] for name, v in values.items()}}
+        for i, step in enumerate(steps)
+    ]
+
+
+def test_seeds_are_averaged_at_the_steps_that_all_have(tmp_path):
+    first = records((10, 20, 30), entropy=(1.0, 2.0, 3.0))
+    second = records((10, 20), entropy=(3.0, 1.0))
+    steps, values = plot_run.aligned([first, second], lambda record: record["entropy"])
+    assert steps.tolist() == [10, 20]
+    assert values.tolist() == [[1.0, 2.0], [3.0, 1.0]]
+
+
+def drawn(tmp_path, *metrics):
+    """The axes of runs with these metrics that differ in their seed."""
+    paths = [
+        made(tmp_path / f"run{seed}", [*reports, EPOCH], seed=seed)
+        for seed, reports in enumerate(metrics)
+    ]
+    pyplot = plotting.require("this")
+    figure = plot_run.draw(pyplot, *plot_run.read(paths))
+    figure.canvas.draw()
+    return figure.axes
+
+
+def test_curves_are_means_in_a_band_from_the_lowest_to_the_highest(tmp_path):
+    learning, entropy, _ = drawn(
+        tmp_path,
+        records((10, 20), nll=(2.0, 1.0), entropy=(0.4, 0.5)),
+        records((10, 20), nll=(4.0, 3.0), entropy=(0.6, 0.1)),
+    )
+    validation, training = learning.lines[:2]
+    assert validation.get_xydata().tolist() == [[EPOCH["step"], 11.5]]
+    np.testing.assert_allclose(
+        training.get_ydata(), [(np.e**2 + np.e**4) / 2, (np.e + np.e**3) / 2]
+    )
+    np.testing.assert_allclose(entropy.lines[0].get_ydata(), [0.5, 0.3])
+    (band,) = entropy.collections
+    corners = {tuple(np.round(xy, 6)) for xy in band.get_paths()[0].vertices}
+    assert corners == {(10, 0.4), (10, 0.6), (20, 0.1), (20, 0.5)}
+    assert entropy.lines[1].get_ydata()[0] == pytest.approx(np.log(2))
+
+
+def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):
+    *_, skips = drawn(
+        tmp_path, records((10, 20), actions=([0.2, 0.3, 0.5], [0.1, 0.2, 0.7]))
+    )
+    heights = []
+    for band in skips.collections:  # from the bottom to the top
+        vertices = band.get_paths()[0].vertices
+        at_the_end = vertices[vertices[:, 0] == 20, 1]
+        heights.append((at_the_end.min(), at_the_end.max()))
+    np.testing.assert_allclose(heights, [(0, 70), (70, 90), (90, 100)])
+    assert [text.get_text() for text in skips.texts] == ["1", "2", "3"]
+
+
+def test_a_place_is_that_of_the_digit_that_left_the_state():
+    pyplot = plotting.require("this")
+    shares = np.zeros((10, 4))
+    shares[7, 1] = 1.0  # of 4 states the second oldest: that of the third last digit
+    _, axis = pyplot.subplots()
+    image = plot_places.draw(axis, shares)
+    row, column = 7, 7
+    left, right, bottom, top = image.get_extent()
+    x = int((column - left) / (right - left) * 4)
+    y = int((row - top) / (bottom - top) * 10)
+    assert image.get_array()[y, x] == 1.0
+
+
+def test_at_most_six_epochs_stand_side_by_side_the_last_among_them():
+    pyplot = plotting.require("this")
+    places = [(epoch, 0.5, np.full((10, 10), 0.1)) for epoch in range(1, 14)]
+    figure = plot_places.draw_side_by_side(pyplot, places)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert len(titles) == plot_places.MOST
+    assert titles[0].startswith("epoch 1\n") and titles[-1].startswith("epoch 13\n")

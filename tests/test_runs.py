@@ -1,0 +1,84 @@
+"""What the scripts that draw read of runs: their metrics, and which belong together."""
+
+import json
+
+import pytest
+import runs
+
+from dsc.errors import RunError
+
+REPORT = {
+    "step": 5,
+    "epoch": 1,
+    "learning_rate": 1.0,
+    "nll": 2.5,
+    "entropy": 1.1,
+    "actions": [0.25, 0.75],
+}
+EPOCH = {"step": 7, "epoch": 1, "learning_rate": 1.0, "valid perplexity": 11.5}
+CONFIG = {"seed": 1, "rnn_size": 8, "lamda": 1.0, "train_dir": "a", "data_dir": "c/x"}
+
+
+def made(folder, records=(REPORT, EPOCH), tail="", **config):
+    folder.mkdir()
+    config = {**CONFIG, "data": {"train": "0f"}, "about": {"corpus": "x"}, **config}
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = "".join(f"{json.dumps(record)}\n" for record in records)
+    (folder / "metrics.jsonl").write_text(lines + tail)
+    return folder
+
+
+def test_reports_and_epochs_are_told_apart(tmp_path):
+    run = runs.read(made(tmp_path / "a"))
+    assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
+    assert run.config["rnn_size"] == 8
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path):
+    run = runs.read(made(tmp_path / "a", tail='{"step": 9, "epo'))
+    assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
+
+
+def test_no_run_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"holds no run \(no config.json\); give"):
+        runs.read(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "3", '{"step": 5}', "[" * 100_000])
+def test_metrics_that_are_damaged_are_refused(tmp_path, line):
+    with pytest.raises(RunError, match=r"metrics.jsonl cannot be read .*; give"):
+        runs.read(made(tmp_path / "a", tail=f"{line}\n"))
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", "\0"])
+def test_a_damaged_config_is_refused(tmp_path, content):
+    made(tmp_path / "a")
+    (tmp_path / "a" / "config.json").write_text(content)
+    with pytest.raises(RunError, match=r"config.json cannot be read .*; give"):
+        runs.read(tmp_path / "a")
+
+
+def test_runs_that_differ_in_their_seed_and_place_alone_are_one_group(tmp_path):
+    first, other, second = (
+        runs.read(made(tmp_path / name, train_dir=name, **config))
+        for name, config in (
+            ("a", {"seed": 1}),
+            ("b", {"seed": 1, "lamda": 0.5}),
+            ("c", {"seed": 2, "data_dir": "elsewhere/x", "about": {"machine": "b"}}),
+        )
+    )
+    grouped = runs.groups([first, other, second])
+    assert grouped == [[first, second], [other]]
+    assert runs.labels(grouped) == ["lamda 1 (2 seeds)", "lamda 0.5"]
+
+
+def test_other_data_are_another_group_named_after_their_corpus(tmp_path):
+    found = [
+        runs.read(made(tmp_path / name, data={"train": name}, about={"corpus": name}))
+        for name in ("x", "y")
+    ]
+    assert runs.labels(runs.groups(found)) == ["data x", "data y"]
+
+
+def test_a_single_group_has_the_name_of_its_folder(tmp_path):
+    assert runs.labels([[runs.read(made(tmp_path / "cv-3"))]]) == ["cv-3"]

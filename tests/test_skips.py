@@ -1,0 +1,334 @@
+"""What is shown of a sentence: that it is what the model did, in pictures and pages."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import plotting
+import processes
+import pytest
+import skips
+import skips_page
+import skips_picture
+from processes import LANGUAGE
+from test_trained import WORDS, K, make
+
+from language_modeling import agreement
+
+PLOT_SKIPS = processes.ROOT / "scripts" / "plot_skips.py"
+END = 0
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return make()
+
+
+# Reading
+
+
+def test_a_sentence_is_read_as_the_model_reads_it_word_by_word(trained):
+    context, words = [0, 4, 9, 2], [7, 3, 11, 1, 0]
+    sentence = skips.read(trained, context, words)
+    assert sentence.context == tuple(WORDS[i] for i in context[-K:])
+    assert sentence.words == tuple(WORDS[i] for i in words)
+    for i, word in enumerate(words):
+        before = trained.read(context + words[:i])  # has not seen the word yet
+        with_it = trained.read(context + words[: i + 1])
+        expected = np.exp(before.log_probs[-1])
+        assert sentence.probabilities[i] == pytest.approx(expected[word], rel=1e-4)
+        best = [guess for guess, _ in sentence.guesses[i]]
+        assert best == [WORDS[n] for n in np.argsort(-expected)[:5]]
+        likeliest = [p for _, p in sentence.guesses[i]]
+        np.testing.assert_allclose(likeliest, np.sort(expected)[:-6:-1], rtol=1e-4)
+        policy = with_it.policy[-1]
+        np.testing.assert_allclose(sentence.policy[i], policy[::-1], rtol=1e-4)
+        assert sentence.skips[i] == K - np.argmax(policy)
+
+
+def test_sentences_of_a_text_are_read_after_the_words_before_them(trained, monkeypatch):
+    monkeypatch.setattr(skips, "read", lambda _, context, words: (context, words))
+    text = [5, 6, END, 7, END, END, 8, 9, 8, END, 3]
+
+    def found(*place):
+        return list(skips.of_text(trained, text, END, 3, *place))
+
+    assert found() == [([END], [5, 6, END])]
+    assert found(0, 9) == [
+        ([END], [5, 6, END]),
+        ([5, 6, END], [7, END]),
+        ([END, 7, END], [END]),
+        ([7, END, END], [8, 9, 8, END]),
+        ([9, 8, END], [3]),
+    ]
+    assert found(1, 2) == found(0, 9)[1:3]
+    assert found(5, 1) == []
+
+
+# The picture
+
+
+def sentence_of(words, skip_lengths, context=("<eos>",), probability=0.7):
+    n = len(words)
+    policy = np.full((n, K), (1 - probability) / (K - 1))
+    policy[np.arange(n), np.array(skip_lengths) - 1] = probability
+    guesses = ((("the", 0.25), ("</script>", 0.1)),) * n
+    return skips.Sentence(
+        tuple(context),
+        tuple(words),
+        np.linspace(0.1, 0.5, n),
+        guesses,
+        policy,
+        np.array(skip_lengths),
+    )
+
+
+def words_of(axis):
+    return [text for text in axis.texts if text.get_position()[1] == -0.08]
+
+
+def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
+    sentence = sentence_of(["a", "longer", "one", "here"], [1, 2, 1, 3])
+    (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+    places = [text.get_position()[0] for text in words_of(axis)]
+    assert [text.get_text() for text in words_of(axis)] == ["<eos>", *sentence.words]
+    ends = []
+    for arc in axis.patches:
+        (start, _), *_, (end, _) = arc.get_path().vertices
+        nearest = [np.argmin(np.abs(np.array(places) - x)) for x in (start, end)]
+        ends.append(tuple(int(n) for n in nearest))
+    assert ends == [(1, 0), (2, 0), (3, 2), (4, 1)]
+
+
+def test_a_skip_to_before_the_first_word_is_a_stub():
+    sentence = sentence_of(["a", "b"], [3, 2])
+    (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+    assert len(axis.patches) == 1  # from b
+    stub, ring = axis.lines
+    assert stub.get_linestyle() == ":" and ring.get_marker() == "o"
+
+
+def test_an_arc_is_the_thicker_the_surer_the_agent():
+    widths = []
+    for probability in (0.4, 0.9):
+        sentence = sentence_of(["a"], [1], probability=probability)
+        (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+        widths.append(axis.patches[0].get_linewidth())
+    assert widths[0] < widths[1]
+
+
+@pytest.mark.parametrize("words", [["short", "words"], ["long_words"] * 29, ["$\\a^"]])
+def test_no_word_stands_on_another_or_leaves_the_picture(words):
+    sentence = sentence_of(words, [1] * len(words))
+    figure = skips_picture.draw(plotting.require("this"), sentence)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in words_of(figure.axes[0])]
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 < right.x0
+    assert boxes[0].x0 >= 0 and boxes[-1].x1 <= figure.bbox.width
+    caption = figure.axes[0].texts[-1].get_window_extent()
+    assert caption.y0 >= 0 and caption.y1 <= min(box.y0 for box in boxes)
+    assert caption.x1 <= figure.bbox.width
+
+
+# The page
+
+HOSTILE = [
+    "</script><script>document.title='taken'</script>",
+    "<!--",
+    "a&amp;b",
+    "\u2028",
+]
+
+
+def page(sentences=None, first=3):
+    sentences = sentences or [
+        sentence_of(["one", "two"], [1, 2]),
+        sentence_of(HOSTILE, [1, 1, 3, 2], context=("<b>", "x")),
+    ]
+    return skips_page.html(sentences, "run <b>", first)
+
+
+def test_a_page_asks_for_nothing_and_nothing_of_the_text_is_markup():
+    text = page()
+    assert len(re.findall(r"<script", text)) == 2
+    assert "<!--" not in text and "<b>" not in text
+    addresses = set(re.findall(r"\w+://[^\s\"']+", text))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, never fetched
+    assert not re.search(r"\b(src|href|srcset|action)=|@import|url\(", text)
+    policy = re.search(r'Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy
+    data = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]
+    assert json.loads(data)["sentences"][1]["words"] == HOSTILE
+
+
+def test_a_hundred_sentences_are_less_than_a_megabyte():
+    words = ["about_ten_"] * 22  # a sentence of the Penn Treebank has 22 words
+    sentence = sentence_of(words, [1] * 22)._replace(
+        guesses=((("about_ten_", 0.1234),) * 5,) * 22
+    )
+    assert len(page([sentence] * 100).encode()) < 500_000
+
+
+# The page in a browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+browser = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium to look with")
+
+
+def chromium(folder, address, *arguments):
+    """What a browser makes of a page: the text of its document."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
+    command += ["--disable-quic", "--no-first-run", "--disable-background-networking"]
+    command += ["--disable-component-update", "--disable-sync", "--dump-dom"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND"]  # nothing leaves the machine
+    command += [f"--user-data-dir={folder / 'browser'}", *arguments, address]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=120
+    ).stdout
+
+
+def driven(script):
+    """A page on which a script acts as a user would; its policy would forbid that."""
+    text = re.sub("<meta http-equiv.*?>", "", page())
+    return text.replace("</body>", f"<script>{script}</script></body>")
+
+
+@browser
+def test_a_page_from_a_file_shows_its_first_sentence(tmp_path):
+    (tmp_path / "page.html").write_text(page(), encoding="utf-8")
+    dom = chromium(tmp_path, (tmp_path / "page.html").as_uri())
+    assert '<output id="number" for="slider">3</output>' in dom
+    assert re.findall(r'role="option"[^>]*>(\w+)<', dom) == ["one", "two"]
+    assert "The model gave this word 10.0%." in dom
+    assert dom.count("<path") == 1 + K  # the other word's arc, all of this one's
+    assert "&lt;/script&gt;" in dom  # a guess
+    assert re.search(
+        r'aria-live="polite">one: .*Read from the state after &lt;eos&gt;, 1', dom
+    )
+
+
+@browser
+def test_keys_and_slider_lead_through_words_and_sentences(tmp_path):
+    script = """
+    slider.value = 1;
+    slider.dispatchEvent(new Event("input"));
+    const press = (key) => words.dispatchEvent(new KeyboardEvent("keydown", { key }));
+    press("ArrowDown"); press("End"); press("ArrowDown"); press("ArrowUp");
+    """
+    (tmp_path / "page.html").write_text(driven(script), encoding="utf-8")
+    dom = chromium(tmp_path, (tmp_path / "page.html").as_uri())
+    assert "taken" not in re.search("<title>(.*?)</title>", dom)[1]
+    assert '<output id="number" for="slider">4</output>' in dom
+    assert re.findall(r'aria-selected="true"[^>]*>(.*?)<', dom) == ["a&amp;amp;b"]
+    assert "Read from the state after x, 3 back, with 70.0%" in dom
+    assert "&lt;script&gt;document.title" in dom and "<b>" not in dom
+
+
+def asked_for(folder, text):
+    """The addresses that a page asks for, not those that the browser itself does."""
+    (folder / "page.html").write_text(text, encoding="utf-8")
+    log = folder / "network.json"
+    chromium(folder, (folder / "page.html").as_uri(), f"--log-net-log={log}")
+    events = [
+        event.get("params", {}) for event in json.loads(log.read_text())["events"]
+    ]
+    return {
+        event["url"]
+        for event in events
+        if "url" in event and event.get("initiator", "not an origin") != "not an origin"
+    }
+
+
+@browser
+def test_no_request_leaves_a_page(tmp_path):
+    assert asked_for(tmp_path, page()) == set()
+    # Without its policy, and with something to ask for, it would be seen.
+    leak = (
+        'document.body.append(Object.assign(new Image(), {src: "http://a.invalid/"}))'
+    )
+    assert asked_for(tmp_path, driven(leak)) == {"http://a.invalid/"}
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a `corpus` and a `run` that was trained on it."""
+    folder = tmp_path_factory.mktemp("skips")
+    agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    result = processes.run(
+        folder,
+        LANGUAGE,
+        *("--data_dir=corpus", "--train_dir=run", "--max_epochs=1", "--batch_size=4"),
+        *("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", "--num_unroll_steps=6"),
+        timeout=200,
+    )
+    assert result.code == 0, result
+    return folder
+
+
+def data_of(page):
+    text = page.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_sentences_of_a_split_are_those_of_its_file(folder):
+    result = processes.run(
+        folder,
+        PLOT_SKIPS,
+        *("run", "--data_dir=corpus", "--split=test", "--sentence=2", "--sentences=4"),
+        timeout=200,
+    )
+    assert result.code == 0, result
+    assert result.out == ["Written: skips.png, skips.svg, skips.html"]
+    data = data_of(folder / "skips.html")
+    lines = (folder / "corpus" / "test.txt").read_text().split("\n")
+    known = {*(folder / "run" / "vocabulary.txt").read_text().split("\n")}
+    expected = [
+        [*(word for word in line.split() if word in known), "<eos>"] for line in lines
+    ]
+    assert [sentence["words"] for sentence in data["sentences"]] == expected[2:6]
+    before = [word for line in expected[:2] for word in line]
+    assert data["sentences"][0]["context"] == before[-5:]
+    assert data["first"] == 2
+
+
+def test_a_text_of_ones_own_follows_the_end_of_a_line(folder):
+    words = (folder / "run" / "vocabulary.txt").read_text().split("\n")[1:5]
+    result = processes.run(
+        folder,
+        PLOT_SKIPS,
+        *("run", f"--text={' '.join(words)} nowhere", "--out=own/text"),
+        timeout=200,
+    )
+    assert result.code == 0, result
+    assert result.err == [
+        "The model does not know 'nowhere': dropped (--unknown unk keeps it)."
+    ]
+    (sentence,) = data_of(folder / "own" / "text.html")["sentences"]
+    assert (sentence["context"], sentence["words"]) == (["<eos>"], words)
+    assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in sentence["policy"])
+
+
+REFUSED = {
+    "no run": (("here",), "here holds no run"),
+    "no argument": ((), "Give the folder of one run"),
+    "no such sentence": (("run", "--data_dir=corpus", "--sentence=999"), "has fewer"),
+    "no known word": (("run", "--text=nowhere"), "--text: it has no word that"),
+    "no corpus": (("run", "--data_dir=none"), "--data_dir: there is no folder none"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(folder, case):
+    arguments, sentence = REFUSED[case]
+    result = processes.run(folder, PLOT_SKIPS, *arguments, timeout=100)
+    assert result.code == 1
+    assert sentence in result.err[-1] and not any(
+        "Trace" in line for line in result.err
+    )
