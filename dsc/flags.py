@@ -9,6 +9,7 @@ from absl import flags
 
 from dsc import losses
 from dsc.cell import OBSERVATIONS
+from dsc.recipes import OF_MODEL
 
 # Beyond these a model fits no machine; said here, it is said before memory runs out.
 MAX_UNITS = 100_000
@@ -53,8 +54,26 @@ def values(defined):
     }
 
 
+# --model, and who chooses in it: see `DSCLSTMCell`. An LSTM has one state to choose.
+CHOICES = {
+    "dsc": "agent",
+    "lstm": "agent",
+    "fixed_skip": "oldest",
+    "random_skip": "uniform",
+    "attention": "attention",
+}
+
+
 def define_model(rnn_size, n_actions, agent_units):
     """Flags of the DSC-LSTM, with the task's defaults."""
+    flags.DEFINE_enum(
+        "model",
+        "dsc",
+        CHOICES,
+        "the DSC-LSTM, or what stands in its place to compare it with: an LSTM "
+        "(--n_actions is then 1); always the oldest of --n_actions states; one of them "
+        "at random; attention to all of them",
+    )
     flags.DEFINE_integer("rnn_size", rnn_size, "units of each layer", 1, MAX_UNITS)
     flags.DEFINE_integer(
         "n_actions",
@@ -91,6 +110,7 @@ def define_model(rnn_size, n_actions, agent_units):
 # What the weights of the DSC-LSTM, or what they mean, depend on.
 MODEL = (
     "recipe",
+    "model",
     "rnn_size",
     "n_actions",
     "lamda",
@@ -98,6 +118,28 @@ MODEL = (
     "agent_units",
     "observation",
 )
+
+
+def layer_arguments(values, recipe):
+    """What the flags say of the DSC-LSTM, as the models take it.
+
+    Args:
+        values: `absl.flags.FLAGS` with those of `define_model`.
+        recipe: `dsc.recipes.Recipe`.
+
+    Returns:
+        Dict of arguments.
+    """
+    lamda, forget_bias = recipe.cell_arguments(values.lamda, values.forget_bias)
+    return {
+        "rnn_size": values.rnn_size,
+        "n_actions": 1 if values.model == "lstm" else values.n_actions,
+        "choice": CHOICES[values.model],
+        "lamda": lamda,
+        "forget_bias": forget_bias,
+        "agent_units": values.agent_units,
+        "observation": values.observation,
+    }
 
 
 def define_optimization(learning_rate, batch_size, max_epochs):
@@ -157,6 +199,15 @@ def define_recipe(recipes):
         None,
         ("greedy", "sample"),
         help_text("the agent's actions in evaluation", "eval_actions"),
+    )
+    flags.register_multi_flags_validator(
+        ("model", "rl_weight", "entropy_weight", "eval_actions"),
+        lambda given: all(
+            given[name] in (None, value)
+            for name, value in OF_MODEL.get(given["model"], {}).items()
+        ),
+        "--model attention has no policy to weigh, and --model random_skip always "
+        "samples: leave the other flag out",
     )
 
 

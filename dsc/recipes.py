@@ -8,6 +8,11 @@ the rows of the README's table of differences.
 import dataclasses
 
 REWARDS = ("prob", "log_prob")
+# Attention has no policy to reward, and a random skip no likeliest one to take.
+OF_MODEL = {
+    "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
+    "random_skip": {"eval_actions": "sample"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +70,10 @@ class Recipe:
         return dataclasses.replace(
             self, **{name: v for name, v in values.items() if v is not None}
         )
+
+    def for_model(self, model):
+        """This recipe as it is for a model in the DSC-LSTM's place, of `--model`."""
+        return dataclasses.replace(self, **OF_MODEL.get(model, {}))
 
     def cell_arguments(self, lamda, forget_bias):
         """What the cell gets for the flags: `(lamda, forget_bias)`."""

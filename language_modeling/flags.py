@@ -120,20 +120,14 @@ def unknown():
 
 def recipe():
     """The `dsc.recipes.Recipe` that the flags ask for."""
-    return RECIPES[FLAGS.recipe].changed_by(FLAGS)
+    return RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
 
 
 def model_arguments():
     """What `LanguageModel` takes beside the size of the vocabulary, as a dict."""
-    lamda, forget_bias = recipe().cell_arguments(FLAGS.lamda, FLAGS.forget_bias)
     return {
-        "rnn_size": FLAGS.rnn_size,
+        **shared_flags.layer_arguments(FLAGS, recipe()),
         "rnn_layers": FLAGS.rnn_layers,
-        "n_actions": FLAGS.n_actions,
-        "lamda": lamda,
-        "forget_bias": forget_bias,
-        "agent_units": FLAGS.agent_units,
-        "observation": FLAGS.observation,
         "carry_memory": FLAGS.carry_memory,
         "param_init": FLAGS.param_init,
         "dtype": "mixed_bfloat16" if FLAGS.mixed_precision else "float32",

@@ -51,7 +51,7 @@ class LanguageModel(keras.Model):
         vocab_size: number of words.
         rnn_size: units of the embedding and of every layer.
         rnn_layers: number of ordinary LSTMs below the DSC-LSTM; may be 0.
-        n_actions, lamda, forget_bias, agent_units, observation, carry_memory,
+        n_actions, lamda, forget_bias, agent_units, observation, choice, carry_memory,
             implementation: see `dsc.DSCLSTM`. The ordinary LSTMs have a forget bias
             of 1.
         param_init: weights start uniform in [-param_init, param_init], but for the
@@ -71,6 +71,7 @@ class LanguageModel(keras.Model):
         forget_bias=1.0,
         agent_units=200,
         observation="mean",
+        choice="agent",
         carry_memory=False,
         param_init=0.05,
         implementation="auto",
@@ -115,6 +116,7 @@ class LanguageModel(keras.Model):
             forget_bias=forget_bias,
             agent_units=agent_units,
             observation=observation,
+            choice=choice,
             carry_memory=carry_memory,
             kernel_initializer=uniform(),
             bias_initializer=uniform(),

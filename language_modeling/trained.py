@@ -122,7 +122,15 @@ class Trained:
 
         Returns:
             `Reading` with as many steps.
+
+        Raises:
+            DataError: the model skips at random, so there is no likeliest action.
         """
+        if self.model.dsc.cell.choice == "uniform":
+            raise DataError(
+                "The model skips at random (--model random_skip): it has no likeliest "
+                "skips to show; give a run of another model."
+            )
         reading = self._read(tf.constant([ids], tf.int32))
         return Reading(*(part[0].numpy() for part in reading))
 

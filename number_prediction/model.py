@@ -31,7 +31,7 @@ class NumberPredictor(keras.Model):
     """One-hot digits, a DSC-LSTM, and a linear layer on its last output.
 
     Args:
-        rnn_size, n_actions, lamda, forget_bias, agent_units, observation,
+        rnn_size, n_actions, lamda, forget_bias, agent_units, observation, choice,
             implementation: see `dsc.DSCLSTM`.
     """
 
@@ -43,6 +43,7 @@ class NumberPredictor(keras.Model):
         forget_bias=1.0,
         agent_units=10,
         observation="mean",
+        choice="agent",
         implementation="auto",
         **kwargs,
     ):
@@ -54,6 +55,7 @@ class NumberPredictor(keras.Model):
             forget_bias=forget_bias,
             agent_units=agent_units,
             observation=observation,
+            choice=choice,
             return_skips=True,
             implementation=implementation,
             name="dsc",

@@ -97,7 +97,7 @@ def run():
 
 def make_task(replicas):
     """The data, the model and what is learned, from the flags."""
-    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS)
+    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
     name = produce_data.file_name(FLAGS.sequence_length, recipe.released_data)
     data = produce_data.read(Path(FLAGS.data_dir) / name, FLAGS.sequence_length)
     n_train = len(data["train"][1])
@@ -106,16 +106,11 @@ def make_task(replicas):
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
             f"sequences in {name}; lower it or make more with produce_data.py."
         )
-    lamda, forget_bias = recipe.cell_arguments(FLAGS.lamda, FLAGS.forget_bias)
     compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
+    compiled = compiled and FLAGS.model != "attention"  # which has a plain loop only
     with replicas.scope():
         model = NumberPredictor(
-            rnn_size=FLAGS.rnn_size,
-            n_actions=FLAGS.n_actions,
-            lamda=lamda,
-            forget_bias=forget_bias,
-            agent_units=FLAGS.agent_units,
-            observation=FLAGS.observation,
+            **shared_flags.layer_arguments(FLAGS, recipe),
             implementation="xla" if compiled else "auto",
         )
         model.build()

@@ -152,13 +152,17 @@ class NumberPrediction(training.Task):
         return counts(self.data[split][1], predictions.answers, N_DIGITS)
 
     def predict(self, split, actions):
-        """The `Predictions` for a whole split; actions `greedy` or `sample`."""
+        """The `Predictions` for a whole split; actions `greedy` or `sample`.
+
+        A model that skips at random has no likeliest choices: it always samples.
+        """
         x, _ = self.data[split]
+        sample = actions == "sample" or self.model.dsc.cell.choice == "uniform"
         batches = [
             self._predict_batch(
                 tf.constant(step, tf.int64),
                 x[start : start + EVALUATION_BATCH],
-                actions == "sample",
+                sample,
             )
             for step, start in enumerate(range(0, len(x), EVALUATION_BATCH))
         ]
