@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from dsc.one_process import Distribution
 from language_modeling import reader
 from language_modeling.measures import describe, evaluation, record
 from language_modeling.model import Noise, loss, word_losses
@@ -40,6 +41,7 @@ class JaxLanguageModeling:
         n_uncovered: dict from split to the number of its words that are not predicted.
     """
 
+    distribution = Distribution()
     unit = "words"
     record = staticmethod(record)
     describe = staticmethod(describe)

@@ -100,6 +100,11 @@ def check_flags():
             "language_modeling/rl_train.py does with those of this script too; leave "
             "the flag out."
         )
+    if FLAGS.strategy != "none":
+        raise RunError(
+            f"--strategy {FLAGS.strategy} is TensorFlow's, and this script trains on "
+            "one device; leave the flag out, or use language_modeling/rl_train.py."
+        )
     if not language_flags.recipe().dense_norm:
         raise RunError(
             f"--recipe {FLAGS.recipe} counts a word's gradient each time that it is "
@@ -144,6 +149,7 @@ def fit(task, folder):
         Interrupted: a signal; the state is saved.
     """
     max_epochs, max_steps = FLAGS.max_epochs, FLAGS.max_steps
+    task.optimizer.build(task.model.trainable_variables)
     state, path = resume(task, folder, max_steps)
     if state.is_finished(max_epochs, max_steps):
         print(f"The run in {folder.path} is finished.", flush=True)

@@ -221,6 +221,7 @@ def test_tensorflow_evaluates_what_jax_trained(trained, corpus):
     [
         ("--recipe=released", "--recipe released counts"),
         ("--max_epochs=0", "leave the flag out"),
+        ("--strategy=mirrored", "--strategy mirrored is TensorFlow's"),
         ("--n_actions=0", "n_actions"),
     ],
 )
