@@ -53,6 +53,7 @@ def git_commit():
 
 
 def _git(*arguments):
-    command = ["git", "-C", str(ROOT), *arguments]
+    # Without locks: a run that is killed must leave none in the repository.
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return result.stdout.strip()

@@ -9,7 +9,7 @@ import sys
 
 from absl import flags
 
-from language_modeling import corpora, text
+from language_modeling import data, text
 from language_modeling import flags as language_flags
 from language_modeling.generation import Writer
 from language_modeling.reader import DataError
@@ -38,7 +38,7 @@ def score(trained):
 
 def visualize(trained):
     """Prints sentences, and below each word the skip that the agent chose for it."""
-    path = FLAGS.input or corpora.find(_tell)[0]["valid"]
+    path = FLAGS.input or data.find(_tell)[0]["valid"]
     scorer = _scorer(trained)
     _tell(
         "Below each word: how many words back lies the state from which it was read (1 "

@@ -19,7 +19,7 @@ from absl import app, flags
 from dsc import distribution, program, training
 from dsc import flags as shared_flags
 from dsc.errors import RunError
-from language_modeling import corpora, modes, reader, trained
+from language_modeling import data, modes, reader, trained
 from language_modeling import flags as language_flags
 from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
@@ -40,8 +40,8 @@ def run():
         modes.MODES[FLAGS.mode](trained.Trained.open(FLAGS.load_model))
         return
     saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
-    paths, floor = corpora.find()
-    corpus = corpora.read(paths)
+    paths, floor = data.find()
+    corpus = data.read(paths)
     task = make_task(corpus, replicas)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "

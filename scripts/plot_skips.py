@@ -22,7 +22,7 @@ import skips_picture
 from absl import app, flags
 
 from dsc.errors import RunError
-from language_modeling import corpora, reader, text
+from language_modeling import data, reader, text
 from language_modeling.trained import Trained
 
 FLAGS = flags.FLAGS
@@ -44,7 +44,7 @@ def sentences(trained):
                 "--unknown unk."
             )
         return found
-    path = corpora.find(tell)[0][FLAGS.split]
+    path = data.find(tell)[0][FLAGS.split]
     with text.opened(path) as file:
         ids = encoded(trained, text.words(file, FLAGS.EOS))
         found = list(

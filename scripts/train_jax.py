@@ -36,7 +36,7 @@ from dsc.report import Report, epoch_done
 from dsc.resuming import Saver, resume
 from dsc.run_folder import RunFolder
 from dsc.state import Means
-from language_modeling import corpora, reader
+from language_modeling import data, reader
 from language_modeling import flags as language_flags
 from language_modeling.jax_task import JaxLanguageModeling
 from language_modeling.measures import describe_skips
@@ -56,8 +56,8 @@ def run():
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     # Of the initial weights. Keras has a function for it, which imports TensorFlow.
     random.seed(FLAGS.seed)
-    paths, floor = corpora.find()
-    corpus = corpora.read(paths)
+    paths, floor = data.find()
+    corpus = data.read(paths)
     task = make_task(corpus)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
@@ -68,7 +68,7 @@ def run():
     print(f"Words that are in no window, and so not predicted: {left_out}.")
     config = {
         **shared_flags.values(FLAGS),
-        "data": reader.digests(corpus),
+        "data": corpus.digests,
         "about": about(task.model, paths["train"].resolve().parent.name),
         "trained with": "JAX",  # with other random numbers than TensorFlow's script
     }

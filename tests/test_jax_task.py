@@ -49,7 +49,7 @@ def succeeds(process):
 
 
 def test_what_jax_trains_with_needs_no_tensorflow():
-    modules = "flags, corpora, measures, model, reader, schedule"
+    modules = "flags, data, measures, model, reader, schedule"
     code = f"from language_modeling import {modules}\n"
     code += "from dsc import program, report, resuming, run_folder\n"
     succeeds(python(code, backend="numpy"))

@@ -17,6 +17,7 @@ def folder(tmp_path_factory):
     """A folder with a `corpus` and a `run` that was trained on it."""
     folder = tmp_path_factory.mktemp("modes")
     agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    (folder / "strange.txt").write_text("xyzzy")
     use(
         folder,
         *("--data_dir=corpus", "--train_dir=run", "--max_epochs=1"),
@@ -125,6 +126,10 @@ REFUSED = {
     ),
     "a text without words": (
         ["--load_model=run", "--mode=score", "--input=/dev/null"],
+        r"/dev/null has no words in it; put text there, line by line\.",
+    ),
+    "a text without words that are known": (
+        ["--load_model=run", "--mode=score", "--input=strange.txt", "--unknown=drop"],
         r"--input: there is no word after the first that the model knows, so nothing "
         r"to score; give more text\.",
     ),
@@ -140,5 +145,5 @@ def test_one_sentence_says_what_is_wrong(folder, case):
     arguments, sentence = REFUSED[case]
     result = use(folder, *arguments, load=(), code=1)
     hint = "Pass --helpshort or --helpfull to see help on flags."
-    (line,) = (line for line in result.err if line != hint)
+    line, *_ = (line for line in reversed(result.err) if line != hint)
     assert re.fullmatch(sentence, line), line
