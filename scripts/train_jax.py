@@ -68,7 +68,7 @@ def run():
     print(f"Words that are in no window, and so not predicted: {left_out}.")
     config = {
         **shared_flags.values(FLAGS),
-        "data": reader.digests(corpus),
+        "data": corpus.digests,
         "about": about(task.model, paths["train"].resolve().parent.name),
         "trained with": "JAX",  # with other random numbers than TensorFlow's script
     }
