@@ -62,7 +62,7 @@ import numpy as np
 from dsc.recipes import LANGUAGE_MODELING
 from language_modeling.jax_task import JaxLanguageModeling, descend
 from language_modeling.model import LanguageModel, Noise
-from language_modeling.reader import Corpus
+from language_modeling.corpus import Corpus
 
 path, sizes, rate, max_norm = sys.argv[1], *map(json.loads, sys.argv[2:])
 given = dict(np.load(path))
@@ -70,7 +70,7 @@ model = LanguageModel(*sizes)
 model.build()
 ids = dict.fromkeys(("train", "valid", "test"), np.arange(20, dtype=np.int32) % 11)
 task = JaxLanguageModeling(
-    model, keras.optimizers.SGD(rate), Corpus((), ids, {}),
+    model, keras.optimizers.SGD(rate), Corpus((), ids, {}, {}),
     LANGUAGE_MODELING["corrected"], 2, 3, 0.0, 1, max_norm, None,
 )
 def listed(name):
