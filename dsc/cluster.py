@@ -63,12 +63,13 @@ class Cluster:
             RunError: some were not there in time, or this one's port is taken.
         """
         port = self.addresses[self.index][1]
+        both = socket.has_dualstack_ipv6()
         try:
             # All interfaces and both families, as TensorFlow's own server.
             listener = socket.create_server(
                 ("", port),
-                family=socket.AF_INET6 if socket.has_dualstack_ipv6() else 0,
-                dualstack_ipv6=socket.has_dualstack_ipv6(),
+                family=socket.AF_INET6 if both else socket.AF_INET,
+                dualstack_ipv6=both,
             )
         except OSError as error:
             raise RunError(

@@ -172,6 +172,7 @@ class Workers(Replicas):
         cluster.wait()
         if not self.is_chief:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            os.dup2(sys.stdout.fileno(), 1)  # for the processes that it starts
         with self.watching():
             super().__init__(_connected())
 

@@ -10,6 +10,8 @@ import json
 import os
 from pathlib import Path
 
+from absl import flags as absl_flags
+
 from dsc import files
 from dsc.checkpoints import Checkpoints
 from dsc.errors import RunError, one_line, writing
@@ -122,7 +124,7 @@ class RunFolder:
             if name not in self.config:
                 raise RunError(
                     f"--load_model: {self.path} does not say the model's {name}; it is "
-                    "not a run of this script."
+                    "no run of this script, or of an older version: train it again."
                 )
             if flags[name].present and flags[name].value != self.config[name]:
                 raise RunError(
@@ -130,6 +132,13 @@ class RunFolder:
                     f"{self.path}, which has {self.config[name]}; leave the flag out."
                 )
             self._take_flag(flags[name])
+        try:
+            flags.validate_all_flags()
+        except absl_flags.Error as error:
+            raise RunError(
+                f"--load_model: {self.path} and the flags do not fit "
+                f"({one_line(error)})."
+            ) from None
 
     def _take_flag(self, flag):
         """Gives a flag the run's value, which must be one that the flag may have."""

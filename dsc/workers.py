@@ -11,7 +11,7 @@ from dsc.errors import RunError, one_line
 from dsc.interruption import Interrupted
 
 # Flags that each worker may have to itself: where its files are, what its GPU bears.
-OWN = {"about", "data_dir", "gpu_portion", "train_dir"}
+OWN = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
 VOTE_EVERY = 10  # steps between two votes, each of which takes a message
 
 

@@ -56,8 +56,13 @@ def run():
         )
     name, digests = paths["train"].resolve().parent.name, corpus.digests
     training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
-    if not replicas.is_chief:
-        return
+    if replicas.is_chief:
+        report(task, floor)
+    replicas.exchange(None)  # whoever leaves early is taken for lost
+
+
+def report(task, floor):
+    """Prints how the task's model does on validation and test."""
     if floor:
         print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
     print(f"valid perplexity = {task.perplexity('valid'):.6f}")

@@ -18,7 +18,7 @@ class Scored(NamedTuple):
             first, which has none.
         skip: how many words back lies the state from which the LSTM continued when it
             read this word: 1 is an ordinary LSTM step, 0 a place in the memory in which
-            there was nothing yet, zeros.
+            there was nothing yet, zeros. Of attention, the state with most weight.
     """
 
     word: str

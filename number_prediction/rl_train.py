@@ -53,7 +53,7 @@ flags.DEFINE_bool(
     True,
     "have XLA compile the steps: seconds at the start, a third of every step saved "
     "(scripts/benchmark.py --only np); only with --strategy none, since XLA compiles "
-    "no exchange between replicas",
+    "no exchange between replicas, and not for --model attention",
 )
 
 # reinforcement learning
@@ -87,8 +87,13 @@ def run():
     )
     name = f"digits {FLAGS.sequence_length}+1"
     training.train_or_load(task, saved, FLAGS, name, produce_data.digests(task.data))
-    if not replicas.is_chief:
-        return
+    if replicas.is_chief:
+        report(task, saved)
+    replicas.exchange(None)  # whoever leaves early is taken for lost
+
+
+def report(task, saved):
+    """Prints how the task's model does on the test split."""
     greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
     if saved:
         print(describe_confusion(task.confusion("test")))

@@ -23,6 +23,7 @@ from absl import app, flags
 
 from dsc.errors import RunError
 from language_modeling import data, reader, text
+from language_modeling import flags as language_flags
 from language_modeling.trained import Trained
 
 FLAGS = flags.FLAGS
@@ -45,18 +46,11 @@ def sentences(trained):
             )
         return found
     path = data.find(tell)[0][FLAGS.split]
-    with text.opened(path) as file:
-        ids = encoded(trained, text.words(file, FLAGS.EOS))
-        found = list(
-            skips.of_text(
-                trained,
-                ids,
-                end,
-                FLAGS.num_unroll_steps,
-                FLAGS.sentence,
-                FLAGS.sentences,
-            )
-        )
+    ids = encoded(trained, text.words(path, FLAGS.EOS))
+    n_context = FLAGS.num_unroll_steps
+    found = list(
+        skips.of_text(trained, ids, end, n_context, FLAGS.sentence, FLAGS.sentences)
+    )
     if not found:
         raise reader.DataError(
             f"--sentence {FLAGS.sentence}: {path} has fewer; give a lower number."
@@ -67,7 +61,7 @@ def sentences(trained):
 def encoded(trained, words):
     """Yields ids; unknown words are said, and treated as --unknown says."""
     for word in words:
-        read_as = trained.encode(word, FLAGS.unknown)
+        read_as = trained.encode(word, language_flags.unknown())
         if read_as is None:
             tell(f"The model does not know {word!r}: dropped (--unknown unk keeps it).")
         else:
@@ -94,7 +88,9 @@ def main(argv):
         plotting.save(figure, png)
         plotting.save(figure, svg)
         title = f"{Path(argv[1]).name}, {of}"
-        page.write_text(skips_page.html(found, title, first), encoding="utf-8")
+        # A path may have bytes that no text has.
+        html = skips_page.html(found, title, first)
+        page.write_text(html, encoding="utf-8", errors="replace")
     print(f"Written: {png}, {svg}, {page}")
 
 

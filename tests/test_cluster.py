@@ -73,6 +73,13 @@ def test_who_is_missing_is_said_and_waited_for_no_longer_than_the_limit(capsys):
     )
 
 
+def test_where_there_is_no_ipv6_the_port_is_one_of_ipv4(monkeypatch):
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    first, _ = pair()
+    with pytest.raises(RunError, match="waited 0 s"):
+        first.wait(limit=0.1)
+
+
 def test_a_worker_is_waited_for_until_it_is_there():
     first, second = pair()
     waiting = threading.Thread(target=first.wait, kwargs={"limit": 30.0})

@@ -570,7 +570,7 @@ REFUSED = {
     "load the run of the other script": (
         NUMBERS,
         ("--data_dir=digits", "--load_model=run"),
-        r"--load_model: run does not say .* sequence_length; it is not a run .*",
+        r"--load_model: run does not say .* sequence_length; it is no run .*",
     ),
     "folder that holds another run": (
         LANGUAGE,

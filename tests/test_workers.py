@@ -59,7 +59,9 @@ def configs(**of_the_last):
     return [same, same, {**same, **of_the_last}]
 
 
-@pytest.mark.parametrize("own", [{}, {"data_dir": "b"}, {"train_dir": "c"}])
+@pytest.mark.parametrize(
+    "own", [{}, {"data_dir": "b"}, {"train_dir": "c"}, {"cache_dir": "d"}]
+)
 def test_workers_may_have_their_files_elsewhere(own):
     assert by_all(check_same_command, configs(**own)) == [None] * N
 
