@@ -23,6 +23,7 @@ from absl import app, flags
 
 from dsc.errors import RunError
 from language_modeling import data, reader, text
+from language_modeling import flags as language_flags
 from language_modeling.trained import Trained
 
 FLAGS = flags.FLAGS
@@ -32,8 +33,13 @@ def sentences(trained):
     """The `skips.Sentence`s that the flags ask for, a list.
 
     Raises:
-        reader.DataError: there is no such sentence.
+        reader.DataError: there is no such sentence, or the model makes no choices.
     """
+    if trained.model.dsc.cell.choice == "attention":
+        raise reader.DataError(
+            "The model attends to all states (--model attention): it chooses none to "
+            "draw an arc to; give a run of another model."
+        )
     end = trained.encode(FLAGS.EOS, "error")
     if FLAGS.text is not None:
         ids = encoded(trained, FLAGS.text.split())
@@ -45,18 +51,9 @@ def sentences(trained):
             )
         return found
     path = data.find(tell)[0][FLAGS.split]
-    with text.opened(path) as file:
-        ids = encoded(trained, text.words(file, FLAGS.EOS))
-        found = list(
-            skips.of_text(
-                trained,
-                ids,
-                end,
-                FLAGS.num_unroll_steps,
-                FLAGS.sentence,
-                FLAGS.sentences,
-            )
-        )
+    ids = encoded(trained, text.words(path, FLAGS.EOS))
+    place = FLAGS.sentence, FLAGS.sentences
+    found = list(skips.of_text(trained, ids, end, FLAGS.num_unroll_steps, *place))
     if not found:
         raise reader.DataError(
             f"--sentence {FLAGS.sentence}: {path} has fewer; give a lower number."
@@ -67,7 +64,7 @@ def sentences(trained):
 def encoded(trained, words):
     """Yields ids; unknown words are said, and treated as --unknown says."""
     for word in words:
-        read_as = trained.encode(word, FLAGS.unknown)
+        read_as = trained.encode(word, language_flags.unknown())
         if read_as is None:
             tell(f"The model does not know {word!r}: dropped (--unknown unk keeps it).")
         else:
