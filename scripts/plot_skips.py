@@ -33,8 +33,13 @@ def sentences(trained):
     """The `skips.Sentence`s that the flags ask for, a list.
 
     Raises:
-        reader.DataError: there is no such sentence.
+        reader.DataError: there is no such sentence, or the model makes no choices.
     """
+    if trained.model.dsc.cell.choice == "attention":
+        raise reader.DataError(
+            "The model attends to all states (--model attention): it chooses none to "
+            "draw an arc to; give a run of another model."
+        )
     end = trained.encode(FLAGS.EOS, "error")
     if FLAGS.text is not None:
         ids = encoded(trained, FLAGS.text.split())

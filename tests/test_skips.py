@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import plot_skips
 import plotting
 import processes
 import pytest
@@ -17,6 +18,9 @@ from processes import LANGUAGE
 from test_trained import WORDS, K, make
 
 from language_modeling import agreement
+from language_modeling.model import LanguageModel
+from language_modeling.reader import DataError
+from language_modeling.trained import Trained
 
 PLOT_SKIPS = processes.ROOT / "scripts" / "plot_skips.py"
 END = 0
@@ -313,6 +317,13 @@ def test_a_text_of_ones_own_follows_the_end_of_a_line(folder):
     (sentence,) = data_of(folder / "own" / "text.html")["sentences"]
     assert (sentence["context"], sentence["words"]) == (["<eos>"], words)
     assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in sentence["policy"])
+
+
+def test_a_model_that_attends_to_all_states_has_no_arcs():
+    model = LanguageModel(len(WORDS), 6, 1, n_actions=K, choice="attention")
+    model.build()
+    with pytest.raises(DataError, match=r"--model attention.*; give a run of another"):
+        plot_skips.sentences(Trained(model, WORDS))
 
 
 REFUSED = {
