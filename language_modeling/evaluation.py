@@ -4,10 +4,7 @@ import tensorflow as tf
 
 from dsc import noise
 from language_modeling.measures import evaluation
-from language_modeling.model import Noise, word_losses
-
-ACTIONS = 0  # stream of the random numbers; see `dsc.noise`
-EVALUATION_SEED = 1  # added to the run's seed
+from language_modeling.model import ACTIONS, EVALUATION_SEED, Noise, word_losses
 
 
 class Evaluator:

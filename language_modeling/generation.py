@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import ops
 
 from dsc import noise
-from language_modeling.evaluation import ACTIONS, EVALUATION_SEED
+from language_modeling.model import ACTIONS, EVALUATION_SEED
 
 
 class Writer:

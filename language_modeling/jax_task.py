@@ -13,11 +13,14 @@ from jax import numpy as jnp
 from dsc.one_process import Distribution
 from language_modeling import reader
 from language_modeling.measures import describe, evaluation, record
-from language_modeling.model import Noise, loss, word_losses
-
-# Streams of the random numbers of one step; see `_key`.
-ACTIONS, DROPOUT = 0, 1
-EVALUATION_SEED = 1  # added to the run's seed
+from language_modeling.model import (
+    ACTIONS,
+    DROPOUT,
+    EVALUATION_SEED,
+    Noise,
+    loss,
+    word_losses,
+)
 
 
 class JaxLanguageModeling:

@@ -11,6 +11,11 @@ from keras import ops
 from dsc import DSCLSTM, losses
 
 
+# Streams of the random numbers of one step, and what evaluation adds to the run's seed.
+ACTIONS, DROPOUT = 0, 1
+EVALUATION_SEED = 1
+
+
 class Noise(NamedTuple):
     """Everything random in one forward pass; see `dsc.noise`.
 

@@ -4,10 +4,7 @@ from dsc import losses, noise, training
 from language_modeling import reader
 from language_modeling.evaluation import Evaluator
 from language_modeling.measures import describe, record
-from language_modeling.model import Noise, loss
-
-# Streams of the random numbers of one step; see `dsc.noise`.
-ACTIONS, DROPOUT = 0, 1
+from language_modeling.model import ACTIONS, DROPOUT, Noise, loss
 
 
 class LanguageModeling(training.Task):
