@@ -10,7 +10,6 @@ from keras import ops
 
 from dsc import DSCLSTM, losses
 
-
 # Streams of the random numbers of one step, and what evaluation adds to the run's seed.
 ACTIONS, DROPOUT = 0, 1
 EVALUATION_SEED = 1
