@@ -23,7 +23,7 @@ prepare_environment() {
     echo "Installing into $venv (about a minute)"
     if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --editable "$root${extra:+[$extra]}"; then
-      echo "The installation failed; it needs a network and 2 GB of disk. Run $0 again to go on" >&2
+      echo "The installation failed; it needs a network and 3 GB of disk. Run $0 again to go on" >&2
       return 1
     fi
     cp "$root/pyproject.toml" "$stamp"
