@@ -7,6 +7,7 @@ Every flag of the training script takes a comma-separated list. Each run is an o
 run folder in --sweep_dir; the same command goes on, and does again what has failed.
 """
 
+import functools
 import importlib
 import os
 import shlex
@@ -33,6 +34,7 @@ SCRIPTS = {
     "number_prediction/rl_train.py": "number_prediction.rl_train",
     "scripts/train_jax.py": "train_jax",
 }
+ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
@@ -103,18 +105,22 @@ def sweep(arguments):
         with writing(run.folder, "--sweep_dir"):
             run.folder.mkdir(parents=True, exist_ok=True)
 
+    # --data_dir is that of every run; the embedded corpus does not change.
+    data = sweep_execution.stamps(FLAGS.data_dir or ROOT / "data" / "ptb")
+    job = functools.partial(
+        sweep_execution.Job,
+        script=FLAGS.script,
+        data=data,
+        working_dir=os.getcwd(),
+        threads=FLAGS.threads,
+        retries=FLAGS.retries,
+    )
     progress = Progress(len(runs))
-    before = {run.name: sweep_execution.finished(run) for run in runs}
+    jobs = [job(run) for run in runs]
+    before = {job.run.name: sweep_execution.finished(job) for job in jobs}
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
     print(f"{len(runs)} runs, {len(progress.outcomes)} of them finished before.")
-    jobs = [
-        sweep_execution.Job(
-            run, FLAGS.script, os.getcwd(), FLAGS.threads, FLAGS.retries
-        )
-        for run in runs
-        if run.name not in progress.outcomes
-    ]
-    if jobs:
+    if jobs := [job for job in jobs if job.run.name not in progress.outcomes]:
         engine(jobs, progress.started, progress.ended)
 
     outcomes = [(run, progress.outcomes[run.name]) for run in runs]

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -52,6 +53,7 @@ class Job(NamedTuple):
     Attributes:
         run: `sweep_grid.Run`.
         script: path of the training script, from the project's root.
+        data: dict, `stamps` of the data.
         working_dir: where relative paths in flags start.
         threads: of TensorFlow within an operation.
         retries: how often a run that failed is started again.
@@ -59,9 +61,15 @@ class Job(NamedTuple):
 
     run: tuple
     script: str
+    data: dict
     working_dir: str
     threads: int
     retries: int
+
+    @property
+    def computed(self):
+        """What is computed, as JSON: a result is that of a job that has the same."""
+        return {"script": self.script, "flags": self.run.flags, "data": self.data}
 
 
 class Execution:
@@ -107,7 +115,7 @@ class Execution:
         output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         scores = _scores(output) if code == 0 else None
         if scores:
-            result = {"flags": self.job.run.flags, "scores": scores}
+            result = {**self.job.computed, "scores": scores}
             files.write(folder / RESULT, f"{json.dumps(result, indent=2)}\n".encode())
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
@@ -132,7 +140,7 @@ class Execution:
                 stderr=subprocess.STDOUT,
                 cwd=self.job.working_dir,
                 # Unbuffered: what is printed last stands last.
-                env={**threads, **os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, **threads, "PYTHONUNBUFFERED": "1"},
                 # Ctrl-C reaches the sweep alone, which tells each process once.
                 start_new_session=True,
             )
@@ -169,12 +177,28 @@ def run_all(jobs, at_once, started, ended):
                 execution.wait()
 
 
-def finished(run):
-    """The `Outcome` of a run that was finished before with the same flags, or None."""
+def stamps(folder):
+    """What tells cheaply that data may have changed: sizes, times and inodes of files.
+
+    The training script, which is then started again, compares the content.
+    """
     try:
-        result = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
-        scores = {name: float(score) for name, score in result["scores"].items()}
-        return Outcome(scores) if result["flags"] == run.flags else None
+        files_in_it = {path.name: path.stat() for path in Path(folder).iterdir()}
+    except OSError:
+        return {}  # the training script will say what is wrong
+    return {
+        name: [status.st_size, status.st_mtime_ns, status.st_ino]
+        for name, status in sorted(files_in_it.items())
+        if stat.S_ISREG(status.st_mode)
+    }
+
+
+def finished(job):
+    """The `Outcome` of a job that was done before, or None."""
+    try:
+        result = json.loads((job.run.folder / RESULT).read_text(encoding="utf-8"))
+        scores = {k: float(score) for k, score in result.pop("scores").items()}
+        return Outcome(scores) if result == job.computed else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # the training script will say how far it is
 

@@ -17,6 +17,7 @@ CHOSEN = {
     **dict.fromkeys(USE, "a sweep trains"),
     "restart": "to begin a run anew, remove its folder",
 }
+NAMELESS = UNCOMPARED | GROWING  # do not make it another run
 
 
 class Run(NamedTuple):
@@ -79,7 +80,8 @@ def read(arguments, defined):
         Dict from flag to list of values, as the texts that folders are named after.
 
     Raises:
-        RunError: a flag is unknown, is the sweep's to set, or may not have a value.
+        RunError: a flag is unknown, is the sweep's to set, may not have a value, or has
+            several though no folder is named after it.
     """
     grid = {}
     arguments = iter(arguments)
@@ -103,6 +105,11 @@ def read(arguments, defined):
         if not equals:
             text = "true" if defined[name].boolean else next(arguments, "")
         grid[name] = values(text.split(","), defined[name])
+        if name in NAMELESS and len(grid[name]) > 1:
+            raise RunError(
+                f"--{name} takes one value, since runs that differ in it alone would "
+                "share a folder; give each value a --sweep_dir of its own."
+            )
     return grid
 
 
@@ -143,7 +150,7 @@ def check(runs, defined):
 
 
 def _name(point):
-    named = sorted(point.keys() - UNCOMPARED - GROWING)
+    named = sorted(point.keys() - NAMELESS)
     return ",".join(f"{n}={quote(point[n], safe='')}" for n in named) or "defaults"
 
 

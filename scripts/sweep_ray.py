@@ -8,6 +8,9 @@ import shutil
 import sys
 import time
 
+if "RAY_ADDRESS" in os.environ:  # 41 s per try, 20 tries; read when Ray is imported
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+
 import ray
 from ray import tune
 from sweep_execution import TICK, Execution, Outcome
@@ -16,7 +19,7 @@ from dsc import interruption
 from dsc.errors import RunError, one_line
 
 LOOKS = 10  # looks at a process per step of Tune
-RECORDS = "ray"  # folder of Tune's own records; those of the runs are in theirs
+RECORDS = ".tune"  # folder of Tune's own records; those of the runs are in theirs
 SETTINGS = {  # signals, metrics and reports are seen to here
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import statistics
 
 from dsc import files
@@ -18,8 +19,9 @@ def rows(grid, outcomes):
 
     Returns:
         List of dicts: the flags that have more than one value, how many of the seeds
-        are in the row, and for each score `(mean, standard deviation)`; the latter is
-        None when there is one seed, both when there is none.
+        are in the row, and for each score `(mean, standard deviation)` over the runs
+        that have it; the latter is None when that is one run or a score is not finite,
+        both when it is none.
     """
     varied = [name for name, values in grid.items() if len(values) > 1]
     scores = list(dict.fromkeys(s for _, o in outcomes for s in o.scores or ()))
@@ -32,7 +34,7 @@ def rows(grid, outcomes):
         done = [outcome.scores for _, outcome in point if outcome.scores]
         row = {name: run.settings[name] for name in varied}
         row["seeds"] = f"{len(done)}/{len(point)}"
-        row |= {name: _mean([score[name] for score in done]) for name in scores}
+        row |= {name: _mean([s[name] for s in done if name in s]) for name in scores}
         table.append(row)
     return table
 
@@ -49,8 +51,8 @@ def write(folder, table, title):
 def _mean(values):
     if not values:
         return None, None
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return statistics.fmean(values), deviation
+    deviates = len(values) > 1 and all(map(math.isfinite, values))
+    return statistics.fmean(values), statistics.stdev(values) if deviates else None
 
 
 def _as_csv(table):

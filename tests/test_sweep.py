@@ -3,7 +3,9 @@
 import csv
 import fcntl
 import importlib.util
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +98,8 @@ def test_values_that_no_folder_could_be_named_after_make_one():
         (["--units=7", "--units=8"], "--units is given twice"),
         (["--seed", "1,2"], "give the seeds of all runs with --seeds"),
         (["--train_dir=x"], "--train_dir is the sweep's to set"),
+        (["--max_epochs=1,3"], "--max_epochs takes one value, since runs that differ"),
+        (["--data_dir=a,b"], "--data_dir takes one value, since runs that differ"),
     ],
 )
 def test_what_the_training_script_would_refuse_is_refused_before(
@@ -170,6 +174,24 @@ def test_a_point_without_a_finished_run_is_in_the_table_all_the_same(tmp_path):
     ]
 
 
+def test_scores_that_are_not_finite_or_not_there_leave_the_table_whole(tmp_path):
+    grid = {"units": ["7", "30"]}
+    runs = sweep_grid.runs(grid, ["1", "2", "3"], tmp_path)
+    first = [{"a": math.inf, "b": 2.0}, {"a": 1.0}, {"a": 3.0, "b": 5.0}]
+    second = [{"a": math.nan}, {"a": 1.0}, {"a": 3.0}]
+    outcomes = [Outcome(scores) for scores in first + second]
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
+    lines = sweep_table.write(tmp_path, table, "title").splitlines()
+    assert lines[-2:] == [
+        "| 7 | 3/3 | inf | 3.5000 ± 2.1213 |",
+        "| 30 | 3/3 | nan | - |",
+    ]
+    assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
+        "7,3/3,inf,,3.500000,2.121320",
+        "30,3/3,nan,,,",
+    ]
+
+
 # One run
 
 
@@ -180,7 +202,7 @@ def job(tmp_path):
     def make(code, name="seed=1", retries=2):
         (tmp_path / "script.py").write_text(f"import os, sys, time\n{code}\n")
         run = Run({}, "1", tmp_path / "sweep" / name)
-        return Job(run, str(tmp_path / "script.py"), str(tmp_path), 3, retries)
+        return Job(run, str(tmp_path / "script.py"), {}, str(tmp_path), 3, retries)
 
     return make
 
@@ -195,7 +217,10 @@ def outcomes(*jobs, at_once=2):
 SCORES = "print('valid perplexity = 2.5')\nprint('test perplexity = 3.25', flush=True)"
 
 
-def test_a_run_gets_its_flags_its_threads_and_the_working_directory(job, tmp_path):
+def test_a_run_gets_its_flags_its_threads_and_the_working_directory(
+    job, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")  # what --threads says comes first
     code = "open('told', 'w').write(' '.join(sys.argv[1:]) + ' '"
     code += " + os.environ['TF_NUM_INTRAOP_THREADS'])\n"
     (outcome,) = outcomes(one := job(code + SCORES))
@@ -204,9 +229,23 @@ def test_a_run_gets_its_flags_its_threads_and_the_working_directory(job, tmp_pat
     )
     told = (tmp_path / "told").read_text()
     assert told == f"--seed=1 --train_dir={one.run.folder} 3"
-    assert sweep_execution.finished(one.run).scores == outcome.scores
-    other = one.run._replace(settings={"max_epochs": "3"})
-    assert sweep_execution.finished(other) is None
+
+
+def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "train.txt").write_text("a b")
+    one = job(SCORES)._replace(data=sweep_execution.stamps(corpus))
+    (outcome,) = outcomes(one)
+    assert sweep_execution.finished(one).scores == outcome.scores
+    run = one.run._replace(settings={"max_epochs": "3"})
+    assert sweep_execution.finished(one._replace(run=run)) is None
+    assert sweep_execution.finished(one._replace(script="other.py")) is None
+    same = one._replace(data=sweep_execution.stamps(corpus))
+    assert sweep_execution.finished(same).scores == outcome.scores
+    (corpus / "train.txt").write_text("a b c")
+    changed = one._replace(data=sweep_execution.stamps(corpus))
+    assert sweep_execution.finished(changed) is None
 
 
 def test_the_scores_are_those_that_either_script_prints_last(job):
@@ -390,12 +429,28 @@ def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
     assert [row.split(",")[0] for row in rows] == ["seeds", "2/2"]
 
 
+def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp, whole):
+    folder = tmp / "changed"
+    for source, target in ((whole, "sweep"), (tmp / "corpus", "corpus")):
+        shutil.copytree(source, folder / target)
+    places = (f"--data_dir={folder}/corpus", "--n_actions=3", "--retries=0")
+    with open(folder / "corpus" / "valid.txt", "a") as file:
+        file.write("one more line\n")
+    result = processes.run(folder, SWEEP, *SMALL, "--sweep_dir=sweep", *places)
+    assert result.code == 1
+    assert result.out[0] == "2 runs, 0 of them finished before."
+    assert any("holds another run, with sha256 of valid" in x for x in result.out)
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
     reason="needs ray: pip install -e '.[sweep]'",
 )
 def test_a_ray_sweep_with_killed_runs_ends_with_the_same_table(tmp, whole):
     folder = tmp / "ray"
+    own = folder / "sweep" / "ray" / "notes"  # a user's, which stays
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
     process = processes.start(folder, SWEEP, *command(tmp, "ray"))
     killed, _ = training(folder, 1)
     os.kill(killed, signal.SIGKILL)
@@ -404,3 +459,4 @@ def test_a_ray_sweep_with_killed_runs_ends_with_the_same_table(tmp, whole):
     result = processes.finish(process, folder)
     assert result.code == 0, result
     assert tables(folder / "sweep") == tables(whole)
+    assert own.read_text() == "mine"
