@@ -126,10 +126,12 @@ def _prepare(paths, options, sources, entry):
 
 
 def _load(entry):
-    return corpus.load(entry, functools.partial(_digest, folder=entry.parent))
+    # What is there was written in one piece: it is not about to change.
+    digest_of = functools.partial(_digest, folder=entry.parent, settled_after=0)
+    return corpus.load(entry, digest_of)
 
 
-def _digest(path, folder):
+def _digest(path, folder, settled_after=FRESH):
     """A file's digest, remembered if it has not changed since it was computed."""
     record = _record(path, folder)
     try:
@@ -141,14 +143,14 @@ def _digest(path, folder):
         if known == stamp:
             return str(digest)
     size, changed, _ = stamp
-    is_fresh = time.time_ns() - changed < FRESH
+    is_settled = time.time_ns() - changed >= settled_after
     sha256 = hashlib.sha256()
     with Progress(f"Checking {path.name}", size) as progress:
         for block in text.read_blocks(path):
             sha256.update(block)
             progress.add(len(block))
     digest = sha256.hexdigest()[: files.DIGEST]
-    if not is_fresh and _stamp(path) == stamp:
+    if is_settled and _stamp(path) == stamp:
         with contextlib.suppress(OSError):  # the next start is slower, nothing else
             files.write(record, json.dumps([*stamp, digest]).encode())
     return digest

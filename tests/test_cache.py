@@ -123,6 +123,16 @@ def test_a_text_is_not_read_again_unless_it_has_changed(paths, prepared, monkeyp
     assert texts & set(read) == {"valid.txt"}
 
 
+def test_what_was_just_prepared_is_not_read_again_to_check_it(
+    paths, prepared, monkeypatch
+):
+    def fail(path):
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(cache.text, "read_blocks", fail)
+    assert ids_of(cache.read(paths, OPTIONS, prepared)) == IDS
+
+
 def test_a_file_that_may_change_within_a_tick_is_not_remembered(paths, folder):
     folder.mkdir()
     cache._digest(paths["train"], folder)
