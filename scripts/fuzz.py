@@ -33,7 +33,7 @@ from number_prediction import produce_data
 LIMIT = 10  # seconds
 REFUSALS = (RunError, reader.DataError, produce_data.DataError, flags.Error)
 SIZES = ("--rnn_size=4", "--rnn_layers=0", "--agent_units=3", "--batch_size=2")
-SMALL = (*SIZES, "--num_unroll_steps=3", "--max_steps=1", "--cache_dir=cache")
+SMALL = (*SIZES, "--num_unroll_steps=3", "--max_steps=1")
 
 
 class Failure(Exception):

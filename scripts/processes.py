@@ -36,8 +36,13 @@ class Result(NamedTuple):
 
 
 def start(folder, script, *arguments, **environment):
-    """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there."""
+    """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there.
+
+    What is kept for other programs, the ids of corpora, is beside the folder.
+    """
     folder.mkdir(exist_ok=True)
+    if script == LANGUAGE:
+        arguments = (f"--cache_dir={folder.parent / 'cache'}", *arguments)
     process = SERVER.Process(
         target=_become,
         args=([str(a) for a in (script, *arguments)], folder, environment),

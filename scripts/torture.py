@@ -31,7 +31,7 @@ TASKS = {
     "language model": (
         processes.LANGUAGE,
         *("--rnn_layers=1", "--batch_size=4", "--num_unroll_steps=6"),
-        *("--max_epochs=4", "--data_dir={}/corpus", "--cache_dir={}/cache"),
+        *("--max_epochs=4", "--data_dir={}/corpus"),
     ),
     "number prediction": (
         processes.NUMBERS,

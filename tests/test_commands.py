@@ -21,8 +21,6 @@ from language_modeling import agreement
 
 def run(folder, script, *arguments):
     """Runs a program in a folder; `{}` in an argument stands for the folder."""
-    if script == LANGUAGE:
-        arguments = (f"--cache_dir={folder.parent}/cache", *arguments)
     arguments = (str(argument).format(folder) for argument in arguments)
     return processes.run(folder, script, *arguments)
 

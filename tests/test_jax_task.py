@@ -159,7 +159,9 @@ def corpus(tmp_path_factory):
 
 
 def start(corpus, name, *arguments):
-    folders = (f"--data_dir={corpus}", f"--train_dir={corpus.parent / name}")
+    places = {"data_dir": corpus, "train_dir": corpus.parent / name}
+    places["cache_dir"] = corpus.parent / "cache"
+    folders = (f"--{flag}={folder}" for flag, folder in places.items())
     return python(AS_SCRIPT, SCRIPT, *SMALL, *folders, *arguments)
 
 
