@@ -38,5 +38,10 @@ def test_every_file_that_the_readme_names_exists():
 
 
 def test_the_layout_leaves_no_module_out():
-    modules = [path.name for path in (ROOT / "dsc").glob("*.py")]
-    assert [m for m in modules if m != "__init__.py" and f"dsc/{m}" not in README] == []
+    layout = README.split("## Layout")[1]
+    modules = [
+        path.name
+        for folder in ("dsc", "language_modeling", "number_prediction", "scripts")
+        for path in (ROOT / folder).glob("*.py")
+    ]
+    assert [m for m in modules if m != "__init__.py" and m not in layout] == []
