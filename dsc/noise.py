@@ -4,7 +4,17 @@ No generator keeps a state, so a step draws the same numbers whatever ran before
 Every draw is made for the whole batch at once.
 """
 
+import numpy as np
 import tensorflow as tf
+
+
+def number(step):
+    """A step's number as the compiled functions take it.
+
+    An array, since TensorFlow keeps each Python number that it ever makes a tensor of:
+    750 bytes a step.
+    """
+    return np.array(step, np.int64)
 
 
 def gumbel(shape, seed, step, stream):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import flags as shared_flags
-from dsc import interruption
+from dsc import interruption, noise
 from dsc.about import about
 from dsc.distribution import Distribution
 from dsc.errors import RunError, one_line
@@ -292,7 +292,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
 
 def _train_batch(train_step, task, state):
     batch = task.batch(state.epochs, state.position)
-    step = tf.constant(state.step, tf.int64)
+    step = noise.number(state.step)
     state.recurrent, metrics = train_step(step, batch, state.recurrent)
     state.means.add(state.step, metrics)
     state.position += 1

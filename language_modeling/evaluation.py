@@ -35,9 +35,7 @@ class Evaluator:
         for i, (words, targets, scored) in enumerate(windows):
             if state is None:
                 state = self.model.get_initial_state(len(words))
-            nll, actions, state = self._step(
-                tf.constant(i, tf.int64), words, targets, state
-            )
+            nll, actions, state = self._step(noise.number(i), words, targets, state)
             yield nll.numpy(), actions.numpy(), scored
 
     def score(self, windows):

@@ -59,7 +59,7 @@ class Writer:
         if step % self.n_steps == 0 and not self.model.dsc.carry_memory:
             h, c, *memory = states[-1]
             states[-1] = [h, c, *(ops.zeros_like(part) for part in memory)]
-        return self._step(tf.constant(step, tf.int64), tf.constant([word]), states)
+        return self._step(noise.number(step), np.array([word], np.int32), states)
 
     @tf.function
     def _step(self, step, word, states):

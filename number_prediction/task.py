@@ -160,7 +160,7 @@ class NumberPrediction(training.Task):
         sample = actions == "sample" or self.model.dsc.cell.choice == "uniform"
         batches = [
             self._predict_batch(
-                tf.constant(step, tf.int64),
+                noise.number(step),
                 x[start : start + EVALUATION_BATCH],
                 sample,
             )

@@ -96,3 +96,9 @@ def test_dropout_drops_its_share_and_scales_up_the_rest(rate):
 def test_dropout_of_nothing_is_a_factor_of_one_everywhere():
     factors = noise.dropout_mask((300, 70), 0.0, seed=5, step=8, stream=1).numpy()
     np.testing.assert_array_equal(factors, np.ones((300, 70)))
+
+
+def test_the_number_of_a_step_is_an_array_that_no_one_keeps():
+    step = noise.number(2**40)
+    assert step.dtype == np.int64 and step.shape == ()
+    assert int(tf.constant(step)) == 2**40
