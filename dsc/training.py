@@ -1,25 +1,20 @@
-"""The training loop of both tasks: step, clipping, reports, states, the best weights.
+"""The training of both tasks under TensorFlow: step, clipping, what is shown of it.
 
-A task (`Task`) says what is learned; this file says how. Under TensorFlow.
+A task (`Task`) says what is learned; this file says how, `dsc.fitting` for how long.
 """
 
 import abc
 import subprocess
 
-import numpy as np
 import tensorflow as tf
 
+from dsc import fitting, noise
 from dsc import flags as shared_flags
-from dsc import interruption, noise
 from dsc.about import about
 from dsc.distribution import Distribution
 from dsc.errors import RunError, one_line
 from dsc.events import Events
-from dsc.interruption import delayed
-from dsc.report import Report, epoch_done
-from dsc.resuming import Saver, resume
 from dsc.run_folder import RunFolder
-from dsc.state import Means
 from dsc.workers import check_same_command
 
 
@@ -227,93 +222,20 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
 
 
 def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
-    """Trains, or goes on where the folder's newest state stands.
+    """Trains a `Task`, its metrics shown in TensorBoard too; see `fitting.fit`."""
 
-    What is computed, the weights and the metrics, is the same whether training was
-    interrupted or not.
+    def begin(state):
+        events = Events(folder.path, state.step, folder.hparams)
+        train_step = make_train_step(task)
 
-    Args:
-        task: `Task`.
-        folder: `dsc.run_folder.RunFolder`, takes metrics, states and the best weights.
-        max_epochs: whole number.
-        print_every: steps between reports.
-        max_steps: ends training (and the epoch) after this many steps, or None.
-        save_every: seconds between states; there is one at each epoch's end too.
+        def train(state):
+            batch = task.batch(state.epochs, state.position)
+            step = noise.number(state.step)
+            state.recurrent, metrics = train_step(step, batch, state.recurrent)
+            return metrics
 
-    Returns:
-        The best score, or None if there is none.
+        return train, events.log
 
-    Raises:
-        RunError: the folder cannot be written, or training has left the numbers.
-        Interrupted: a signal; the state is saved.
-    """
-    with task.distribution.scope():
-        task.optimizer.build(task.model.trainable_variables)
-    state, path = resume(task, folder, max_steps)
-    if state.is_finished(max_epochs, max_steps):
-        print(f"The run in {folder.path} is finished.", flush=True)
-        return state.best_score
-    saver = Saver(task, folder, state, path, save_every)
-    events = Events(folder.path, state.step, folder.hparams)
-    train_step = make_train_step(task)
-    with (
-        saver.guarding(),
-        task.distribution.watching(),
-        saver.votes.holding_signals(),
-    ):
-        while not state.is_finished(max_epochs, max_steps):
-            report = Report(task, state, max_epochs, print_every)
-            while state.position < task.n_batches and state.step != max_steps:
-                # A signal has to wait until the step is counted, logged and saved.
-                with delayed():
-                    _train_batch(train_step, task, state)
-                    if record := report.after_step():
-                        folder.log(record)
-                        events.log(state.step, "train", report.shown(record))
-                    saver.save_if_due()
-            report.close()
-            with delayed():
-                saver.save()
-            # Changes nothing: a signal ends it at once.
-            scores, score = task.distribution.from_chief(
-                lambda: interruption.undelayed(task.evaluate)
-            )
-            with delayed():
-                _end_epoch(task, folder, state, scores, score, report.elapsed())
-                events.log(state.step, "epoch", scores)
-                saver.save()
-    reason = state.ended
-    if reason is None and state.step == max_steps:
-        reason = f"--max_steps {max_steps} reached"
-    if reason:
-        print(f"Training ends: {reason}.", flush=True)
-    return state.best_score
-
-
-def _train_batch(train_step, task, state):
-    batch = task.batch(state.epochs, state.position)
-    step = noise.number(state.step)
-    state.recurrent, metrics = train_step(step, batch, state.recurrent)
-    state.means.add(state.step, metrics)
-    state.position += 1
-    state.step += 1
-
-
-def _end_epoch(task, folder, state, scores, score, elapsed):
-    rate = task.learning_rate
-    state.epochs += 1
-    numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
-    print(epoch_done(state.epochs, elapsed, numbers, rate), flush=True)
-    record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
-    folder.log({**record, **scores})
-    state.ended = task.end_epoch(score)
-    is_number = not np.isnan(score).any()
-    if is_number and (state.best_score is None or score > state.best_score):
-        state.best_score = score
-        state.best_weights = folder.checkpoints.save_weights(
-            task.model, state.epochs, state.step
-        )
-    state.cut_short = state.position < task.n_batches
-    state.position = 0
-    state.recurrent = task.initial_state()
-    state.means = Means()
+    return fitting.fit(
+        task, folder, max_epochs, print_every, max_steps, save_every, begin
+    )

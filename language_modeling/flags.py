@@ -5,6 +5,7 @@ from absl import flags
 from dsc import flags as shared_flags
 from dsc import recipes
 from language_modeling import reader
+from language_modeling.schedule import Schedule
 
 FLAGS = flags.FLAGS
 RECIPES = recipes.LANGUAGE_MODELING
@@ -131,4 +132,20 @@ def model_arguments():
         "carry_memory": FLAGS.carry_memory,
         "param_init": FLAGS.param_init,
         "dtype": "mixed_bfloat16" if FLAGS.mixed_precision else "float32",
+    }
+
+
+def task_arguments():
+    """What a `windowed.OnWindows` takes beside model, optimizer and corpus, a dict."""
+    return {
+        "recipe": recipe(),
+        "batch_size": FLAGS.batch_size,
+        "n_steps": FLAGS.num_unroll_steps,
+        "dropout": FLAGS.dropout,
+        "seed": FLAGS.seed,
+        "max_grad_norm": FLAGS.max_grad_norm,
+        "schedule": Schedule(
+            FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
+        ),
+        "score_tail": FLAGS.score_tail,
     }

@@ -11,8 +11,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from dsc.one_process import Distribution
-from language_modeling import reader
-from language_modeling.measures import describe, evaluation, record
+from language_modeling.measures import evaluation
 from language_modeling.model import (
     ACTIONS,
     DROPOUT,
@@ -21,73 +20,29 @@ from language_modeling.model import (
     loss,
     word_losses,
 )
+from language_modeling.windowed import OnWindows
 
 
-class JaxLanguageModeling:
-    """Trains a `LanguageModel` on windows that follow one another.
+class JaxLanguageModeling(OnWindows):
+    """`OnWindows` under JAX.
 
-    The weights are the model's variables, before and after each step.
+    The weights are the model's variables, before and after each step. The optimizer is
+    `keras.optimizers.SGD`, which holds the learning rate; the recipe has `dense_norm`.
 
     Args:
-        model: built `LanguageModel`.
-        optimizer: `keras.optimizers.SGD`; holds the learning rate.
-        corpus: `reader.Corpus`.
-        recipe: `dsc.recipes.Recipe` with `dense_norm`.
-        batch_size, n_steps: size of a window.
-        dropout: share of units that is dropped.
-        seed: of dropout and actions.
-        max_grad_norm: global norm at which gradients are clipped.
-        schedule: `schedule.Schedule` of the learning rate.
-        score_tail: see `reader.all_windows`.
-
-    Attributes:
-        n_uncovered: dict from split to the number of its words that are not predicted.
+        *args, **kwargs: see `OnWindows`.
     """
 
     distribution = Distribution()
-    unit = "words"
-    record = staticmethod(record)
-    describe = staticmethod(describe)
 
-    def __init__(
-        self,
-        model,
-        optimizer,
-        corpus,
-        recipe,
-        batch_size,
-        n_steps,
-        dropout,
-        seed,
-        max_grad_norm,
-        schedule,
-        score_tail=False,
-    ):
-        self.model = model
-        self.optimizer = optimizer
-        self.recipe = recipe
-        self.dropout = dropout
-        self.seed = seed
-        self.max_grad_norm = max_grad_norm
-        self.schedule = schedule
-        self.batch_size = batch_size
-        self.batch_units = batch_size * n_steps
-        cut = dict.fromkeys(corpus.ids, reader.windows)
-        if score_tail:
-            cut |= dict.fromkeys(("valid", "test"), reader.all_windows)
-        windows = {
-            split: cut[split](ids, batch_size, n_steps, split)
-            for split, ids in corpus.ids.items()
-        }
-        self.n_uncovered = {s: w.n_uncovered for s, w in windows.items()}
-        self.n_batches = len(windows["train"])
-        self.scored = {
-            split: [scored for _, _, scored in w] for split, w in windows.items()
-        }
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        parts = {split: list(zip(*w, strict=True)) for split, w in self.windows.items()}
+        self._scored = {split: scored for split, (*_, scored) in parts.items()}
         # On the device once and for all: words and targets, [windows, batch, n_steps].
-        self.windows = {
-            split: tuple(jnp.stack([w[i][k] for i in range(len(w))]) for k in (0, 1))
-            for split, w in windows.items()
+        self._on_device = {
+            split: (jnp.stack(words), jnp.stack(targets))
+            for split, (words, targets, _) in parts.items()
         }
 
     @property
@@ -100,23 +55,23 @@ class JaxLanguageModeling:
         # Each part its own: what is passed to `train` is used up, and only once.
         return jax.tree.map(jnp.copy, self.model.get_initial_state(self.batch_size))
 
-    def train(self, step, i, state):
-        """Takes a training step on window i; returns `(state, metrics)`.
+    def train(self, state):
+        """Takes the step that is next in a `dsc.state.State`; returns the metrics.
 
-        Nothing waits for the device. The state that is passed in is used up.
+        Nothing waits for the device. The recurrent state that it has is used up.
         """
         variables = self.model.trainable_variables
-        weights, state, metrics = self._train(
+        weights, state.recurrent, metrics = self._train(
             [variable.value for variable in variables],
-            state,
-            self.windows["train"],
+            state.recurrent,
+            self._on_device["train"],
             self.learning_rate,
-            step,
-            i,
+            state.step,
+            state.position,
         )
         for variable, value in zip(variables, weights, strict=True):
             variable.assign(value)
-        return state, metrics
+        return metrics
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def _train(self, weights, state, windows, rate, step, i):
@@ -174,18 +129,13 @@ class JaxLanguageModeling:
         key = _key(seed, step, ACTIONS)
         return jax.random.gumbel(key, (*shape, self.model.dsc.n_actions))
 
-    def evaluate(self):
-        """`(scores, score)` after an epoch, as `dsc.training.Task` says."""
-        valid, test = (self.score(split).perplexity for split in ("valid", "test"))
-        return {"valid perplexity": valid, "test perplexity": test}, -valid
-
     def score(self, split):
         """Evaluates a split from a state of zeros; returns a `measures.Evaluation`."""
         weights = [variable.value for variable in self.model.trainable_variables]
         nll, actions = self._evaluate(
-            weights, self.initial_state(), self.windows[split]
+            weights, self.initial_state(), self._on_device[split]
         )
-        read = np.asarray(nll), np.asarray(actions), self.scored[split]
+        read = np.asarray(nll), np.asarray(actions), self._scored[split]
         windows = zip(*read, strict=True)
         return evaluation(windows, self.model.dsc.n_actions)
 
@@ -206,22 +156,6 @@ class JaxLanguageModeling:
         numbers = jnp.arange(len(windows[0]))
         _, read_windows = jax.lax.scan(read, state, (numbers, *windows))
         return read_windows
-
-    def end_epoch(self, score):
-        """Adapts the learning rate to a score; returns why to stop, or None."""
-        rate, stop = self.schedule(self.learning_rate, -score)
-        self.optimizer.learning_rate = rate
-        if stop and self.recipe.early_stopping:
-            return "validation improves no more at the smallest learning rate"
-        return None
-
-    def schedule_state(self):
-        """What `end_epoch` remembers, by name."""
-        return {"best": self.schedule.best}
-
-    def restore_schedule(self, state):
-        """Takes back what `schedule_state` gave."""
-        self.schedule.best = state["best"]
 
 
 def descend(weights, gradients, rate, max_norm):

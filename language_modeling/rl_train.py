@@ -23,7 +23,6 @@ from language_modeling import data, modes, reader, trained
 from language_modeling import flags as language_flags
 from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
-from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 
 FLAGS = flags.FLAGS
@@ -83,16 +82,7 @@ def make_task(corpus, replicas):
         model,
         optimizer,
         corpus,
-        language_flags.recipe(),
-        batch_size=FLAGS.batch_size,
-        n_steps=FLAGS.num_unroll_steps,
-        dropout=FLAGS.dropout,
-        seed=FLAGS.seed,
-        max_grad_norm=FLAGS.max_grad_norm,
-        schedule=Schedule(
-            FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
-        ),
-        score_tail=FLAGS.score_tail,
+        **language_flags.task_arguments(),
         distribution=replicas,
     )
 

@@ -14,17 +14,11 @@ import runs
 from absl import app, flags
 
 from dsc.errors import RunError
+from language_modeling.measures import perplexity
 
 FLAGS = flags.FLAGS
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
-
-
-def perplexity(nll):
-    """exp of a mean word loss in nats, without a warning where it is infinite."""
-    with np.errstate(over="ignore"):
-        return np.exp(nll)
-
 
 # What is drawn of a task: the axis, training and validation as functions of a record.
 TASKS = {

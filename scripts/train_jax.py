@@ -24,24 +24,19 @@ except ImportError as error:
     sys.exit(f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`.")
 
 import keras
-import numpy as np
 from absl import app, flags
 
 from dsc import flags as shared_flags
 from dsc import program
 from dsc.about import about
 from dsc.errors import RunError
-from dsc.interruption import delayed
-from dsc.report import Report, epoch_done
-from dsc.resuming import Saver, resume
+from dsc.fitting import fit
 from dsc.run_folder import RunFolder
-from dsc.state import Means
 from language_modeling import data, reader
 from language_modeling import flags as language_flags
 from language_modeling.jax_task import JaxLanguageModeling
 from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
-from language_modeling.schedule import Schedule
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(shared_flags)  # for --help
@@ -75,7 +70,15 @@ def run():
     folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart)
     folder.write_vocabulary(corpus.vocabulary)
     try:
-        fit(task, folder)
+        fit(
+            task,
+            folder,
+            FLAGS.max_epochs,
+            FLAGS.print_every,
+            FLAGS.max_steps,
+            FLAGS.save_every,
+            begin=lambda state: (task.train, lambda *shown: None),
+        )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
         valid, test = task.score("valid"), task.score("test")
@@ -121,83 +124,8 @@ def make_task(corpus):
         model,
         keras.optimizers.SGD(FLAGS.learning_rate),
         corpus,
-        language_flags.recipe(),
-        batch_size=FLAGS.batch_size,
-        n_steps=FLAGS.num_unroll_steps,
-        dropout=FLAGS.dropout,
-        seed=FLAGS.seed,
-        max_grad_norm=FLAGS.max_grad_norm,
-        schedule=Schedule(
-            FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
-        ),
-        score_tail=FLAGS.score_tail,
+        **language_flags.task_arguments(),
     )
-
-
-def fit(task, folder):
-    """Trains, or goes on where the folder's newest state stands.
-
-    `dsc.training.fit` for a task of JAX: what is computed is the same whether training
-    was interrupted or not.
-
-    Args:
-        task: `JaxLanguageModeling`.
-        folder: `dsc.run_folder.RunFolder`.
-
-    Raises:
-        RunError: the folder cannot be written, or training has left the numbers.
-        Interrupted: a signal; the state is saved.
-    """
-    max_epochs, max_steps = FLAGS.max_epochs, FLAGS.max_steps
-    task.optimizer.build(task.model.trainable_variables)
-    state, path = resume(task, folder, max_steps)
-    if state.is_finished(max_epochs, max_steps):
-        print(f"The run in {folder.path} is finished.", flush=True)
-        return
-    saver = Saver(task, folder, state, path, FLAGS.save_every)
-    with saver.guarding():
-        while not state.is_finished(max_epochs, max_steps):
-            report = Report(task, state, max_epochs, FLAGS.print_every)
-            while state.position < task.n_batches and state.step != max_steps:
-                with delayed():  # until the step is counted, logged and saved
-                    state.recurrent, metrics = task.train(
-                        state.step, state.position, state.recurrent
-                    )
-                    state.means.add(state.step, metrics)
-                    state.position += 1
-                    state.step += 1
-                    if record := report.after_step():
-                        folder.log(record)
-                    saver.save_if_due()
-            report.close()
-            with delayed():
-                saver.save()
-            scores, score = task.evaluate()
-            with delayed():
-                end_epoch(task, folder, state, scores, score, report.elapsed())
-                saver.save()
-    if state.ended or state.step == max_steps:
-        reason = state.ended or f"--max_steps {max_steps} reached"
-        print(f"Training ends: {reason}.", flush=True)
-
-
-def end_epoch(task, folder, state, scores, score, elapsed):
-    """Logs an epoch, and keeps the weights if they are the best so far."""
-    rate = task.learning_rate
-    state.epochs += 1
-    print(epoch_done(state.epochs, elapsed, scores, rate), flush=True)
-    record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
-    folder.log({**record, **scores})
-    state.ended = task.end_epoch(score)
-    if not np.isnan(score) and (state.best_score is None or score > state.best_score):
-        state.best_score = score
-        state.best_weights = folder.checkpoints.save_weights(
-            task.model, state.epochs, state.step
-        )
-    state.cut_short = state.position < task.n_batches
-    state.position = 0
-    state.recurrent = task.initial_state()
-    state.means = Means()
 
 
 if __name__ == "__main__":

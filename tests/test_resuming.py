@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dsc import files, interruption
+from dsc import files
 from dsc.errors import RunError
 from dsc.interruption import Interrupted
 from dsc.run_folder import RunFolder
@@ -181,15 +181,6 @@ class Ending(Small):
         if self.at == f"evaluation {self.evaluations}":
             os.kill(os.getpid(), self.number)
         return super().evaluate()
-
-
-@pytest.fixture
-def signals():
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    interruption.exit_on_signals()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("at", [(0, 0), (1, 1), (2, 2), "evaluation 1", "evaluation 3"])

@@ -132,15 +132,6 @@ def test_a_process_alone_saves_when_its_clock_says():
     assert votes.is_due(True, 1, False) and not votes.is_due(False, VOTE_EVERY, True)
 
 
-@pytest.fixture
-def signals():
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    interruption.exit_on_signals()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
     told = queue.SimpleQueue()
 
