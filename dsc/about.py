@@ -1,5 +1,7 @@
 """Where a run comes from, for those who read its folder later."""
 
+import contextlib
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -25,8 +27,18 @@ def about(model, corpus):
         "n_weights": model.count_params(),
         "versions": versions(),
         "git_commit": git_commit(),
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": machine(),
     }
+
+
+def machine():
+    """The machine in a few words: system, logical CPUs and what they are."""
+    processor = platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            named = next(line for line in lines if line.startswith("model name"))
+        processor = named.partition(":")[2].strip()
+    return f"{platform.system()}, {os.cpu_count()} logical CPUs, {processor}"
 
 
 def versions():

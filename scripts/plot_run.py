@@ -39,27 +39,29 @@ def read(paths):
     """Reads runs of one task.
 
     Returns:
-        `(list of runs.Run, key of TASKS)`.
+        List of `runs.Run`.
 
     Raises:
         RunError: there is nothing to draw, or there are runs of both tasks.
     """
     found = [runs.read(path) for path in paths]
-    tasks = set()
     for run in found:
-        scored = {task for task in TASKS for epoch in run.epochs if task in epoch}
-        if not run.reports or not scored:
+        if not run.reports or task(run) is None:
             raise RunError(
                 f"{run.path} has no report or no epoch yet; let it finish its first "
                 "epoch, or lower its --print_every."
             )
-        tasks |= scored
-    if len(tasks) > 1:
+    if len(set(map(task, found))) > 1:
         raise RunError(
             "The runs are of the language model and of number prediction; draw each "
             "task in a picture of its own."
         )
-    return found, tasks.pop()
+    return found
+
+
+def task(run):
+    """The key of TASKS for a run; None if it has no epoch yet."""
+    return next((name for name in TASKS for epoch in run.epochs if name in epoch), None)
 
 
 def aligned(series, value):
@@ -92,10 +94,11 @@ def draw_curve(axis, series, value, **style):
         )
 
 
-def draw_learning(axis, grouped, names, task):
+def draw_learning(axis, grouped, names):
     from matplotlib.ticker import LogLocator
 
-    label, training, validation = TASKS[task]
+    drawn = task(grouped[0][0])
+    label, training, validation = TASKS[drawn]
     for (colour, dash), group, name in zip(looks(), grouped, names, strict=False):
         draw_curve(
             axis,
@@ -111,7 +114,7 @@ def draw_learning(axis, grouped, names, task):
             axis, [run.reports for run in group], training, color=colour, linewidth=0.8
         )
     axis.set_ylabel(f"{label}\nthick: validation, thin: training")
-    if task == "valid perplexity":
+    if drawn == "valid perplexity":
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
@@ -194,16 +197,20 @@ def looks():
                 yield colour, dash
 
 
-def draw(pyplot, found, task):
-    """The whole figure: curves and entropy above, the skips of each group below."""
-    grouped = runs.groups(found)
-    names = runs.labels(grouped)
+def draw(pyplot, grouped, names):
+    """The whole figure: curves and entropy above, the skips of each group below.
+
+    Args:
+        pyplot: see `plotting.require`.
+        grouped: list of lists of `runs.Run` of one task.
+        names: one for each group.
+    """
     columns = min(COLUMNS, len(grouped))
     rows = -(-len(grouped) // columns)
     figure = pyplot.figure(figsize=(10, 3.4 + 2.4 * rows), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(3.4, 2.4 * rows))
     learning, entropy = above.subplots(1, 2)
-    draw_learning(learning, grouped, names, task)
+    draw_learning(learning, grouped, names)
     draw_entropy(entropy, grouped)
     for axis in (learning, entropy):
         axis.set_xlabel("training steps")
@@ -223,11 +230,11 @@ def main(argv):
         sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
     pyplot = plotting.require("plot_run.py")
     try:
-        found, task = read(argv[1:])
+        grouped = runs.groups(read(argv[1:]))
     except RunError as error:
         sys.exit(str(error))
     png, svg = plotting.paths(FLAGS.out, ".png", ".svg")
-    figure = draw(pyplot, found, task)
+    figure = draw(pyplot, grouped, runs.labels(grouped))
     with plotting.writing():
         plotting.save(figure, png)
         plotting.save(figure, svg)

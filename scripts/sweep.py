@@ -12,7 +12,6 @@ import importlib
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
 
 from dsc import interruption
@@ -21,6 +20,7 @@ if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import sweep_command
 import sweep_execution
 import sweep_grid
 import sweep_table
@@ -29,16 +29,14 @@ from absl import app, flags
 from dsc import program
 from dsc.errors import RunError, one_line, writing
 
-SCRIPTS = {
-    "language_modeling/rl_train.py": "language_modeling.rl_train",
-    "number_prediction/rl_train.py": "number_prediction.rl_train",
-    "scripts/train_jax.py": "train_jax",
-}
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
-    "script", "language_modeling/rl_train.py", list(SCRIPTS), "the training script"
+    "script",
+    "language_modeling/rl_train.py",
+    list(sweep_command.SCRIPTS),
+    "the training script",
 )
 flags.DEFINE_list("seeds", ["3435"], "--seed of the runs at each point of the grid")
 flags.DEFINE_string("sweep_dir", "cv-sweep", "folder for the runs and the table")
@@ -48,54 +46,12 @@ flags.DEFINE_enum(
     ("processes", "ray"),
     "where the runs run: as processes of this machine, or on a Ray cluster",
 )
-flags.DEFINE_integer(
-    "at_once",
-    None,
-    "largest number of runs at once (default: as many as there are cores for; ray: "
-    "as many as the cluster has CPUs and GPUs for)",
-    1,
-)
-flags.DEFINE_integer(
-    "threads", 1, "TensorFlow's threads within an operation, of each run", 1
-)
 flags.DEFINE_float("gpus", 0.0, "GPUs of each run, may be a fraction; ray only", 0.0)
-flags.DEFINE_integer("retries", 2, "how often a run that fails is started again", 0)
-
-
-class Progress:
-    """Says what begins and ends; keeps how the runs ended.
-
-    Args:
-        n: number of runs.
-    """
-
-    def __init__(self, n):
-        self.n = n
-        self.begun = {}
-        self.outcomes = {}
-
-    def started(self, run):
-        self.begun.setdefault(run.name, time.monotonic())
-        print(f"{run.name} begins.", flush=True)
-
-    def ended(self, run, outcome):
-        self.outcomes[run.name] = outcome
-        seconds = time.monotonic() - self.begun.get(run.name, time.monotonic())
-        tries = f", {outcome.tries} tries" if outcome.tries > 1 else ""
-        how, said = "FAILED", outcome.error
-        if outcome.scores:
-            scores = outcome.scores.items()
-            how, said = "done", ", ".join(f"{name} = {x:.6f}" for name, x in scores)
-        print(
-            f"[{len(self.outcomes)}/{self.n}] {run.name} {how} "
-            f"({seconds:.0f} s{tries}): {said}",
-            flush=True,
-        )
 
 
 def sweep(arguments):
     """Does what the command line asks for; `arguments` are those for the script."""
-    importlib.import_module(SCRIPTS[FLAGS.script])  # defines its flags
+    importlib.import_module(sweep_command.SCRIPTS[FLAGS.script])  # defines its flags
     grid = sweep_grid.read(arguments, FLAGS)
     seeds = sweep_grid.values(FLAGS.seeds, FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
@@ -115,7 +71,7 @@ def sweep(arguments):
         threads=FLAGS.threads,
         retries=FLAGS.retries,
     )
-    progress = Progress(len(runs))
+    progress = sweep_command.Progress(len(runs))
     jobs = [job(run) for run in runs]
     before = {job.run.name: sweep_execution.finished(job) for job in jobs}
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
@@ -127,12 +83,7 @@ def sweep(arguments):
     title = f"`{shlex.join([FLAGS.script, *arguments])}`, seeds {', '.join(seeds)}"
     table = sweep_table.rows(grid, outcomes)
     print("\n" + sweep_table.write(Path(FLAGS.sweep_dir), table, title))
-    if failed := [run.name for run, outcome in outcomes if outcome.error]:
-        raise RunError(
-            f"{len(failed)} of {len(runs)} runs failed ({', '.join(failed)}); read "
-            f"{sweep_execution.OUTPUT} in their folders, and repeat the same command "
-            "to try them again."
-        )
+    progress.check()
 
 
 def _engine():
@@ -143,8 +94,7 @@ def _engine():
                 "--gpus is for --engine ray; processes of this machine share its GPUs, "
                 "so leave it out and give --at_once or --gpu_portion."
             )
-        cores = os.cpu_count() or 1
-        at_once = FLAGS.at_once or max(1, cores // FLAGS.threads)
+        at_once = sweep_command.at_once()
         return lambda jobs, *told: sweep_execution.run_all(jobs, at_once, *told)
     try:
         import sweep_ray

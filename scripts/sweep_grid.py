@@ -1,5 +1,6 @@
 """The runs that a sweep's command line asks for, checked before the first starts."""
 
+import copy
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -142,7 +143,8 @@ def check(runs, defined):
     """
     for run in runs:
         try:
-            defined(["", *run.flags])
+            # A copy: what one run sets is not to be there for the next.
+            copy.deepcopy(defined)(["", *run.flags])
         except flags.Error as error:
             raise RunError(
                 f"The run {run.name} cannot be: {one_line(error)}; give another value."

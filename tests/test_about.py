@@ -1,6 +1,7 @@
 """Where a run comes from."""
 
 import json
+import os
 import re
 import sys
 
@@ -19,6 +20,7 @@ def test_it_says_corpus_weights_versions_and_commit():
     assert found["versions"]["numpy"] == np.__version__
     assert found["versions"]["keras"] == keras.__version__
     assert found["versions"]["python"] == sys.version.split()[0]
+    assert f"{os.cpu_count()} logical CPUs" in found["machine"]
     commit = found["git_commit"]
     assert commit is None or re.fullmatch(r"[0-9a-f]{40,64}( with changes)?", commit)
 

@@ -6,6 +6,7 @@ import plot_run
 import plotting
 import processes
 import pytest
+import runs
 from PIL import Image
 from processes import LANGUAGE, NUMBERS, PRODUCE
 from test_runs import EPOCH, REPORT, made
@@ -117,7 +118,8 @@ def drawn(tmp_path, *metrics):
         for seed, reports in enumerate(metrics)
     ]
     pyplot = plotting.require("this")
-    figure = plot_run.draw(pyplot, *plot_run.read(paths))
+    grouped = runs.groups(plot_run.read(paths))
+    figure = plot_run.draw(pyplot, grouped, runs.labels(grouped))
     figure.canvas.draw()
     return figure.axes
 

@@ -1,0 +1,233 @@
+"""The results of a table: what is kept of each run, and its pages for readers."""
+
+import csv
+import io
+import json
+import re
+import shlex
+import statistics
+from pathlib import Path
+
+import runs
+from sweep_execution import OUTPUT
+
+from dsc import files
+from dsc.errors import RunError, one_line, writing
+
+TIMES = re.compile(r"^epoch (\d+) done in (?:(\d+):)?(\d+):(\d\d):", re.MULTILINE)
+REPORTED = ("step", "epoch", "nll", "accuracy", "entropy", "actions")
+DIGITS = 5  # significant ones of what is kept of a report
+PLACES = {"data_dir", "train_dir", "cache_dir"}  # say nothing to others
+NOTHING = "-"
+
+
+def command(script, run):
+    """The command of a run, by which its record is known."""
+    flags = [f for f in run.flags if f.partition("=")[0][2:] not in PLACES]
+    return shlex.join(["python", script, *flags])
+
+
+def record(row, run, script, scores):
+    """What is kept of a finished run.
+
+    Args:
+        row: `reproduce_tables.Row`.
+        run: `sweep_grid.Run`.
+        script: its training script, from the project's root.
+        scores: dict from name to number, as it printed them.
+
+    Returns:
+        JSON-serialisable dict: `row`, `seed`, `command`, `scores`, `seconds` (of all
+        its epochs), `epochs` and `reports` (its metrics), and `config` (its flags, the
+        digests of its data, versions, commit and machine).
+
+    Raises:
+        RunError: its folder cannot be read.
+    """
+    kept = runs.read(run.folder)
+    output = (run.folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+    seconds = {
+        epoch: 3600 * int(h or 0) + 60 * int(m) + int(s)
+        for epoch, h, m, s in TIMES.findall(output)
+    }
+    return {
+        "row": row.name,
+        "seed": run.seed,
+        "command": command(script, run),
+        "scores": scores,
+        "seconds": sum(seconds.values()),
+        "epochs": [
+            {k: v for k, v in epoch.items() if isinstance(v, int | float)}
+            for epoch in kept.epochs
+        ],
+        "reports": [
+            {k: _rounded(report[k]) for k in REPORTED if k in report}
+            for report in kept.reports
+        ],
+        "config": {k: v for k, v in kept.config.items() if k not in PLACES},
+    }
+
+
+def read(path):
+    """The records in a JSON file of `write`: dict from command to record.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        records = json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
+        return {record["command"]: record for record in records}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{path} cannot be read ({one_line(error)}); restore it, or delete it to "
+            "do its runs anew."
+        ) from None
+
+
+def by_row(table, records):
+    """Each row of a table with the records of its runs, None for a run that has none.
+
+    Args:
+        table: `reproduce_tables.Table`.
+        records: dict from command to record.
+
+    Returns:
+        List of `(Row, list)`.
+    """
+    return [
+        (row, [records.get(command(table.script, run)) for run in table.runs(row)])
+        for row in table.rows
+    ]
+
+
+def write(folder, name, table, rows):
+    """Writes NAME.json, NAME.csv and NAME.md.
+
+    Args:
+        folder: for the results.
+        name: of the table.
+        table: `reproduce_tables.Table`.
+        rows: from `by_row`.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    records = [record for _, found in rows for record in found if record]
+    pages = {
+        "json": _as_json(name, table, records),
+        "csv": _as_csv(table, records),
+        "md": _as_page(name, table, rows, records),
+    }
+    for suffix, text in pages.items():
+        with writing(folder, "--results_dir"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            files.write(Path(folder) / f"{name}.{suffix}", text.encode())
+
+
+def as_table(table, rows):
+    """The table itself, in Markdown."""
+    heads = [column.head for column in table.columns]
+    lines = [_line(["", "seeds", *heads]), _line("---" for _ in ["", "", *heads])]
+    for row, found in rows:
+        done = [record for record in found if record]
+        cells = [_cell(column, done) for column in table.columns]
+        lines.append(_line([row.name, f"{len(done)}/{len(found)}", *cells]))
+    return "\n".join(lines)
+
+
+def _cell(column, records):
+    values = [column.value(record) for record in records]
+    known = [value for value in values if value is not None]
+    if not known:
+        return NOTHING
+    if column.apart:
+        return ", ".join(NOTHING if v is None else f"{v:{column.form}}" for v in values)
+    text = f"{statistics.fmean(known):{column.form}}"
+    if len(known) > 1:
+        text += f" ± {statistics.stdev(known):{column.form}}"
+    return text
+
+
+def _as_json(name, table, records):
+    # A run is a line: whoever compares two versions sees which runs are others.
+    lines = ",\n".join(json.dumps(record) for record in records)
+    head = json.dumps({"table": name, "title": table.title})[:-1]
+    return f'{head}, "runs": [\n{lines}\n]}}\n'
+
+
+def _as_csv(table, records):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = [column.head for column in table.columns]
+    writer.writerow(["row", "seed", *heads, "command"])
+    for record in records:
+        values = [column.value(record) for column in table.columns]
+        writer.writerow([record["row"], record["seed"], *values, record["command"]])
+    return text.getvalue()
+
+
+def _as_page(name, table, rows, records):
+    made = [f"    python {data.command}" for data in table.data]
+    trained = [f"    {r['command']}" for r in records]
+    return "\n".join(
+        [
+            f"# {table.title}",
+            "",
+            f"Written by `python scripts/reproduce.py {name}`. {table.read}",
+            "",
+            as_table(table, rows),
+            "",
+            "Mean ± standard deviation over the seeds. Where it says 2/3 seeds, a "
+            "third run is still to be done.",
+            "",
+            f"![{table.columns[0].head}, a dot for each run]({name}.svg)",
+            "",
+            "## Where it was measured",
+            "",
+            *sorted({f"- {_origin(record['config']['about'])}" for record in records}),
+            "",
+            "## Commands",
+            "",
+            *made,
+            *trained,
+            "",
+        ]
+    )
+
+
+def _origin(about):
+    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+    return f"{about['machine']}; {versions}; commit {about['git_commit']}"
+
+
+def _line(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _rounded(value):
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def show(path, name, text):
+    """Puts a table into a page, between the two comments that name it there.
+
+    Args:
+        path: of a Markdown file; one without the comments stays as it is.
+        name: of the table.
+        text: Markdown.
+
+    Raises:
+        RunError: the page cannot be written.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    page = Path(path).read_text(encoding="utf-8")
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
+    if found and ended:
+        with writing(path, "--results_dir"):
+            shown = f"{before}{begin}\n\n{text}\n\n{end}{after}"
+            files.write(Path(path), shown.encode())

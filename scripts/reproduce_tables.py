@@ -1,0 +1,321 @@
+"""The tables of the study: which runs are in them, and what is told of each run.
+
+A column's value is worked out from a run's record; see `reproduce_results`.
+"""
+
+import re
+import shlex
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import sweep_grid
+
+LANGUAGE_MODEL = "language_modeling/rl_train.py"
+NUMBER_PREDICTION = "number_prediction/rl_train.py"
+SEEDS = ("1", "2", "3")
+
+
+class Row(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: what sets the row apart.
+        flags: dict from flag to value, as text, beside the table's.
+        seeds: as texts.
+    """
+
+    name: str
+    flags: dict
+    seeds: tuple = SEEDS
+
+
+class Column(NamedTuple):
+    """One figure of each row.
+
+    Attributes:
+        head: what it is, with its unit.
+        value: function of a record, a number or None if there is none.
+        form: format specification of the number.
+        apart: whether the runs of a row are listed, in the order of their seeds,
+            instead of their mean.
+    """
+
+    head: str
+    value: Callable
+    form: str = ".2f"
+    apart: bool = False
+
+
+class Data(NamedTuple):
+    """A file or folder that runs read.
+
+    Attributes:
+        path: from the project's root.
+        command: what makes it, from there.
+        smoke: flags of the command that make little of it; None if there is no such.
+    """
+
+    path: str
+    command: str
+    smoke: str | None = None
+
+
+class Table(NamedTuple):
+    """A table of the study.
+
+    Attributes:
+        title: what it compares.
+        read: how to read it, in sentences.
+        script: the training script, from the project's root.
+        flags: dict from flag to value, as text, of all its runs.
+        rows: tuple of `Row`.
+        columns: tuple of `Column`; the first is drawn.
+        data: tuple of `Data` that the runs read.
+        smoke: dict of flags that make a run a matter of seconds.
+        traced: names of rows whose training is drawn too, step by step.
+    """
+
+    title: str
+    read: str
+    script: str
+    flags: dict
+    rows: tuple
+    columns: tuple
+    data: tuple
+    smoke: dict
+    traced: tuple = ()
+
+    def runs(self, row, folder="."):
+        """The runs of a row, as `sweep_grid.Run`; their run folders are in `folder`."""
+        place = Path(folder).absolute() / re.sub(r"[^\w.+]+", "-", row.name)
+        settings = {**self.flags, **row.flags}
+        return [
+            sweep_grid.Run(settings, seed, place / f"seed={seed}") for seed in row.seeds
+        ]
+
+    def as_smoke(self, folder):
+        """This table in small: one run of each model and recipe, of a few steps.
+
+        Args:
+            folder: absolute path, for the data.
+        """
+        kinds = {}
+        for row in self.rows:
+            kind = tuple(row.flags.get(name) for name in ("model", "recipe"))
+            kinds.setdefault(kind, row._replace(seeds=row.seeds[:1]))
+        small = self.smoke
+        data = [d for d in self.data if d.smoke]
+        if data:
+            small = {**small, "data_dir": str(folder)}
+        return self._replace(
+            rows=tuple(r._replace(flags=r.flags | small) for r in kinds.values()),
+            data=tuple(
+                Data(
+                    str(folder / Path(path).name),
+                    f"{command} {smoke} --data_dir={shlex.quote(str(folder))}",
+                )
+                for path, command, smoke in data
+            ),
+        )
+
+
+def score(name, factor=1):
+    """What the training script printed last under that name."""
+    return lambda record: (
+        factor * record["scores"][name] if name in record["scores"] else None
+    )
+
+
+def epochs_to(accuracy):
+    """After how many epochs validation first reached it, with greedy choices."""
+
+    def value(record):
+        name = "valid accuracy (greedy)"
+        reached = [e["epoch"] for e in record["epochs"] if e[name] >= accuracy]
+        return min(reached, default=None)
+
+    return value
+
+
+def epochs(record):
+    return len(record["epochs"])
+
+
+def minutes(record):
+    return record["seconds"] / 60
+
+
+def entropy(record):
+    """Of the policy in the last epoch of training; None where there is no choice."""
+    last = [
+        r for r in record["reports"] if r["epoch"] == record["reports"][-1]["epoch"]
+    ]
+    if len(last[0]["actions"]) == 1:
+        return None
+    return statistics.fmean(report["entropy"] for report in last)
+
+
+TIME = Column("minutes", minutes, ".0f")
+
+# Number prediction
+
+LENGTHS = {"10": "20", "20": "20", "100": "15"}  # digits before the index, epochs
+MORE_NUMBERS = ("10", "25", "50")
+FEW = "--n_train=400 --n_valid=200 --n_test=300"
+ACCURACIES = (
+    Column("greedy, %", score("test accuracy (greedy)", 100), ".3f"),
+    Column("sampled, %", score("test accuracy (sampled)", 100)),
+    Column("epochs to 99.9%", epochs_to(0.999), "d", apart=True),
+    Column("epochs", epochs, "d", apart=True),
+    TIME,
+)
+NUMBERS_SMOKE = {
+    "rnn_size": "7",
+    "batch_size": "20",
+    "max_steps": "2",
+    "jit_compile": "false",
+}
+
+
+def _lengths(length, max_epochs):
+    flags = {"sequence_length": length, "max_epochs": max_epochs}
+    kinds = {
+        "DSC-LSTM": {},
+        "DSC-LSTM, lamda 0.5": {"lamda": "0.5"},
+        "LSTM": {"model": "lstm"},
+        "random skip": {"model": "random_skip"},
+        "attention": {"model": "attention"},
+        "released recipe": {"recipe": "released", "released_data": "false"},
+    }
+    return [Row(f"{length}+1, {kind}", flags | own) for kind, own in kinds.items()]
+
+
+number_prediction = Table(
+    "Number prediction: which of the last ten digits was it?",
+    "Accuracy on 100,000 unseen sequences, with the agent's likeliest choices "
+    "(greedy) and with sampled ones (the same where there is no agent; a random skip "
+    "always samples). Epochs to 99.9% are those until validation reached it with "
+    "greedy choices.",
+    NUMBER_PREDICTION,
+    {},
+    tuple(row for length in LENGTHS.items() for row in _lengths(*length)),
+    ACCURACIES,
+    tuple(
+        Data(
+            f"data/digits_{length}.npz",
+            f"number_prediction/produce_data.py --sequence_length={length}",
+            FEW,
+        )
+        for length in LENGTHS
+    ),
+    NUMBERS_SMOKE,
+)
+
+# The Penn Treebank
+
+PERPLEXITIES = (
+    Column("test perplexity", score("test perplexity")),
+    Column("validation perplexity", score("valid perplexity")),
+    Column("entropy, nats", entropy),
+    TIME,
+)
+PTB = (Data("data/ptb", "scripts/get_ptb.py"),)
+WORDS_SMOKE = {
+    "data_dir": "data/agreement",
+    "rnn_size": "7",
+    "agent_units": "5",
+    "max_steps": "2",
+    "print_every": "1",
+}
+ONE, TWO = ("1",), ("1", "2")
+
+penn_treebank_200 = Table(
+    "Penn Treebank, 200 units",
+    "Test perplexity of the weights that did best on validation; the entropy of the "
+    "policy is that of the last epoch of training (ln 5 = 1.61 is a uniform choice "
+    "among five).",
+    LANGUAGE_MODEL,
+    {"rnn_size": "200", "dropout": "0.2", "max_epochs": "3", "print_every": "100"},
+    (
+        Row("LSTM", {"model": "lstm"}, seeds=TWO),
+        Row("DSC-LSTM", {}, seeds=TWO),
+        Row("random skip", {"model": "random_skip"}, seeds=TWO),
+        Row("fixed skip", {"model": "fixed_skip"}, seeds=TWO),
+        Row("released recipe", {"recipe": "released"}, seeds=TWO),
+        Row("lamda 0.5", {"lamda": "0.5"}, seeds=TWO),
+        Row("attention", {"model": "attention"}, seeds=ONE),
+        Row("K = 2", {"n_actions": "2"}, seeds=ONE),
+        Row("K = 10", {"n_actions": "10"}, seeds=ONE),
+        Row("observation last", {"observation": "last"}, seeds=ONE),
+        Row("reward prob", {"reward": "prob"}, seeds=ONE),
+        Row("no baseline", {"baseline": "none"}, seeds=ONE),
+        Row("carry_memory", {"carry_memory": "true"}, seeds=ONE),
+        Row("LSTM, dropout 0", {"model": "lstm", "dropout": "0"}, seeds=ONE),
+        Row("LSTM, dropout 0.4", {"model": "lstm", "dropout": "0.4"}, seeds=ONE),
+    ),
+    PERPLEXITIES,
+    PTB,
+    WORDS_SMOKE,
+    ("LSTM", "DSC-LSTM", "released recipe", "lamda 0.5"),
+)
+
+penn_treebank_650 = Table(
+    "Penn Treebank, 650 units, the first epoch of 100",
+    "A partial run: what is compared is one epoch, not what the models can reach.",
+    LANGUAGE_MODEL,
+    {"max_epochs": "1", "print_every": "100"},
+    (
+        Row("LSTM", {"model": "lstm"}, seeds=ONE),
+        Row("DSC-LSTM", {}, seeds=ONE),
+        Row("released recipe", {"recipe": "released"}, seeds=ONE),
+    ),
+    PERPLEXITIES,
+    PTB,
+    WORDS_SMOKE,
+    ("LSTM", "DSC-LSTM", "released recipe"),
+)
+
+# The agreement corpus
+
+agreement = Table(
+    "The agreement corpus: does a skip land on the word that decides?",
+    "Test perplexity (25.20 is the lowest possible on this text), and of the words "
+    "that an earlier one decides, the share whose skip leads to the state left after "
+    "that one, beside the share that the same skips would reach if they did not depend "
+    "on the word.",
+    LANGUAGE_MODEL,
+    {
+        "data_dir": "data/agreement",
+        "rnn_size": "128",
+        "rnn_layers": "1",
+        "dropout": "0.1",
+        "learning_rate": "0.5",
+        "max_epochs": "16",
+        "print_every": "100",
+    },
+    (
+        Row("LSTM", {"model": "lstm"}),
+        Row("DSC-LSTM", {}),
+        Row("DSC-LSTM, lamda 0.5", {"lamda": "0.5"}),
+        Row("DSC-LSTM, K = 10", {"n_actions": "10"}),
+        Row("DSC-LSTM, observation last", {"observation": "last"}),
+        Row("DSC-LSTM, carry_memory", {"carry_memory": "true"}),
+        Row("random skip", {"model": "random_skip"}),
+        Row("fixed skip", {"model": "fixed_skip"}),
+        Row("attention", {"model": "attention"}),
+        Row("released recipe", {"recipe": "released"}),
+    ),
+    PERPLEXITIES,
+    (),
+    WORDS_SMOKE,
+    ("LSTM", "DSC-LSTM", "released recipe"),
+)
+
+TABLES = {
+    "number_prediction": number_prediction,
+    "agreement": agreement,
+    "penn_treebank_200": penn_treebank_200,
+    "penn_treebank_650": penn_treebank_650,
+}

@@ -1,0 +1,82 @@
+"""What programs that do many runs have in common: flags, and what they say."""
+
+import os
+import time
+
+from absl import flags
+from sweep_execution import OUTPUT
+
+from dsc.errors import RunError
+
+SCRIPTS = {
+    "language_modeling/rl_train.py": "language_modeling.rl_train",
+    "number_prediction/rl_train.py": "number_prediction.rl_train",
+    "scripts/train_jax.py": "train_jax",
+}
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer(
+    "at_once",
+    None,
+    "largest number of runs at once (default: as many as there are cores for; --engine "
+    "ray: as many as the cluster has CPUs and GPUs for)",
+    1,
+)
+flags.DEFINE_integer(
+    "threads", 1, "TensorFlow's threads within an operation, of each run", 1
+)
+flags.DEFINE_integer("retries", 2, "how often a run that fails is started again", 0)
+
+
+def at_once():
+    """How many runs this machine does at once."""
+    cores = os.cpu_count() or 1
+    return FLAGS.at_once or max(1, cores // FLAGS.threads)
+
+
+class Progress:
+    """Says what begins and ends; keeps how the runs ended.
+
+    Args:
+        n: number of runs.
+
+    Attributes:
+        outcomes: dict from a run's name to its `sweep_execution.Outcome`.
+    """
+
+    def __init__(self, n):
+        self.n = n
+        self.begun = {}
+        self.outcomes = {}
+
+    def started(self, run):
+        self.begun.setdefault(run.name, time.monotonic())
+        print(f"{run.name} begins.", flush=True)
+
+    def ended(self, run, outcome):
+        self.outcomes[run.name] = outcome
+        seconds = time.monotonic() - self.begun.get(run.name, time.monotonic())
+        tries = f", {outcome.tries} tries" if outcome.tries > 1 else ""
+        how, said = "FAILED", outcome.error
+        if outcome.scores:
+            scores = outcome.scores.items()
+            how, said = "done", ", ".join(f"{name} = {x:.6f}" for name, x in scores)
+        print(
+            f"[{len(self.outcomes)}/{self.n}] {run.name} {how} "
+            f"({seconds:.0f} s{tries}): {said}",
+            flush=True,
+        )
+
+    def check(self):
+        """Ends a program whose runs did not all succeed.
+
+        Raises:
+            RunError: some failed; says which, and what to do.
+        """
+        failed = [name for name, outcome in self.outcomes.items() if outcome.error]
+        if failed:
+            raise RunError(
+                f"{len(failed)} of {self.n} runs failed ({', '.join(failed)}); read "
+                f"{OUTPUT} in their folders, and repeat the same command to try them "
+                "again."
+            )
