@@ -9,7 +9,6 @@ where it was interrupted. To measure all anew, give other --results_dir and --ru
 
 import importlib
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -48,9 +47,7 @@ flags.DEFINE_bool(
 flags.DEFINE_string(
     "results_dir", None, "folder for the results (default: the project's results)"
 )
-flags.DEFINE_string(
-    "rows", "", "do only runs of rows whose name has a match of this regular expression"
-)
+flags.DEFINE_string("rows", "", "do only the runs of rows that have this in their name")
 flags.DEFINE_string("runs_dir", "cv-study", "folder for the run folders")
 
 
@@ -58,18 +55,19 @@ def reproduce(name):
     """Does what is missing of a table, and writes its pages after each run."""
     table, runs_dir = TABLES[name], Path(FLAGS.runs_dir).absolute()
     results_dir = RESULTS if FLAGS.results_dir is None else Path(FLAGS.results_dir)
+    checked = [run for row in table.rows for run in table.runs(row)]
     if FLAGS.smoke:
         runs_dir = runs_dir / "smoke"
         results_dir = Path(FLAGS.results_dir or runs_dir / "results")
         table = table.as_smoke(runs_dir / "data")
-    importlib.import_module(sweep_command.SCRIPTS[table.script])  # defines its flags
     records = reproduce_results.read(results_dir / f"{name}.json")
     missing = to_do(table, records, runs_dir / name)
-    missing = [(row, run) for row, run in missing if re.search(FLAGS.rows, row.name)]
-    sweep_grid.check([run for _, run in missing], FLAGS)
+    missing = [(row, run) for row, run in missing if FLAGS.rows in row.name]
     if FLAGS.dry_run:
         print_commands(table, missing)
         return
+    importlib.import_module(sweep_command.SCRIPTS[table.script])  # defines its flags
+    sweep_grid.check(checked + [run for _, run in missing], FLAGS)
     pages = Pages(name, table, records, results_dir)
     make_data(table)
     rows = {run.name: row for row, run in missing}
