@@ -161,7 +161,7 @@ TIME = Column("minutes", minutes, ".0f")
 
 # Number prediction
 
-LENGTHS = {"10": "20", "20": "20", "100": "15"}  # digits before the index, epochs
+LENGTHS = {"10": "12", "20": "12", "100": "8"}  # digits before the index, epochs
 MORE_NUMBERS = ("10", "25", "50")
 FEW = "--n_train=400 --n_valid=200 --n_test=300"
 ACCURACIES = (
