@@ -183,7 +183,7 @@ def _lengths(length, max_epochs):
     flags = {"sequence_length": length, "max_epochs": max_epochs}
     kinds = {
         "DSC-LSTM": {},
-        "DSC-LSTM, lamda 0.5": {"lamda": "0.5"},
+        "lamda 0.5": {"lamda": "0.5"},
         "LSTM": {"model": "lstm"},
         "random skip": {"model": "random_skip"},
         "attention": {"model": "attention"},
@@ -298,10 +298,10 @@ agreement = Table(
     (
         Row("LSTM", {"model": "lstm"}),
         Row("DSC-LSTM", {}),
-        Row("DSC-LSTM, lamda 0.5", {"lamda": "0.5"}),
-        Row("DSC-LSTM, K = 10", {"n_actions": "10"}),
-        Row("DSC-LSTM, observation last", {"observation": "last"}),
-        Row("DSC-LSTM, carry_memory", {"carry_memory": "true"}),
+        Row("lamda 0.5", {"lamda": "0.5"}),
+        Row("K = 10", {"n_actions": "10"}),
+        Row("observation last", {"observation": "last"}),
+        Row("carry_memory", {"carry_memory": "true"}),
         Row("random skip", {"model": "random_skip"}),
         Row("fixed skip", {"model": "fixed_skip"}),
         Row("attention", {"model": "attention"}),
