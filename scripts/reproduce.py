@@ -41,7 +41,7 @@ flags.DEFINE_bool("dry_run", False, "only print the commands that are still to b
 flags.DEFINE_bool(
     "smoke",
     False,
-    "try the table in small, a few steps of each model; --results_dir is then in "
+    "try the table in small: a few steps of two of its rows; --results_dir is then in "
     "--runs_dir",
 )
 flags.DEFINE_string(
@@ -66,9 +66,11 @@ def reproduce(name):
     if FLAGS.dry_run:
         print_commands(table, missing)
         return
-    importlib.import_module(sweep_command.SCRIPTS[table.script])  # defines its flags
-    sweep_grid.check(checked + [run for _, run in missing], FLAGS)
     pages = Pages(name, table, records, results_dir)
+    if missing:
+        # It takes seconds, and defines the flags that the runs have.
+        importlib.import_module(sweep_command.SCRIPTS[table.script])
+        sweep_grid.check(checked + [run for _, run in missing], FLAGS)
     make_data(table)
     rows = {run.name: row for row, run in missing}
     told = sweep_command.Progress(len(missing))
