@@ -198,15 +198,29 @@ number_prediction = Table(
     "greedy choices.",
     NUMBER_PREDICTION,
     {},
-    tuple(row for length in LENGTHS.items() for row in _lengths(*length)),
+    (
+        *(row for length in LENGTHS.items() for row in _lengths(*length)),
+        Row(
+            "10+1, released recipe and data",
+            {"sequence_length": "10", "max_epochs": "4", "recipe": "released"},
+            ("1",),
+        ),
+    ),
     ACCURACIES,
-    tuple(
+    (
+        *(
+            Data(
+                f"data/digits_{length}.npz",
+                f"number_prediction/produce_data.py --sequence_length={length}",
+                FEW,
+            )
+            for length in LENGTHS
+        ),
         Data(
-            f"data/digits_{length}.npz",
-            f"number_prediction/produce_data.py --sequence_length={length}",
+            "data/digits_10_released.npz",
+            "number_prediction/produce_data.py --recipe=released",
             FEW,
-        )
-        for length in LENGTHS
+        ),
     ),
     NUMBERS_SMOKE,
 )
