@@ -1,14 +1,29 @@
 """The text that a user means: that of --data_dir, or what is at hand."""
 
+import os
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from absl import flags
 
-from language_modeling import agreement, reader
+from language_modeling import agreement, deciding, reader
 from language_modeling import flags as language_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
+
+
+class Known(NamedTuple):
+    """What the grammar of the embedded corpus tells of its test text.
+
+    Attributes:
+        floor: lowest possible perplexity.
+        deciders: int `[words]`, see `deciding.deciders`.
+    """
+
+    floor: float
+    deciders: np.ndarray
 
 
 def find(tell=print):
@@ -18,23 +33,24 @@ def find(tell=print):
         tell: what says it.
 
     Returns:
-        `(dict from split to path, lowest possible test perplexity or None if unknown)`.
+        `(dict from split to path, Known of the embedded corpus or None of another)`.
 
     Raises:
         DataError: there are no such files.
     """
-    folder, floor = FLAGS.data_dir, None
+    folder, embedded, known = FLAGS.data_dir, ROOT / "data" / "agreement", None
     if folder is None and (ROOT / "data" / "ptb").is_dir():
         folder = ROOT / "data" / "ptb"
         tell(f"Using the Penn Treebank in {folder}.")
     elif folder is None:
-        folder = ROOT / "data" / "agreement"
-        floor = _embedded_corpus(folder)
+        folder = embedded
         tell(
             "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
             f"embedded agreement corpus in {folder}."
         )
-    return reader.find(folder), floor
+    if os.path.realpath(folder) == os.path.realpath(embedded):
+        known = _embedded_corpus(embedded)
+    return reader.find(folder), known
 
 
 def read(paths):
@@ -60,11 +76,14 @@ def read(paths):
 
 
 def _embedded_corpus(folder):
-    """Makes the agreement corpus if it is not there; returns its test floor."""
+    """Makes the agreement corpus if it is not there; returns its `Known`."""
     try:
         if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
             agreement.write(folder)
-        return agreement.floor_perplexity(agreement.read(folder / "test.txt"))
+        train, test = (agreement.read(folder / f"{s}.txt") for s in ("train", "test"))
+        if not set().union(*test) <= set().union(*train):
+            raise ValueError("test.txt has words that train.txt does not have")
+        return Known(agreement.floor_perplexity(test), deciding.deciders(test))
     except (OSError, ValueError) as error:
         raise reader.DataError(
             f"The embedded corpus in {folder} cannot be made or read ({error}); delete "

@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from dsc import noise
-from language_modeling.measures import evaluation
 from language_modeling.model import ACTIONS, EVALUATION_SEED, Noise, word_losses
 
 
@@ -37,10 +36,6 @@ class Evaluator:
                 state = self.model.get_initial_state(len(words))
             nll, actions, state = self._step(noise.number(i), words, targets, state)
             yield nll.numpy(), actions.numpy(), scored
-
-    def score(self, windows):
-        """Evaluates a whole text; returns an `Evaluation`. See `run`."""
-        return evaluation(self.run(windows), self.model.dsc.n_actions)
 
     @tf.function
     def _step(self, step, words, targets, state):

@@ -15,7 +15,7 @@ flags.DEFINE_string(
     "data_dir",
     None,
     "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt; without it "
-    "data/ptb if it is there, else the embedded agreement corpus",
+    "data/ptb if it is there, else the embedded agreement corpus, data/agreement",
 )
 flags.DEFINE_string("EOS", "<eos>", "the word that stands for the end of a line")
 flags.DEFINE_enum(

@@ -140,11 +140,19 @@ class Windows:
         """
         if not 0 <= i < len(self):
             raise IndexError(f"window {i} of {len(self)}")
+        place, scored = self.places(i)
+        return self.ids[place], self.ids[place + 1], scored
+
+    def places(self, i):
+        """`(places, scored)` of window i, each `[batch_size, n_steps]`.
+
+        Where in the text stands what is read, 0 if it does not count; and `scored`, see
+        above.
+        """
         step = np.arange(i * self.n_steps, (i + 1) * self.n_steps)
         place = np.arange(self.batch_size)[:, None] * self.per_row + step
         scored = (step < self.per_row) & (place + 1 < len(self.ids))
-        place = np.where(scored, place, 0)
-        return self.ids[place], self.ids[place + 1], scored
+        return np.where(scored, place, 0), scored
 
 
 def windows(ids, batch_size, n_steps, split):

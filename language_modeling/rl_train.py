@@ -21,7 +21,6 @@ from dsc import flags as shared_flags
 from dsc.errors import RunError
 from language_modeling import data, modes, reader, trained
 from language_modeling import flags as language_flags
-from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
 from language_modeling.task import LanguageModeling
 
@@ -39,7 +38,7 @@ def run():
         modes.MODES[FLAGS.mode](trained.Trained.open(FLAGS.load_model))
         return
     saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
-    paths, floor = data.find()
+    paths, known = data.find()
     corpus = data.read(paths)
     task = make_task(corpus, replicas)
     print(
@@ -56,18 +55,8 @@ def run():
     name, digests = paths["train"].resolve().parent.name, corpus.digests
     training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
     if replicas.is_chief:
-        report(task, floor)
+        task.report(known)
     replicas.exchange(None)  # whoever leaves early is taken for lost
-
-
-def report(task, floor):
-    """Prints how the task's model does on validation and test."""
-    if floor:
-        print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
-    print(f"valid perplexity = {task.perplexity('valid'):.6f}")
-    test = task.score("test")
-    print(f"test skips chosen = {describe_skips(test.actions)}")
-    print(f"test perplexity = {test.perplexity:.6f}")
 
 
 def make_task(corpus, replicas):

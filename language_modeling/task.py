@@ -59,6 +59,5 @@ class LanguageModeling(OnWindows, training.Task):
         actions = (*shape, self.model.dsc.n_actions)
         return Noise(noise.gumbel(actions, self.seed, step, ACTIONS), masks)
 
-    def score(self, split):
-        """Evaluates a split from a state of zeros; returns an `Evaluation`."""
-        return self.evaluator.score(self.windows[split])
+    def read(self, split):
+        return self.evaluator.run(self.windows[split])

@@ -1,12 +1,13 @@
 """What training a language model is, whatever computes its steps: windows, schedule."""
 
-from language_modeling import measures, reader
+from language_modeling import deciding, measures, reader
 
 
 class OnWindows:
     """Trains a `LanguageModel` on windows that follow one another.
 
-    Without TensorFlow: `task.py` and `jax_task.py` add the steps and `score`.
+    Without TensorFlow: `task.py` and `jax_task.py` add the steps and `read`, which
+    reads a split's windows from a state of zeros, as `Evaluator.run` does.
 
     Args:
         model: built `LanguageModel`.
@@ -72,6 +73,39 @@ class OnWindows:
     def perplexity(self, split):
         """exp of the mean word loss over a split's windows, from a state of zeros."""
         return self.score(split).perplexity
+
+    def score(self, split):
+        """Evaluates a split from a state of zeros; returns a `measures.Evaluation`."""
+        return measures.evaluation(self.read(split), self.model.dsc.n_actions)
+
+    def report(self, known):
+        """Prints how the model does on validation and test.
+
+        Args:
+            known: `data.Known` of the embedded corpus, or None of another.
+        """
+        if known:
+            print(
+                f"lowest possible test perplexity = {known.floor:.6f} (exact, whole "
+                "test file)"
+            )
+        print(f"valid perplexity = {self.perplexity('valid'):.6f}")
+        dsc, read = self.model.dsc, self.read("test")
+        if known:
+            read = list(read)  # to be gone through twice; other texts may be too large
+        test = measures.evaluation(read, dsc.n_actions)
+        print(f"test skips chosen = {measures.describe_skips(test.actions)}")
+        if known and dsc.cell.choice != "attention":  # which weighs, and skips nowhere
+            counts = deciding.count(
+                read,
+                self.windows["test"],
+                known.deciders,
+                dsc.n_actions,
+                dsc.carry_memory,
+            )
+            for line in deciding.describe(counts):
+                print(line)
+        print(f"test perplexity = {test.perplexity:.6f}")
 
     def end_epoch(self, score):
         """Adapts the learning rate to a score; returns why to stop, or None."""

@@ -35,7 +35,6 @@ from dsc.run_folder import RunFolder
 from language_modeling import data, reader
 from language_modeling import flags as language_flags
 from language_modeling.jax_task import JaxLanguageModeling
-from language_modeling.measures import describe_skips
 from language_modeling.model import LanguageModel
 
 FLAGS = flags.FLAGS
@@ -51,7 +50,7 @@ def run():
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     # Of the initial weights. Keras has a function for it, which imports TensorFlow.
     random.seed(FLAGS.seed)
-    paths, floor = data.find()
+    paths, known = data.find()
     corpus = data.read(paths)
     task = make_task(corpus)
     print(
@@ -81,14 +80,9 @@ def run():
         )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
-        valid, test = task.score("valid"), task.score("test")
+        task.report(known)
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
-    if floor:
-        print(f"lowest possible test perplexity = {floor:.6f} (exact, whole test file)")
-    print(f"valid perplexity = {valid.perplexity:.6f}")
-    print(f"test skips chosen = {describe_skips(test.actions)}")
-    print(f"test perplexity = {test.perplexity:.6f}")
 
 
 def check_flags():

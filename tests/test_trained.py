@@ -10,6 +10,7 @@ import tensorflow as tf
 from language_modeling import reader
 from language_modeling.evaluation import Evaluator
 from language_modeling.generation import Writer
+from language_modeling.measures import evaluation
 from language_modeling.model import LanguageModel, Noise
 from language_modeling.reader import DataError
 from language_modeling.scoring import Scorer
@@ -85,7 +86,7 @@ def test_scoring_a_stream_is_evaluating_it_in_one_row(n_words, actions, carry_me
     scored = list(scorer.score(words))
     ids = np.array([WORDS.index(word) for word in words], np.int32)
     windows = reader.all_windows(ids, 1, T, "test")
-    expected = Evaluator(trained.model, actions, 8).score(windows)
+    expected = evaluation(Evaluator(trained.model, actions, 8).run(windows), K)
     assert scorer.perplexity == expected.perplexity  # to the last bit
     assert [row.word for row in scored] == words
     assert scored[0].log_prob is None
