@@ -3,7 +3,7 @@
     python scripts/reproduce.py number_prediction
 
 trains what results/number_prediction.json does not have yet, and writes the table: as
-JSON, CSV, Markdown and SVG, and into the pages that show it. The same command goes on
+JSON, CSV, Markdown and SVG, and into the README. The same command goes on
 where it was interrupted. To measure all anew, give other --results_dir and --runs_dir.
 """
 
@@ -34,7 +34,7 @@ from dsc.errors import RunError, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
-PAGES = (ROOT / "README.md", RESULTS / "README.md")  # that show tables
+README = ROOT / "README.md"  # shows the tables
 FLAGS = flags.FLAGS
 
 flags.DEFINE_bool("dry_run", False, "only print the commands that are still to be done")
@@ -140,8 +140,7 @@ class Pages:
                 self.pyplot.close(figure)
         if self.folder.resolve() == RESULTS:
             text = reproduce_results.as_table(self.table, rows)
-            for page in PAGES:
-                reproduce_results.show(page, self.name, text)
+            reproduce_results.show(README, self.name, text)
 
 
 def to_do(table, records, folder):

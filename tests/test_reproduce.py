@@ -1,4 +1,4 @@
-"""The study: its tables are made of their runs, and the pages show what they say."""
+"""The study: its tables are made of their runs, and the README shows what they say."""
 
 import csv
 import json
