@@ -10,14 +10,12 @@ from keras import ops
 
 from dsc import DSCLSTM, losses
 
-N_DIGITS = 10
-
 
 class Outputs(NamedTuple):
     """What the model computes.
 
     Attributes:
-        logits: `[batch, 10]`, unnormalised log-probabilities of the answer.
+        logits: `[batch, n_numbers]`, unnormalised log-probabilities of the answer.
         hidden: `[batch, rnn_size]`, the last output of the DSC-LSTM.
         skips: `dsc.Skips`.
     """
@@ -28,11 +26,12 @@ class Outputs(NamedTuple):
 
 
 class NumberPredictor(keras.Model):
-    """One-hot digits, a DSC-LSTM, and a linear layer on its last output.
+    """One-hot numbers, a DSC-LSTM, and a linear layer on its last output.
 
     Args:
         rnn_size, n_actions, lamda, forget_bias, agent_units, observation, choice,
             implementation: see `dsc.DSCLSTM`.
+        n_numbers: how many numbers there are to read and to answer.
     """
 
     def __init__(
@@ -45,9 +44,11 @@ class NumberPredictor(keras.Model):
         observation="mean",
         choice="agent",
         implementation="auto",
+        n_numbers=10,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.n_numbers = n_numbers
         self.dsc = DSCLSTM(
             rnn_size,
             n_actions,
@@ -60,24 +61,24 @@ class NumberPredictor(keras.Model):
             implementation=implementation,
             name="dsc",
         )
-        self.out = keras.layers.Dense(N_DIGITS, name="out")
+        self.out = keras.layers.Dense(n_numbers, name="out")
 
     def build(self, input_shape=None):
-        self.dsc.build((None, None, N_DIGITS))
+        self.dsc.build((None, None, self.n_numbers))
         self.out.build((None, self.dsc.units))
         self.built = True
 
-    def call(self, digits, noise=None):
+    def call(self, numbers, noise=None):
         """Reads sequences and answers them.
 
         Args:
-            digits: `[batch, time]`, integers 0..9.
+            numbers: `[batch, time]`, integers 0..n_numbers-1.
             noise: `[batch, time, n_actions]`, or None for greedy actions.
 
         Returns:
             `Outputs`.
         """
-        x = ops.one_hot(digits, N_DIGITS)  # [batch, time, 10]
+        x = ops.one_hot(numbers, self.n_numbers)  # [batch, time, n_numbers]
         hidden, skips = self.dsc(x, noise=noise)
         return Outputs(self.out(hidden), hidden, skips)
 
@@ -119,7 +120,7 @@ def loss(outputs, targets, recipe, advantages=losses.advantages):
 def task_loss(logits, targets, recipe):
     """Cross-entropy of the answers, in nats."""
     if recipe.mean_over_classes:
-        right = ops.one_hot(targets, N_DIGITS)
+        right = ops.one_hot(targets, logits.shape[-1])
         return -ops.mean(right * ops.log(ops.softmax(logits) + 1e-7))
     return ops.mean(
         ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
@@ -136,10 +137,10 @@ def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
 
 
 def is_right(logits, targets):
-    """1.0 where the likeliest digit is the answer, else 0.0, `[batch]`."""
+    """1.0 where the likeliest number is the answer, else 0.0, `[batch]`."""
     return ops.cast(ops.equal(answers(logits), ops.cast(targets, "int32")), "float32")
 
 
 def answers(logits):
-    """The likeliest digits, int32 `[batch]`."""
+    """The likeliest numbers, int32 `[batch]`."""
     return ops.cast(ops.argmax(logits, axis=-1), "int32")

@@ -1,10 +1,11 @@
-"""Writes the data of number prediction: which of the last ten digits was it?
+"""Writes the data of number prediction: which of the last numbers was it?
 
     python number_prediction/produce_data.py --sequence_length 10
 
-A sequence is `sequence_length` random digits a and then one digit b, the index; the
-answer is the digit at place b of the last ten: a[sequence_length - 10 + b] (paper,
-section 4.1; release: `number_prediction/produce_data.py`).
+A sequence is `sequence_length` random numbers a below `n_numbers` and then another such
+number b, the index; the answer is the one at place b of the last `n_numbers`:
+a[sequence_length - n_numbers + b]. With ten numbers, which are digits, this is the task
+of the paper, section 4.1, and of the release's `number_prediction/produce_data.py`.
 """
 
 import sys
@@ -17,6 +18,8 @@ from dsc import files
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
+DIGITS = 10  # numbers in the release's task, and by default
+MAX_NUMBERS = 256  # that a byte can tell apart
 MAX_LENGTH, MAX_SEQUENCES = 10_000, 10_000_000
 RELEASED_LENGTH = 100  # digits before the index in what the release calls its 10+1 file
 
@@ -25,25 +28,72 @@ class DataError(ValueError):
     """The data cannot be made or used; the message says why and what to do."""
 
 
-def file_name(sequence_length, released_data=False):
+def define_sequences():
+    """Flags that say what a sequence is, which both scripts must be given alike."""
+    flags.DEFINE_integer(
+        "n_numbers",
+        DIGITS,
+        "numbers are below it, and the index asks for one of the last so many",
+        2,
+        MAX_NUMBERS,
+    )
+    flags.DEFINE_integer(
+        "sequence_length",
+        10,
+        "numbers before the index, at least --n_numbers",
+        upper_bound=MAX_LENGTH,
+    )
+    flags.register_multi_flags_validator(
+        ("n_numbers", "sequence_length"),
+        lambda given: given["sequence_length"] >= given["n_numbers"],
+        "the index may ask for any of the last --n_numbers numbers: give a "
+        "--sequence_length of at least --n_numbers",
+    )
+
+
+def refuse_released(*names):
+    """Refuses what the release has for other numbers than digits, where it has none.
+
+    Args:
+        names: flags that ask for it when they are true or `released`.
+    """
+    flags.register_multi_flags_validator(
+        ("n_numbers", *names),
+        lambda given: (
+            given["n_numbers"] == DIGITS
+            or not any(given[name] in (True, "released") for name in names)
+        ),
+        f"the release has {DIGITS} numbers alone: leave out --n_numbers or the other",
+    )
+
+
+def numbers(n_numbers):
+    """What the numbers are called."""
+    return "digits" if n_numbers == DIGITS else f"numbers below {n_numbers}"
+
+
+def file_name(sequence_length, released_data=False, n_numbers=DIGITS):
     """The file's name, which tells what is in it."""
-    return f"digits_{sequence_length}{'_released' if released_data else ''}.npz"
+    kind = numbers(n_numbers).replace(" ", "_")
+    return f"{kind}_{sequence_length}{'_released' if released_data else ''}.npz"
 
 
-def generate(n, sequence_length, rng):
+def generate(n, sequence_length, rng, n_numbers=DIGITS):
     """Draws sequences and their answers.
 
     Args:
         n: number of sequences.
-        sequence_length: digits before the index, 10 or more.
+        sequence_length: numbers before the index, `n_numbers` or more.
         rng: `numpy.random.Generator`.
+        n_numbers: numbers are below it, and the index asks for one of as many; at most
+            `MAX_NUMBERS`.
 
     Returns:
-        `(x [n, sequence_length + 1], y [n])`, uint8 digits.
+        `(x [n, sequence_length + 1], y [n])`, uint8.
     """
-    x = rng.integers(0, 10, (n, sequence_length + 1), dtype=np.uint8)
+    x = rng.integers(0, n_numbers, (n, sequence_length + 1), dtype=np.uint8)
     index = x[:, -1].astype(int)
-    return x, x[np.arange(n), sequence_length - 10 + index]
+    return x, x[np.arange(n), sequence_length - n_numbers + index]
 
 
 def as_released(x, y, sequence_length):
@@ -56,17 +106,18 @@ def as_released(x, y, sequence_length):
     return rows[:, : sequence_length + 1], rows[:, sequence_length + 1]
 
 
-def write(path, sequence_length, sizes, seed, released_data=False):
+def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIGITS):
     """Writes a data file, whole or not at all.
 
     The arrays are `x_<split>` `[n, sequence_length + 1]` and `y_<split>` `[n]`, uint8.
 
     Args:
         path: file to write.
-        sequence_length: digits before the index, 10 or more.
+        sequence_length: numbers before the index, `n_numbers` or more.
         sizes: dict from split to number of sequences.
         seed: each split has a stream of its own.
-        released_data: see `as_released`.
+        released_data: see `as_released`; for ten numbers.
+        n_numbers: see `generate`.
 
     Raises:
         DataError: the file cannot be written.
@@ -75,7 +126,7 @@ def write(path, sequence_length, sizes, seed, released_data=False):
     for i, split in enumerate(SPLITS):
         rng = np.random.Generator(np.random.PCG64([seed, i]))
         drawn = RELEASED_LENGTH if released_data else sequence_length
-        x, y = generate(sizes[split], drawn, rng)
+        x, y = generate(sizes[split], drawn, rng, n_numbers)
         if released_data:
             x, y = as_released(x, y, sequence_length)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
@@ -89,12 +140,13 @@ def write(path, sequence_length, sizes, seed, released_data=False):
         ) from None
 
 
-def read(path, sequence_length):
+def read(path, sequence_length, n_numbers=DIGITS):
     """Reads a data file.
 
     Args:
         path: file, of `write`.
-        sequence_length: digits before the index that its sequences must have.
+        sequence_length: numbers before the index that its sequences must have.
+        n_numbers: what all of them must be below.
 
     Returns:
         Dict from split to `(x int32 [n, time], y int32 [n])`.
@@ -108,8 +160,8 @@ def read(path, sequence_length):
     except FileNotFoundError:
         raise DataError(
             f"There is no {path}; make it with `python "
-            "number_prediction/produce_data.py` and the same --sequence_length, "
-            "--data_dir and --recipe."
+            "number_prediction/produce_data.py` and the same --n_numbers, "
+            "--sequence_length, --data_dir and --recipe."
         ) from None
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
@@ -117,13 +169,15 @@ def read(path, sequence_length):
             "and make it again."
         ) from None
     for split, (x, y) in data.items():
-        digits = all(a.dtype == np.uint8 and a.size and a.max() <= 9 for a in (x, y))
+        fit = all(
+            a.dtype == np.uint8 and a.size and a.max() < n_numbers for a in (x, y)
+        )
         shapes = (len(x), sequence_length + 1), (len(x),)
-        if not digits or (x.shape, y.shape) != shapes:
+        if not fit or (x.shape, y.shape) != shapes:
             raise DataError(
-                f"{path}: its {split} split is not rows of {sequence_length}+1 digits "
-                "with one answer each; delete it and make it again with "
-                "produce_data.py."
+                f"{path}: its {split} split is not rows of {sequence_length}+1 "
+                f"{numbers(n_numbers)} with one answer each; delete it and make it "
+                "again with produce_data.py."
             )
     return {s: (x.astype(np.int32), y.astype(np.int32)) for s, (x, y) in data.items()}
 
@@ -137,34 +191,34 @@ def main(argv):
     if argv[1:]:
         sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
     values = flags.FLAGS
+    length, n_numbers = values.sequence_length, values.n_numbers
     released = values.recipe == "released"
-    path = Path(values.data_dir) / file_name(values.sequence_length, released)
+    path = Path(values.data_dir) / file_name(length, released, n_numbers)
     sizes = {"train": values.n_train, "valid": values.n_valid, "test": values.n_test}
     try:
-        write(path, values.sequence_length, sizes, values.seed, released)
+        write(path, length, sizes, values.seed, released, n_numbers)
     except DataError as error:
         sys.exit(str(error))
     except MemoryError:
-        sys.exit("There is not enough memory for so many digits; make fewer.")
+        sys.exit("There is not enough memory for so many sequences; make fewer.")
     except KeyboardInterrupt:
         sys.exit(130)
     counts = ", ".join(f"{n:,} {split}" for split, n in sizes.items())
-    print(f"{path}: {counts} sequences of {values.sequence_length}+1 digits.")
+    print(f"{path}: {counts} sequences of {length}+1 {numbers(n_numbers)}.")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", str(ROOT / "data"), "folder for the file")
-    flags.DEFINE_integer(
-        "sequence_length", 10, "digits before the index", 10, MAX_LENGTH
-    )
+    define_sequences()
     flags.DEFINE_integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
     flags.DEFINE_integer("n_valid", 10_000, "sequences to choose on", 1, MAX_SEQUENCES)
     flags.DEFINE_integer("n_test", 100_000, "sequences to test on", 1, MAX_SEQUENCES)
-    flags.DEFINE_integer("seed", 3435, "of the digits", 0)
+    flags.DEFINE_integer("seed", 3435, "of the numbers", 0)
     flags.DEFINE_enum(
         "recipe",
         "corrected",
         ("corrected", "released"),
         "released: the file as the release makes it, whose answers are noise",
     )
+    refuse_released("recipe")
     app.run(main)

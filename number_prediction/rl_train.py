@@ -34,7 +34,7 @@ RECIPES = recipes.NUMBER_PREDICTION
 flags.DEFINE_string(
     "data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to"
 )
-flags.DEFINE_integer("sequence_length", 10, "digits before the index", 10)
+produce_data.define_sequences()
 flags.DEFINE_bool(
     "released_data", None, "read the data as the release makes it (recipe: no)"
 )
@@ -58,13 +58,15 @@ flags.DEFINE_bool(
 
 # reinforcement learning
 shared_flags.define_recipe(RECIPES)
+produce_data.refuse_released("recipe", "released_data")
 
 # use of a trained model
 shared_flags.define_mode(
-    ("evaluate",), "of the model of --load_model: which digits it takes for which"
+    ("evaluate",), "of the model of --load_model: which numbers it takes for which"
 )
 
-flags.adopt_module_key_flags(shared_flags)  # for --help
+for module in (shared_flags, produce_data):
+    flags.adopt_module_key_flags(module)  # for --help
 
 
 def run():
@@ -77,7 +79,7 @@ def run():
         saved = RunFolder.open(FLAGS.load_model)
         saved.restore_flags(
             FLAGS,
-            fixed=(*shared_flags.MODEL, "sequence_length"),
+            fixed=(*shared_flags.MODEL, "sequence_length", "n_numbers"),
             preset=("released_data", "seed", "jit_compile"),
         )
     task = make_task(replicas)
@@ -85,7 +87,7 @@ def run():
         f"{task.model.count_params():,} weights, {task.n_batches} steps of "
         f"{FLAGS.batch_size} sequences per epoch."
     )
-    name = f"digits {FLAGS.sequence_length}+1"
+    name = f"{FLAGS.sequence_length}+1 {produce_data.numbers(FLAGS.n_numbers)}"
     training.train_or_load(task, saved, FLAGS, name, produce_data.digests(task.data))
     if replicas.is_chief:
         report(task, saved)
@@ -103,8 +105,9 @@ def report(task, saved):
 def make_task(replicas):
     """The data, the model and what is learned, from the flags."""
     recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
-    name = produce_data.file_name(FLAGS.sequence_length, recipe.released_data)
-    data = produce_data.read(Path(FLAGS.data_dir) / name, FLAGS.sequence_length)
+    length, n_numbers = FLAGS.sequence_length, FLAGS.n_numbers
+    name = produce_data.file_name(length, recipe.released_data, n_numbers)
+    data = produce_data.read(Path(FLAGS.data_dir) / name, length, n_numbers)
     n_train = len(data["train"][1])
     if n_train < FLAGS.batch_size:
         raise produce_data.DataError(
@@ -117,6 +120,7 @@ def make_task(replicas):
         model = NumberPredictor(
             **shared_flags.layer_arguments(FLAGS, recipe),
             implementation="xla" if compiled else "auto",
+            n_numbers=n_numbers,
         )
         model.build()
         optimizer = keras.optimizers.Adam(FLAGS.learning_rate, epsilon=1e-8)

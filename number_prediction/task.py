@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import losses, noise, training
-from number_prediction.model import N_DIGITS, answers, loss
+from number_prediction.model import answers, loss
 
 EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
@@ -19,7 +19,7 @@ class Predictions(NamedTuple):
     """What a model makes of a split.
 
     Attributes:
-        answers: int32 `[n]`, the likeliest digits.
+        answers: int32 `[n]`, the likeliest numbers.
         last_actions: int32 `[n]`, the agent's choices at the last step, which reads
             the index; oldest state first.
     """
@@ -111,8 +111,8 @@ class NumberPrediction(training.Task):
         predictions = self.predict("valid", "greedy")
         greedy = float(np.mean(predictions.answers == y))
         sampled = self.accuracy("valid", "sample")
-        n_actions = self.model.dsc.n_actions
-        places = counts(x[:, -1], predictions.last_actions, n_actions)
+        shape = self.model.n_numbers, self.model.dsc.n_actions
+        places = counts(x[:, -1], predictions.last_actions, shape)
         scores = {
             "valid accuracy (greedy)": greedy,
             "valid accuracy (sampled)": sampled,
@@ -144,12 +144,15 @@ class NumberPrediction(training.Task):
         )
 
     def confusion(self, split):
-        """How often each digit was answered where each was right, `[10, 10]`.
+        """How often each number was answered where each was right.
 
-        Right answers are in the rows, greedy predictions in the columns.
+        Returns:
+            `[n_numbers, n_numbers]`, right answers in the rows, greedy predictions in
+            the columns.
         """
         predictions = self.predict(split, "greedy")
-        return counts(self.data[split][1], predictions.answers, N_DIGITS)
+        shape = self.model.n_numbers, self.model.n_numbers
+        return counts(self.data[split][1], predictions.answers, shape)
 
     def predict(self, split, actions):
         """The `Predictions` for a whole split; actions `greedy` or `sample`.
@@ -176,23 +179,24 @@ class NumberPrediction(training.Task):
         return answers(outputs.logits), outputs.skips.actions[:, -1]
 
 
-def counts(digits, others, n):
-    """How often each of ten digits goes with each of n other numbers.
+def counts(numbers, others, shape):
+    """How often each number goes with each other one.
 
     Args:
-        digits: `[rows]`, 0..9.
-        others: `[rows]`, 0..n-1.
+        numbers: `[rows]`, 0..shape[0]-1.
+        others: `[rows]`, 0..shape[1]-1.
+        shape: how many there are of each.
 
     Returns:
-        int64 `[10, n]`.
+        int64 `shape`.
     """
-    pairs = np.bincount(digits * n + others, minlength=N_DIGITS * n)
-    return pairs.reshape(N_DIGITS, n)
+    pairs = np.ravel_multi_index((numbers, others), shape)
+    return np.bincount(pairs, minlength=np.prod(shape)).reshape(shape)
 
 
 def describe_confusion(table):
     """Lines that show a table of `NumberPrediction.confusion`."""
-    lines = ["answer  predicted" + "".join(f"{d:7}" for d in range(N_DIGITS))]
-    for digit, row in enumerate(table):
-        lines.append(f"{digit:6}           " + "".join(f"{n:7}" for n in row))
+    lines = ["answer  predicted" + "".join(f"{n:7}" for n in range(len(table)))]
+    for number, row in enumerate(table):
+        lines.append(f"{number:6}           " + "".join(f"{n:7}" for n in row))
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from language_modeling import reader
 from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
-from number_prediction.model import N_DIGITS, NumberPredictor
+from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction
 
 FLAGS = flags.FLAGS
@@ -27,7 +27,8 @@ SIZES = ("rnn_size", "batch_size", "num_unroll_steps", "vocab_size", "n_actions"
 
 RNN_LAYERS = 2
 DROPOUT = 0.5
-NP_BATCH, NP_DIGITS, NP_UNITS, NP_ACTIONS, NP_AGENT = 100, 11, 200, 10, 10
+NP_BATCH, NP_STEPS, NP_NUMBERS = 100, 11, 10
+NP_UNITS, NP_ACTIONS, NP_AGENT = 200, 10, 10
 AGENT_UNITS = 200
 
 
@@ -164,10 +165,14 @@ def evaluation_floor():
 def number_prediction(implementation="xla"):
     """Number prediction's training, as `rl_train.py` compiles it."""
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 10, (4 * NP_BATCH, NP_DIGITS)).astype(np.int32)
+    x = rng.integers(0, NP_NUMBERS, (4 * NP_BATCH, NP_STEPS)).astype(np.int32)
     data = dict.fromkeys(("train", "valid", "test"), (x, x[:, 0]))
     model = NumberPredictor(
-        NP_UNITS, NP_ACTIONS, agent_units=NP_AGENT, implementation=implementation
+        NP_UNITS,
+        NP_ACTIONS,
+        agent_units=NP_AGENT,
+        implementation=implementation,
+        n_numbers=NP_NUMBERS,
     )
     model.build()
     recipe = recipes.NUMBER_PREDICTION["corrected"]
@@ -178,13 +183,13 @@ def number_prediction(implementation="xla"):
 
 
 def number_prediction_floor():
-    """The matrix products of `number_prediction`; the digits need no gradient."""
+    """The matrix products of `number_prediction`; the numbers need no gradient."""
     return products(
         batch=NP_BATCH,
-        steps=NP_DIGITS,
-        layers=[(N_DIGITS, NP_UNITS)],
+        steps=NP_STEPS,
+        layers=[(NP_NUMBERS, NP_UNITS)],
         agent=(NP_AGENT, NP_ACTIONS),
-        readout=(NP_BATCH, N_DIGITS),
+        readout=(NP_BATCH, NP_NUMBERS),
         backward=True,
         first_input_gradient=False,
     )

@@ -1,12 +1,12 @@
-"""Draws where the number predictor looks back to when it reads the index digit.
+"""Draws where the number predictor looks back to when it reads the index.
 
     python scripts/plot_places.py cv-number-prediction --out places
 
 writes places.png and places.svg, epochs side by side, and places.gif, one epoch after
-another. Rows are index digits, columns the places of the last ten digits; the shade is
-the share of validation sequences in which the agent, with its likeliest choices,
-continued from the state that the digit at that place had left. An agent that looks
-straight at the digit that is asked for has the diagonal.
+another. Rows are index numbers, columns the places of the last --n_numbers numbers; the
+shade is the share of validation sequences in which the agent, with its likeliest
+choices, continued from the state that the number at that place had left. An agent that
+looks straight at the number that is asked for has the diagonal.
 """
 
 import sys
@@ -20,7 +20,7 @@ from dsc.errors import RunError
 from number_prediction.task import LAST_ACTIONS
 
 FLAGS = flags.FLAGS
-PLACE = "place of the digit that it continues from"
+PLACE = "place of the number that it continues from"
 MOST = 6  # frames side by side
 FRAMES_PER_SECOND, LAST_FRAME = 2, 4  # how many frames long the last one stays
 
@@ -29,7 +29,8 @@ def read_places(path):
     """Where a run looked back to.
 
     Returns:
-        List of `(epoch, accuracy, shares [10, n_actions])`; rows of shares sum to 1.
+        List of `(epoch, accuracy, shares [n_numbers, n_actions])`; rows of shares sum
+        to 1.
 
     Raises:
         RunError: it is no run of number prediction with an epoch behind it.
@@ -56,18 +57,18 @@ def read_places(path):
 
 def draw(axis, shares):
     """Draws one matrix; returns its image."""
-    n_actions = shares.shape[1]
+    n_numbers, n_actions = shares.shape
+    end = n_numbers - 0.5
     image = axis.imshow(
         shares,
         cmap=plotting.ORDERED,
         vmin=0,
         vmax=1,
-        # The newest of the K states is the one that the last digit, place 9, left.
-        extent=(9.5 - n_actions, 9.5, 9.5, -0.5),
+        # The newest of the K states is the one that the number at the last place left.
+        extent=(end - n_actions, end, end, -0.5),
         aspect="auto",
     )
-    axis.locator_params(axis="x", nbins=10, integer=True)
-    axis.set_yticks(range(10))
+    axis.locator_params(nbins=10, integer=True, min_n_ticks=1)
     axis.tick_params(length=0, labelsize=8)
     axis.spines[:].set_visible(False)
     return image
@@ -88,7 +89,7 @@ def draw_side_by_side(pyplot, places):
         epoch, accuracy, shares = places[i]
         image = draw(axis, shares)
         axis.set_title(title(epoch, accuracy), fontsize=10)
-    axes[0, 0].set_ylabel("index digit")
+    axes[0, 0].set_ylabel("index number")
     figure.supxlabel(PLACE, fontsize=11)
     figure.colorbar(image, ax=axes, label="share of sequences", pad=0.01)
     return figure
@@ -100,7 +101,7 @@ def animate(pyplot, places, path):
 
     figure, axis = pyplot.subplots(figsize=(4.2, 3.7), layout="constrained")
     image = draw(axis, places[0][2])
-    axis.set_ylabel("index digit")
+    axis.set_ylabel("index number")
     axis.set_xlabel(PLACE)
     figure.colorbar(image, label="share of sequences")
     writer = PillowWriter(fps=FRAMES_PER_SECOND)

@@ -440,18 +440,55 @@ def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):
     assert result.out[-1].startswith("test accuracy = ")
 
 
+FIVE = ("--n_numbers=5", "--sequence_length=6")
+
+
+@pytest.fixture(scope="module")
+def of_five(tmp):
+    """Numbers below 5, and a predictor of them."""
+    sizes = ("--n_train=60", "--n_valid=30", "--n_test=50")
+    (line,) = succeeds(run(tmp, PRODUCE, "--data_dir={}/five", *FIVE, *sizes)).out
+    assert line.endswith(
+        "five/numbers_below_5_6.npz: 60 train, 30 valid, 50 test sequences of 6+1 "
+        "numbers below 5."
+    )
+    return predict(tmp, tmp / "five", "predictor_of_five", *FIVE, "--max_epochs=2")
+
+
+def test_a_predictor_of_five_numbers_has_five_answers_and_places(tmp, of_five):
+    lstm, agent, out = 11 * 24 + 24, 11 * 4 + 4 + 4 * 3 + 3, 6 * 5 + 5
+    first = f"{lstm + agent + out:,} weights, 7 steps of 8 sequences per epoch."
+    assert of_five.out[0] == first
+    name = "valid last actions by index"
+    epochs = [record for record in metrics(tmp / "predictor_of_five") if name in record]
+    assert [np.shape(record[name]) for record in epochs] == [(5, 3), (5, 3)]
+    assert np.sum(epochs[-1][name]) == 30
+
+
+def test_a_loaded_predictor_knows_how_many_numbers_there_are(tmp, of_five):
+    arguments = (f"--data_dir={tmp}/five", "--batch_size=8")
+    arguments += (f"--load_model={tmp}/predictor_of_five/run",)
+    result = succeeds(run(tmp / "five_loaded", NUMBERS, *arguments))
+    assert result.out[-1] == of_five.out[-1]
+    table = np.array([line.split() for line in result.out[-6:-1]], int)
+    np.testing.assert_array_equal(table[:, 0], range(5))
+    assert table[:, 1:].sum() == 50
+    greedy = float(of_five.out[-1].split()[3])
+    assert np.trace(table[:, 1:]) / 50 == pytest.approx(greedy, abs=1e-6)
+
+
 # What is refused
 
 
 @pytest.fixture(scope="module")
-def places(tmp, corpus, trained, digits):
+def places(tmp, corpus, trained, digits, predictor):
     """The folder in which the cases below find what is wrong with them."""
     copies = {"no_valid": corpus, "empty": corpus, "latin": corpus, "short": corpus}
     copies |= {"other": corpus, "run": tmp / "trained" / "run"}
     copies |= {
         name: copies["run"] for name in ("damaged", "no_weights", "damaged_words")
     }
-    copies |= {"damaged_digits": digits}
+    copies |= {"damaged_digits": digits, "ten": tmp / "predictor" / "run"}
     place = tmp / "places"
     for name, source in copies.items():
         shutil.copytree(source, place / name)
@@ -635,7 +672,40 @@ REFUSED = {
     "sequence shorter than ten": (
         PRODUCE,
         ("--sequence_length=9",),
-        r"FATAL Flags parsing error: flag --sequence_length=9: .*10.*",
+        r"FATAL Flags parsing error: flags n_numbers=10, sequence_length=9: the index "
+        r".* give a --sequence_length of at least --n_numbers",
+    ),
+    "sequence shorter than its numbers": (
+        NUMBERS,
+        (*DIGITS, "--n_numbers=25", "--sequence_length=24"),
+        r"FATAL Flags parsing error: flags n_numbers=25, sequence_length=24: the index "
+        r".* give a --sequence_length of at least --n_numbers",
+    ),
+    "more numbers than a byte has": (
+        PRODUCE,
+        ("--n_numbers=257", "--sequence_length=300"),
+        r"FATAL Flags parsing error: flag --n_numbers=257: .* in the range \[2, 256\]",
+    ),
+    "released data of other numbers": (
+        PRODUCE,
+        ("--n_numbers=7", "--recipe=released"),
+        r"FATAL Flags parsing error: flags n_numbers=7, recipe=released: the release "
+        r"has 10 numbers alone: leave out --n_numbers or the other",
+    ),
+    "training on released data of other numbers": (
+        NUMBERS,
+        (*DIGITS, "--n_numbers=7", "--released_data"),
+        r"FATAL Flags parsing error: flags n_numbers=7, .*released_data=True: the .*",
+    ),
+    "missing numbers": (
+        NUMBERS,
+        (*DIGITS, "--n_numbers=7"),
+        r"There is no digits/numbers_below_7_10\.npz; make it .* same --n_numbers.*",
+    ),
+    "load with other numbers": (
+        NUMBERS,
+        ("--data_dir=digits", "--load_model=ten", "--n_numbers=7"),
+        r"--n_numbers 7 does not fit the model in ten, which has 10; leave .*\.",
     ),
     "file in the way of the digits": (
         PRODUCE,

@@ -36,9 +36,11 @@ CORRECTED = dataclasses.replace(
 SIZES = {"train": 4000, "valid": 300, "test": 200}
 
 
-def made(folder, sequence_length=10, sizes=SIZES, seed=5, released_data=False):
-    path = folder / file_name(sequence_length, released_data)
-    write(path, sequence_length, sizes, seed, released_data)
+def made(
+    folder, sequence_length=10, sizes=SIZES, seed=5, released_data=False, n_numbers=10
+):
+    path = folder / file_name(sequence_length, released_data, n_numbers)
+    write(path, sequence_length, sizes, seed, released_data, n_numbers)
     return path
 
 
@@ -50,28 +52,44 @@ def data(tmp_path_factory):
 # Data
 
 
-@pytest.mark.parametrize("sequence_length", [10, 20, 100])
-def test_the_answer_is_the_digit_at_the_indexed_place_of_the_last_ten(
-    tmp_path, sequence_length
+@pytest.mark.parametrize(
+    ("sequence_length", "n_numbers"),
+    [(10, 10), (20, 10), (100, 10), (2, 2), (7, 7), (25, 25), (31, 25), (256, 256)],
+)
+def test_the_answer_is_the_number_at_the_indexed_place_of_the_last(
+    tmp_path, sequence_length, n_numbers
 ):
     sizes = {"train": 70, "valid": 30, "test": 20}
-    splits = read(made(tmp_path, sequence_length, sizes), sequence_length)
+    path = made(tmp_path, sequence_length, sizes, n_numbers=n_numbers)
+    splits = read(path, sequence_length, n_numbers)
     for split, n in sizes.items():
         x, y = splits[split]
         assert x.shape == (n, sequence_length + 1) and x.dtype == y.dtype == np.int32
         for row, answer in zip(x, y, strict=True):
-            last_ten = row[:-1][-10:]
-            assert answer == last_ten[row[-1]]
+            last = row[:-1][-n_numbers:]
+            assert answer == last[row[-1]]
 
 
-def test_digits_and_answers_are_uniform(data):
-    x, y = data["train"]
-    for digits in (x[:, :-1], x[:, -1], y):
-        counts = np.bincount(digits.ravel(), minlength=10)
-        expected = digits.size / 10
-        assert len(counts) == 10
-        chi_square = np.sum((counts - expected) ** 2 / expected)
-        assert chi_square < 33.7  # 9 degrees of freedom: 1 in 10,000
+@pytest.mark.parametrize(
+    ("n_numbers", "bound"),  # of n_numbers - 1 degrees of freedom: 1 in 10,000
+    [(7, 27.9), (10, 33.7), (25, 58.6)],
+)
+def test_numbers_and_answers_are_uniform(tmp_path, n_numbers, bound):
+    x, y = read(made(tmp_path, 30, n_numbers=n_numbers), 30, n_numbers)["train"]
+    for numbers in (x[:, :-1], x[:, -1], y):
+        counts = np.bincount(numbers.ravel(), minlength=n_numbers)
+        expected = numbers.size / n_numbers
+        assert len(counts) == n_numbers
+        assert np.sum((counts - expected) ** 2 / expected) < bound
+
+
+def test_the_digits_of_a_seed_stay_what_they_are(data):
+    # From before there were other numbers: with other digits, other results.
+    assert digests(data) == {
+        "train": "0e54fb6c963b2b43",
+        "valid": "7e587938312d7f00",
+        "test": "717cc6b75c9af371",
+    }
 
 
 def test_no_sequence_of_one_split_is_in_another(data):
@@ -103,13 +121,17 @@ def test_released_data_are_a_cut_out_of_101_digits_with_a_meaningless_answer(
     assert abs(right.mean() - 0.1) < 4 * math.sqrt(0.09 / len(y))
 
 
-def test_files_of_another_length_or_recipe_have_another_name():
+def test_files_of_another_length_or_recipe_or_other_numbers_have_another_name():
     names = {file_name(n, released) for n in (10, 20) for released in (False, True)}
+    names |= {file_name(n, n_numbers=r) for r, n in ((7, 25), (25, 25), (25, 70))}
     assert names == {
         "digits_10.npz",
         "digits_20.npz",
         "digits_10_released.npz",
         "digits_20_released.npz",
+        "numbers_below_7_25.npz",
+        "numbers_below_25_25.npz",
+        "numbers_below_25_70.npz",
     }
 
 
@@ -222,6 +244,13 @@ def test_digits_of_another_length_are_refused(tmp_path):
         read(path, 10)
 
 
+def test_numbers_beyond_those_there_are_to_be_are_refused(tmp_path):
+    path = made(tmp_path, 30, n_numbers=25)
+    assert read(path, 30, 25)["train"][1].max() == 24
+    with pytest.raises(DataError, match=r"30\+1 numbers below 24 .* make it again"):
+        read(path, 30, 24)
+
+
 def test_the_order_of_an_array_in_memory_changes_no_digest(tmp_path):
     path = tmp_path / "digits_10.npz"
     good = arrays()
@@ -291,14 +320,17 @@ def test_the_default_model_has_the_weights_that_its_sizes_give():
     assert model.count_params() == lstm + agent + out == 173_030
 
 
-def test_digits_enter_as_one_hot_rows_of_the_kernel():
-    model = NumberPredictor(UNITS, ACTIONS)
+@pytest.mark.parametrize("n_numbers", [8, 10, 25])
+def test_numbers_enter_as_one_hot_rows_of_the_kernel(n_numbers):
+    model = NumberPredictor(UNITS, ACTIONS, n_numbers=n_numbers)
     model.build()
-    kernel = np.zeros((10, 4 * UNITS), np.float32)
-    kernel[7] = 5.0  # opens every gate and proposes 1, for the digit 7 alone
+    kernel = np.zeros((n_numbers, 4 * UNITS), np.float32)
+    kernel[-1] = 5.0  # opens every gate and proposes 1, for the last number alone
     model.dsc.cell.kernel.assign(kernel)
     model.dsc.cell.recurrent_kernel.assign(np.zeros((UNITS, 4 * UNITS)))
-    hidden = model(np.array([[7], [3]])).hidden
+    outputs = model(np.array([[n_numbers - 1], [3]]))
+    assert outputs.logits.shape == (2, n_numbers)
+    hidden = outputs.hidden
     opened = 1 / (1 + math.exp(-5))
     expected = math.tanh(opened * math.tanh(5)) * opened
     np.testing.assert_allclose(hidden, [[expected] * UNITS, [0.0] * UNITS], rtol=1e-5)
@@ -388,7 +420,15 @@ def test_an_answer_is_right_where_it_is_the_likeliest():
 # Task
 
 
-def small_task(n_train=23, recipe=CORRECTED, seed=3, patience=2, batch_size=5, test=()):
+def small_task(
+    n_train=23,
+    recipe=CORRECTED,
+    seed=3,
+    patience=2,
+    batch_size=5,
+    test=(),
+    n_numbers=10,
+):
     """A task whose row i starts with the digits of i and whose answers follow them."""
     numbers = np.arange(n_train, dtype=np.int32)
     x = np.zeros((n_train, 11), np.int32)
@@ -397,7 +437,7 @@ def small_task(n_train=23, recipe=CORRECTED, seed=3, patience=2, batch_size=5, t
     for split in ("valid", "test"):
         y = np.asarray(test, np.int32)
         splits[split] = (np.zeros((len(y), 11), np.int32), y)
-    model = NumberPredictor(UNITS, ACTIONS)
+    model = NumberPredictor(UNITS, ACTIONS, n_numbers=n_numbers)
     model.build()
     return NumberPrediction(
         model, keras.optimizers.Adam(), splits, recipe, batch_size, seed, patience
@@ -444,35 +484,39 @@ def test_accuracy_counts_every_row_of_a_split():
         assert task.accuracy("test", actions) == pytest.approx(2090 / 2130, abs=1e-12)
 
 
-def test_the_last_choices_are_those_of_the_step_that_reads_the_index():
-    indices = np.array([4, 4, 9, 0, 4])
-    task = small_task(test=np.zeros(len(indices)))
+@pytest.mark.parametrize("n_numbers", [8, 10, 26])
+def test_the_last_choices_are_those_of_the_step_that_reads_the_index(n_numbers):
+    indices = np.array([4, 4, n_numbers - 1, 0, 4])
+    task = small_task(test=np.zeros(len(indices)), n_numbers=n_numbers)
     x, _ = task.data["valid"]
     x[:, -1] = indices
-    # The agent takes the newest state at an even digit, the oldest at an odd one.
+    # The agent takes the newest state at an even number, the oldest at an odd one.
     hidden, logits = task.model.dsc.cell.agent_hidden, task.model.dsc.cell.agent_logits
     parity = np.zeros(hidden.kernel.shape)
-    parity[:10, 0] = [1.0, -1.0] * 5
+    parity[:n_numbers, 0] = [1.0, -1.0] * (n_numbers // 2)
     hidden.kernel.assign(parity)
     hidden.bias.assign(np.zeros(hidden.bias.shape))
     newest_if_even = np.zeros(logits.kernel.shape)
     newest_if_even[0] = [-5.0, 0.0, 5.0]
     logits.kernel.assign(newest_if_even)
     scores, _ = task.evaluate()
-    expected = np.zeros((10, ACTIONS), int)
-    expected[4, 2], expected[9, 0], expected[0, 2] = 3, 1, 1
+    expected = np.zeros((n_numbers, ACTIONS), int)
+    expected[4, 2], expected[-1, 0], expected[0, 2] = 3, 1, 1
     assert scores[LAST_ACTIONS] == expected.tolist()
 
 
-def test_confusion_stands_with_the_right_answers_in_its_rows():
-    task = small_task(test=[3, 3, 5, 3])
-    task.model.out.kernel.assign(np.zeros((UNITS, 10)))
-    task.model.out.bias.assign(np.eye(10)[5])
+@pytest.mark.parametrize("n_numbers", [7, 10, 25, 101])
+def test_confusion_stands_with_the_right_answers_in_its_rows(n_numbers):
+    last = n_numbers - 1
+    task = small_task(test=[3, 3, last, 3], n_numbers=n_numbers)
+    task.model.out.kernel.assign(np.zeros((UNITS, n_numbers)))
+    task.model.out.bias.assign(np.eye(n_numbers)[5])
     header, *rows = describe_confusion(task.confusion("test")).split("\n")
-    assert header.split() == ["answer", "predicted", *map(str, range(10))]
-    assert rows[3].split() == ["3", *"0000030000"]
-    assert rows[5].split() == ["5", *"0000010000"]
-    assert rows[8].split() == ["8", *"0000000000"]
+    assert header.split() == ["answer", "predicted", *map(str, range(n_numbers))]
+    expected = np.zeros((n_numbers, n_numbers), int)
+    expected[3, 5], expected[last, 5] = 3, 1
+    for number, (row, counts) in enumerate(zip(rows, expected, strict=True)):
+        assert row.split() == [str(number), *map(str, counts)]
     assert {len(line) for line in (header, *rows)} == {len(header)}
 
 

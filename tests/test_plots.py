@@ -155,17 +155,43 @@ def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):
     assert [text.get_text() for text in skips.texts] == ["1", "2", "3"]
 
 
-def test_a_place_is_that_of_the_digit_that_left_the_state():
+@pytest.mark.parametrize("n_numbers", [7, 10, 25])
+def test_a_place_is_that_of_the_number_that_left_the_state(n_numbers):
     pyplot = plotting.require("this")
-    shares = np.zeros((10, 4))
-    shares[7, 1] = 1.0  # of 4 states the second oldest: that of the third last digit
+    shares = np.zeros((n_numbers, 4))
+    # Of 4 states the second oldest: that of the third last number.
+    place = n_numbers - 3
+    shares[place, 1] = 1.0
     _, axis = pyplot.subplots()
     image = plot_places.draw(axis, shares)
-    row, column = 7, 7
     left, right, bottom, top = image.get_extent()
-    x = int((column - left) / (right - left) * 4)
-    y = int((row - top) / (bottom - top) * 10)
+    x = int((place - left) / (right - left) * 4)
+    y = int((place - top) / (bottom - top) * n_numbers)
     assert image.get_array()[y, x] == 1.0
+
+
+def labels(axis):
+    """The numbers that stand at an axis, as they are read."""
+    low, high = sorted(axis.get_view_interval())
+    return [int(place) for place in axis.get_ticklocs() if low <= place <= high]
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((10, 10), list(range(10)), list(range(10))),
+        ((2, 1), [0, 1], [1]),
+        ((7, 4), list(range(7)), [3, 4, 5, 6]),
+        ((25, 30), list(range(0, 25, 5)), list(range(-5, 25, 5))),
+        ((256, 256), list(range(0, 256, 50)), list(range(0, 256, 50))),
+    ],
+)
+def test_places_are_numbered_in_whole_numbers_few_enough_to_read(shape, rows, columns):
+    pyplot = plotting.require("this")
+    _, axis = pyplot.subplots()
+    plot_places.draw(axis, np.zeros(shape))
+    assert labels(axis.yaxis) == rows
+    assert labels(axis.xaxis) == columns
 
 
 def test_at_most_six_epochs_stand_side_by_side_the_last_among_them():
