@@ -15,6 +15,7 @@ from dsc import files
 from dsc.errors import RunError, one_line, writing
 
 TIMES = re.compile(r"^epoch (\d+) done in (?:(\d+):)?(\d+):(\d\d):", re.MULTILINE)
+INTERRUPTED = "Going on after step"
 REPORTED = ("step", "epoch", "nll", "accuracy", "entropy", "actions")
 DIGITS = 5  # significant ones of what is kept of a report
 PLACES = {"data_dir", "train_dir", "cache_dir"}  # say nothing to others
@@ -38,8 +39,8 @@ def record(row, run, script, scores):
 
     Returns:
         JSON-serialisable dict: `row`, `seed`, `command`, `scores`, `seconds` (of all
-        its epochs), `epochs` and `reports` (its metrics), and `config` (its flags, the
-        digests of its data, versions, commit and machine).
+        its epochs, None if it was interrupted), `epochs` and `reports` (its metrics),
+        and `config` (its flags, the digests of its data, versions, commit and machine).
 
     Raises:
         RunError: its folder cannot be read.
@@ -55,7 +56,7 @@ def record(row, run, script, scores):
         "seed": run.seed,
         "command": command(script, run),
         "scores": scores,
-        "seconds": sum(seconds.values()),
+        "seconds": None if INTERRUPTED in output else sum(seconds.values()),
         "epochs": [
             {k: v for k, v in epoch.items() if isinstance(v, int | float)}
             for epoch in kept.epochs

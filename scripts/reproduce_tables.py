@@ -138,11 +138,13 @@ def epochs_to(accuracy):
 
 
 def epochs(record):
+    """That were trained."""
     return len(record["epochs"])
 
 
 def minutes(record):
-    return record["seconds"] / 60
+    """Of training, evaluation included; None of a run that was interrupted."""
+    return None if record["seconds"] is None else record["seconds"] / 60
 
 
 def entropy(record):
@@ -221,6 +223,30 @@ number_prediction = Table(
             "number_prediction/produce_data.py --recipe=released",
             FEW,
         ),
+    ),
+    NUMBERS_SMOKE,
+)
+
+more_numbers = Table(
+    "Number prediction with more numbers: which of the last R, below R, was it?",
+    number_prediction.read,
+    NUMBER_PREDICTION,
+    {"max_epochs": "16"},
+    tuple(
+        Row(
+            f"R = {n}",
+            {"n_numbers": n, "sequence_length": n, "n_actions": n},
+        )
+        for n in MORE_NUMBERS
+    ),
+    ACCURACIES,
+    tuple(
+        Data(
+            f"data/{'digits' if n == '10' else f'numbers_below_{n}'}_{n}.npz",
+            f"number_prediction/produce_data.py --n_numbers={n} --sequence_length={n}",
+            FEW,
+        )
+        for n in MORE_NUMBERS
     ),
     NUMBERS_SMOKE,
 )
@@ -319,7 +345,12 @@ agreement = Table(
         Row("attention", {"model": "attention"}),
         Row("released recipe", {"recipe": "released"}),
     ),
-    PERPLEXITIES,
+    (
+        *PERPLEXITIES[:2],
+        Column("skips that land", score("skips that land")),
+        Column("by chance", score("skips that land by chance")),
+        *PERPLEXITIES[2:],
+    ),
     (),
     WORDS_SMOKE,
     ("LSTM", "DSC-LSTM", "released recipe"),
@@ -327,6 +358,7 @@ agreement = Table(
 
 TABLES = {
     "number_prediction": number_prediction,
+    "more_numbers": more_numbers,
     "agreement": agreement,
     "penn_treebank_200": penn_treebank_200,
     "penn_treebank_650": penn_treebank_650,

@@ -27,6 +27,8 @@ PATIENCE = 60  # seconds that a process may take to save its state and end
 SCORES = {
     "valid perplexity": r"^valid perplexity = (\S+)$",
     "test perplexity": r"^test perplexity = (\S+)$",
+    "skips that land": r"^test skips that land on the word that decides = (\S+) ",
+    "skips that land by chance": r"^test skips that land .* \((\S+) by chance\)$",
     "test accuracy (greedy)": r"^test accuracy = (\S+) \(greedy\)",
     "test accuracy (sampled)": r"^test accuracy = .* (\S+) \(sampled\)$",
 }
