@@ -165,8 +165,8 @@ LENGTHS = {"10": "12", "20": "12", "100": "8"}  # digits before the index, epoch
 MORE_NUMBERS = ("10", "25", "50")
 FEW = "--n_train=400 --n_valid=200 --n_test=300"
 ACCURACIES = (
-    Column("greedy, %", score("test accuracy (greedy)", 100), ".3f"),
-    Column("sampled, %", score("test accuracy (sampled)", 100)),
+    Column("right answers, %", score("test accuracy (greedy)", 100), ".3f"),
+    Column("right, sampled, %", score("test accuracy (sampled)", 100)),
     Column("epochs to 99.9%", epochs_to(0.999), "d", apart=True),
     Column("epochs", epochs, "d", apart=True),
     TIME,
@@ -194,8 +194,8 @@ def _lengths(length, max_epochs):
 
 number_prediction = Table(
     "Number prediction: which of the last ten digits was it?",
-    "Accuracy on 100,000 unseen sequences, with the agent's likeliest choices "
-    "(greedy) and with sampled ones (the same where there is no agent; a random skip "
+    "Right answers of 100,000 unseen sequences, with the agent's likeliest choices "
+    "and with sampled ones (the same where there is no agent; a random skip "
     "always samples). Epochs to 99.9% are those until validation reached it with "
     "greedy choices.",
     NUMBER_PREDICTION,
@@ -340,6 +340,14 @@ agreement = Table(
         Row("K = 10", {"n_actions": "10"}),
         Row("observation last", {"observation": "last"}),
         Row("carry_memory", {"carry_memory": "true"}),
+        *(
+            Row(f"no layer below, {name}", {"rnn_layers": "0", **flags})
+            for name, flags in {
+                "LSTM": {"model": "lstm"},
+                "DSC-LSTM": {},
+                "lamda 0.5": {"lamda": "0.5"},
+            }.items()
+        ),
         Row("random skip", {"model": "random_skip"}),
         Row("fixed skip", {"model": "fixed_skip"}),
         Row("attention", {"model": "attention"}),
