@@ -8,6 +8,7 @@ import processes
 import pytest
 import reproduce_results
 from reproduce_tables import TABLES, Column, Data, Row, Table, entropy, epochs_to, score
+from test_runs import EPOCH, REPORT, made
 
 REPRODUCE = processes.ROOT / "scripts" / "reproduce.py"
 RESULTS = processes.ROOT / "results"
@@ -75,6 +76,34 @@ def test_a_command_is_one_that_others_can_type():
     assert reproduce_results.command(TRAIN, run) == (
         f"python {TRAIN} --max_epochs=3 --lamda=0.5 --seed=2"
     )
+
+
+def finished(tmp_path, output):
+    """What is kept of a run that printed this."""
+    row, report = table.rows[0], {**REPORT, "nll": 2.123456789, "grad_norm": 4.0}
+    (run,) = table.runs(row, tmp_path)[:1]
+    run.folder.parent.mkdir(parents=True)
+    made(run.folder, [report, {**EPOCH, "valid last actions by index": [[1]]}])
+    (run.folder / "output.txt").write_text(output)
+    return reproduce_results.record(row, run, TRAIN, {"test perplexity": 3.0})
+
+
+def test_of_a_run_is_kept_what_others_can_compare(tmp_path):
+    output = "epoch 1 done in 0:50: x = 1\nnoise\nepoch 2 done in 1:02:03: x = 2\n"
+    kept = finished(tmp_path, output)
+    assert kept["seconds"] == 50 + 3600 + 2 * 60 + 3
+    assert kept["epochs"] == [EPOCH]
+    (report,) = kept["reports"]
+    assert report["nll"] == 2.1235
+    assert report["actions"] == REPORT["actions"]
+    assert "grad_norm" not in report
+    assert kept["config"]["about"] == {"corpus": "x"}
+    assert "train_dir" not in kept["config"]
+
+
+def test_the_time_of_an_interrupted_run_is_not_known(tmp_path):
+    output = "epoch 1 done in 0:50: x\nGoing on after step 9, from x.\n"
+    assert finished(tmp_path, output + "epoch 2 done in 0:10: x\n")["seconds"] is None
 
 
 def test_the_table_has_means_deviations_and_what_is_missing(records):
