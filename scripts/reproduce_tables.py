@@ -225,6 +225,7 @@ number_prediction = Table(
         ),
     ),
     NUMBERS_SMOKE,
+    ("10+1, DSC-LSTM", "10+1, LSTM", "10+1, released recipe"),
 )
 
 more_numbers = Table(
