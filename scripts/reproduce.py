@@ -48,6 +48,7 @@ flags.DEFINE_string(
     "results_dir", None, "folder for the results (default: the project's results)"
 )
 flags.DEFINE_string("rows", "", "do only the runs of rows that have this in their name")
+flags.DEFINE_integer("max_seeds", None, "do only so many seeds of each row", 1)
 flags.DEFINE_string("runs_dir", "cv-study", "folder for the run folders")
 
 
@@ -61,8 +62,11 @@ def reproduce(name):
         results_dir = Path(FLAGS.results_dir or runs_dir / "results")
         table = table.as_smoke(runs_dir / "data")
     records = reproduce_results.read(results_dir / f"{name}.json")
-    missing = to_do(table, records, runs_dir / name)
-    missing = [(row, run) for row, run in missing if FLAGS.rows in row.name]
+    missing = [
+        (row, run)
+        for row, run in to_do(table, records, runs_dir / name, FLAGS.max_seeds)
+        if FLAGS.rows in row.name
+    ]
     if FLAGS.dry_run:
         print_commands(table, missing)
         return
@@ -143,8 +147,14 @@ class Pages:
             reproduce_results.show(README, self.name, text)
 
 
-def to_do(table, records, folder):
+def to_do(table, records, folder, max_seeds=None):
     """The runs without a record, the first seed of every row before any second one.
+
+    Args:
+        table: `reproduce_tables.Table`.
+        records: dict from command to record.
+        folder: for the run folders.
+        max_seeds: so many seeds of each row at most; None is all.
 
     Returns:
         List of `(Row, sweep_grid.Run)`.
@@ -153,7 +163,7 @@ def to_do(table, records, folder):
         (seed, row, run)
         for row, found in reproduce_results.by_row(table, records)
         for seed, (run, record) in enumerate(
-            zip(table.runs(row, folder), found, strict=True)
+            zip(table.runs(row, folder)[:max_seeds], found[:max_seeds], strict=True)
         )
         if record is None
     ]
