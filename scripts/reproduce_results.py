@@ -128,13 +128,18 @@ def write(folder, name, table, rows):
 
 
 def as_table(table, rows):
-    """The table itself, in Markdown."""
+    """The table itself, in Markdown, and which of its rows have no run yet."""
     heads = [column.head for column in table.columns]
     lines = [_line(["", "seeds", *heads]), _line("---" for _ in ["", "", *heads])]
+    waiting = []
     for row, found in rows:
-        done = [record for record in found if record]
-        cells = [_cell(column, done) for column in table.columns]
-        lines.append(_line([row.name, f"{len(done)}/{len(found)}", *cells]))
+        if done := [record for record in found if record]:
+            cells = [_cell(column, done) for column in table.columns]
+            lines.append(_line([row.name, f"{len(done)}/{len(found)}", *cells]))
+        else:
+            waiting.append(row.name)
+    if waiting:
+        lines += ["", f"Still to be run: {'; '.join(waiting)}."]
     return "\n".join(lines)
 
 
@@ -180,8 +185,8 @@ def _as_page(name, table, rows, records):
             "",
             as_table(table, rows),
             "",
-            "Mean ± standard deviation over the seeds. Where it says 2/3 seeds, a "
-            "third run is still to be done.",
+            "Mean ± standard deviation over the seeds; 2/3 means that the third of them "
+            "is still to be run.",
             "",
             f"![{table.columns[0].head}, a dot for each run]({name}.svg)",
             "",
