@@ -185,8 +185,8 @@ def _as_page(name, table, rows, records):
             "",
             as_table(table, rows),
             "",
-            "Mean ± standard deviation over the seeds; 2/3 means that the third of them "
-            "is still to be run.",
+            "Mean ± standard deviation over the seeds; 2/3 means that the third is "
+            "still to be run.",
             "",
             f"![{table.columns[0].head}, a dot for each run]({name}.svg)",
             "",
