@@ -53,12 +53,15 @@ def versions():
 
 
 def git_commit():
-    """The commit that runs, marked where files differ from it; None if unknown."""
+    """The commit that runs, marked where code differs from it; None if unknown."""
     if not (ROOT / ".git").exists():
         return None
     try:
         commit = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        what_is_told = ":(exclude)results", ":(exclude)*.md"  # of runs, also by runs
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", *what_is_told
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit} with changes" if changed else commit

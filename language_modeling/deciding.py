@@ -90,7 +90,7 @@ def describe(counts):
     )
     chance = needed @ taken / n**2
     return [
-        f"test skips that land on the word that decides = {landed.sum() / n:.2f} of "
-        f"{n} ({chance:.2f} by chance)",
+        f"test skips that land on the word that decides = {landed.sum() / n:.4f} of "
+        f"{n} ({chance:.4f} by chance)",
         f"test skips that land, by the length that it takes = {by_length}",
     ]

@@ -4,6 +4,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+from dsc import files
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY, BLACK = "#e69f00", "#56b4e9", "#999999", "#000000"
@@ -68,5 +70,9 @@ def save(figure, path):
     Raises:
         OSError: it cannot be written.
     """
-    metadata = {"Date": None} if Path(path).suffix == ".svg" else None
-    figure.savefig(path, dpi=150, metadata=metadata)
+    suffix = Path(path).suffix[1:]
+    metadata = {"Date": None} if suffix == "svg" else None
+    files.write(
+        path,
+        lambda aside: figure.savefig(aside, dpi=150, format=suffix, metadata=metadata),
+    )

@@ -2,13 +2,12 @@
 
     python scripts/reproduce.py number_prediction
 
-trains what results/number_prediction.json does not have yet, and writes the table: as
-JSON, CSV, Markdown and SVG, and into the README. The same command goes on
+does the runs that results/number_prediction.json does not have yet, and writes the
+table as JSON, CSV, Markdown and SVG, and into the README. The same command goes on
 where it was interrupted. To measure all anew, give other --results_dir and --runs_dir.
 """
 
-import importlib
-import os
+import fcntl
 import shlex
 import subprocess
 import sys
@@ -17,15 +16,13 @@ from pathlib import Path
 from dsc import interruption
 
 if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    interruption.exit_on_signals()  # the imports below take a second
 
+import many_runs
 import plotting
 import reproduce_picture
 import reproduce_results
-import sweep_command
 import sweep_execution
-import sweep_grid
 from absl import app, flags
 from reproduce_tables import TABLES
 
@@ -39,162 +36,225 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_bool("dry_run", False, "only print the commands that are still to be done")
 flags.DEFINE_bool(
-    "smoke",
-    False,
-    "try the table in small: a few steps of two of its rows; --results_dir is then in "
-    "--runs_dir",
+    "smoke", False, "try the table in small: a few steps of two rows, all in --runs_dir"
 )
-flags.DEFINE_string(
-    "results_dir", None, "folder for the results (default: the project's results)"
+flags.DEFINE_multi_string(
+    "row", [], "do only the runs of the row of this name; may be given several times"
 )
-flags.DEFINE_string("rows", "", "do only the runs of rows that have this in their name")
 flags.DEFINE_integer("max_seeds", None, "do only so many seeds of each row", 1)
-flags.DEFINE_string("runs_dir", "cv-study", "folder for the run folders")
+flags.DEFINE_string("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")
+flags.DEFINE_string("results_dir", str(RESULTS), "folder for the results")
+flags.adopt_module_key_flags(many_runs)  # for --help
 
 
 def reproduce(name):
     """Does what is missing of a table, and writes its pages after each run."""
-    table, runs_dir = TABLES[name], Path(FLAGS.runs_dir).absolute()
-    results_dir = RESULTS if FLAGS.results_dir is None else Path(FLAGS.results_dir)
-    checked = [run for row in table.rows for run in table.runs(row)]
+    table = TABLES[name]
+    runs_dir, results_dir = Path(FLAGS.runs_dir).absolute(), Path(FLAGS.results_dir)
+    if FLAGS.smoke and FLAGS["results_dir"].present:
+        raise RunError(
+            "--smoke keeps its results in --runs_dir; leave out --results_dir."
+        )
     if FLAGS.smoke:
         runs_dir = runs_dir / "smoke"
-        results_dir = Path(FLAGS.results_dir or runs_dir / "results")
+        results_dir = runs_dir / "results"
         table = table.as_smoke(runs_dir / "data")
-    records = reproduce_results.read(results_dir / f"{name}.json")
+    names = [row.name for row in table.rows]
+    if unknown := set(FLAGS.row) - set(names):
+        raise RunError(
+            f"--row: the table has no row {'; '.join(sorted(unknown))!r}; it has: "
+            f"{'; '.join(names)}."
+        )
+    pages = Pages(name, table, results_dir)
     missing = [
         (row, run)
-        for row, run in to_do(table, records, runs_dir / name, FLAGS.max_seeds)
-        if FLAGS.rows in row.name
+        for row, run in pages.missing(runs_dir / name, FLAGS.max_seeds)
+        if not FLAGS.row or row.name in FLAGS.row
     ]
+    data = [d for d in table.data if missing and not (ROOT / d.path).exists()]
     if FLAGS.dry_run:
-        print_commands(table, missing)
+        print_commands(table, data, missing)
         return
-    pages = Pages(name, table, records, results_dir)
-    if missing:
-        # It takes seconds, and defines the flags that the runs have.
-        importlib.import_module(sweep_command.SCRIPTS[table.script])
-        sweep_grid.check(checked + [run for _, run in missing], FLAGS)
-    make_data(table)
+    with alone(runs_dir / name):
+        pages.write()
+        make(data)
+        train(pages, missing)
+    if results_dir.resolve() == RESULTS:
+        reproduce_results.show(README, name, pages.as_table())
+
+
+def train(pages, missing):
+    """Does the runs, and adds each to the pages when it ends.
+
+    Args:
+        pages: `Pages`.
+        missing: list of `(Row, sweep_execution.Run)`.
+
+    Raises:
+        RunError: a run failed, or something cannot be written.
+    """
     rows = {run.name: row for row, run in missing}
-    told = sweep_command.Progress(len(missing))
+    progress = many_runs.Progress(len(missing))
 
     def ended(run, outcome):
-        told.ended(run, outcome)
+        progress.ended(run, outcome)
         if outcome.scores:
             pages.add(rows[run.name], run, outcome.scores)
 
     jobs = [
         sweep_execution.Job(
             run,
-            table.script,
-            data={},  # made by this project, and compared by the training script
+            pages.table.script,
+            data={},  # made by this project; the training script compares it
             working_dir=str(ROOT),
-            threads=FLAGS.threads,
+            threads=reproduce_results.THREADS,
             retries=FLAGS.retries,
+            placed_by="--runs_dir",
         )
         for _, run in missing
     ]
-    print(f"{name}: {len(jobs)} runs to do, {len(records)} done before.")
-    for job in jobs:
-        with writing(job.run.folder, "--runs_dir"):
-            job.run.folder.mkdir(parents=True, exist_ok=True)
-    sweep_execution.run_all(jobs, sweep_command.at_once(), told.started, ended)
-    pages.write()
-    told.check()
+    print(f"{pages.name}: {len(jobs)} runs to do, {len(pages.records)} done before.")
+    at_once = many_runs.at_once(reproduce_results.THREADS)
+    sweep_execution.run_all(jobs, at_once, progress.started, ended)
+    progress.check()
 
 
 class Pages:
-    """What is known of a table so far, and its files.
+    """What is known of a table, and its files.
 
     Args:
         name: of the table.
         table: `reproduce_tables.Table`.
-        records: dict from command to record.
         folder: for the results.
+
+    Attributes:
+        records: dict from a run's command to its record.
+
+    Raises:
+        RunError: its results cannot be read, or hold runs that are not the table's.
     """
 
-    def __init__(self, name, table, records, folder):
+    def __init__(self, name, table, folder):
         self.name = name
         self.table = table
-        self.records = records
         self.folder = folder
         self.pyplot = plotting.require("reproduce.py")
+        path = folder / f"{name}.json"
+        self.records = reproduce_results.read(path)
+        known = sum(r is not None for _, found in self._rows() for r in found)
+        if others := len(self.records) - known:
+            raise RunError(
+                f"{path} holds {others} runs with other flags than the table has now; "
+                "delete their lines there, or give another --results_dir."
+            )
+
+    def missing(self, folder, max_seeds):
+        """The runs without a record, the first seed of every row before any second one.
+
+        Args:
+            folder: for the run folders.
+            max_seeds: so many seeds of each row at most; None is all.
+
+        Returns:
+            List of `(Row, sweep_execution.Run)`.
+        """
+        found = [
+            (seed, row, run)
+            for row, records in self._rows()
+            for seed, (run, record) in enumerate(
+                zip(self.table.runs(row, folder), records, strict=True)
+            )
+            if record is None and (max_seeds is None or seed < max_seeds)
+        ]
+        return [(row, run) for _, row, run in sorted(found, key=lambda each: each[0])]
 
     def add(self, row, run, scores):
-        """Keeps a run that has ended."""
-        record = reproduce_results.record(row, run, self.table.script, scores)
-        self.records[record["command"]] = record
+        """Keeps a run that has ended.
+
+        Raises:
+            RunError: it was trained on other data than the row's other runs.
+        """
+        new = reproduce_results.record(row, run, self.table.script, scores)
+        for old in self.records.values():
+            if (
+                old["row"] == row.name
+                and old["config"]["data"] != new["config"]["data"]
+            ):
+                raise RunError(
+                    f"{run.folder} was trained on other data than the runs in "
+                    f"{self.folder} of the same row; delete that folder and make the "
+                    "data anew, or give another --results_dir."
+                )
+        self.records[new["command"]] = new
         self.write()
 
     def write(self):
-        """Writes all of them."""
-        rows = reproduce_results.by_row(self.table, self.records)
+        """Writes all of the table's files."""
+        rows = self._rows()
         reproduce_results.write(self.folder, self.name, self.table, rows)
         drawn = {
-            self.name: reproduce_picture.draw(self.pyplot, self.table, rows),
-            f"{self.name}-training": reproduce_picture.draw_training(
-                self.pyplot, self.table, rows
-            ),
+            "": reproduce_picture.draw,
+            "-training": reproduce_picture.draw_training,
         }
-        for name, figure in drawn.items():
-            if figure:
+        for suffix, draw in drawn.items():
+            if figure := draw(self.pyplot, self.table, rows):
                 with writing(self.folder, "--results_dir"):
-                    plotting.save(figure, self.folder / f"{name}.svg")
+                    plotting.save(figure, self.folder / f"{self.name}{suffix}.svg")
                 self.pyplot.close(figure)
-        if self.folder.resolve() == RESULTS:
-            text = reproduce_results.as_table(self.table, rows)
-            reproduce_results.show(README, self.name, text)
+
+    def as_table(self):
+        """The table in Markdown."""
+        return reproduce_results.as_table(self.table, self._rows())
+
+    def _rows(self):
+        return reproduce_results.by_row(self.table, self.records)
 
 
-def to_do(table, records, folder, max_seeds=None):
-    """The runs without a record, the first seed of every row before any second one.
+def alone(folder):
+    """Keeps other processes from the same runs, until the file it returns is closed.
 
-    Args:
-        table: `reproduce_tables.Table`.
-        records: dict from command to record.
-        folder: for the run folders.
-        max_seeds: so many seeds of each row at most; None is all.
-
-    Returns:
-        List of `(Row, sweep_grid.Run)`.
+    Raises:
+        RunError: another process does them, or the folder cannot be written.
     """
-    missing = [
-        (seed, row, run)
-        for row, found in reproduce_results.by_row(table, records)
-        for seed, (run, record) in enumerate(
-            zip(table.runs(row, folder)[:max_seeds], found[:max_seeds], strict=True)
-        )
-        if record is None
-    ]
-    return [(row, run) for _, row, run in sorted(missing, key=lambda found: found[0])]
+    with writing(folder, "--runs_dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "ab")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(
+            f"--runs_dir: another process does the runs in {folder}; wait for its end, "
+            "or give another --runs_dir and --results_dir."
+        ) from None
+    return lock
 
 
-def print_commands(table, missing):
+def print_commands(table, data, missing):
     """Prints what a user could type to do the same by hand."""
-    for data in table.data:
-        print(f"python {data.command}")
+    for each in data:
+        print(f"python {each.command}")
     for _, run in missing:
         command = ["python", table.script, *run.flags, f"--train_dir={run.folder}"]
         print(shlex.join(command))
 
 
-def make_data(table):
-    """Makes the data that are not there.
+def make(data):
+    """Makes data that are not there.
+
+    Args:
+        data: list of `reproduce_tables.Data`.
 
     Raises:
         RunError: they cannot be made.
     """
-    for data in table.data:
-        if not (ROOT / data.path).exists():
-            print(f"python {data.command}", flush=True)
-            command = [sys.executable, *shlex.split(data.command)]
-            if subprocess.run(command, cwd=ROOT).returncode:
-                raise RunError(
-                    f"The data in {data.path} could not be made by `python "
-                    f"{data.command}`, which said why; put it right and repeat the "
-                    "same command."
-                )
+    for each in data:
+        print(f"python {each.command}", flush=True)
+        command = [sys.executable, *shlex.split(each.command)]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise RunError(
+                f"`python {each.command}` did not make {each.path}, and said why; put "
+                "it right and repeat the same command."
+            )
 
 
 def main(argv):

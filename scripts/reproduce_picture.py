@@ -8,6 +8,8 @@ import runs
 def draw(pyplot, table, rows):
     """A figure of the table's first column: a dot for each run, a bar for the mean.
 
+    None if there are no runs.
+
     Args:
         pyplot: see `plotting.require`.
         table: `reproduce_tables.Table`.
@@ -16,6 +18,8 @@ def draw(pyplot, table, rows):
     column = table.columns[0]
     done = [(row, [r for r in found if r]) for row, found in rows]
     done = [(row, found) for row, found in done if found]
+    if not done:
+        return None
     height = 1.0 + 0.28 * len(done)
     figure, axis = pyplot.subplots(figsize=(8, height), layout="constrained")
     for y, (_, found) in enumerate(done):

@@ -10,22 +10,23 @@ from pathlib import Path
 
 import runs
 from sweep_execution import OUTPUT
+from sweep_table import line
 
 from dsc import files
 from dsc.errors import RunError, one_line, writing
 
-TIMES = re.compile(r"^epoch (\d+) done in (?:(\d+):)?(\d+):(\d\d):", re.MULTILINE)
+TIMES = re.compile(r"^epoch \d+ done in (?:(\d+):)?(\d+):(\d\d):", re.MULTILINE)
 INTERRUPTED = "Going on after step"
 REPORTED = ("step", "epoch", "nll", "accuracy", "entropy", "actions")
 DIGITS = 5  # significant ones of what is kept of a report
-PLACES = {"data_dir", "train_dir", "cache_dir"}  # say nothing to others
+PLACES = {"data_dir", "train_dir", "cache_dir"}  # in config.json, of one machine
 NOTHING = "-"
+THREADS = 1  # of TensorFlow in an operation; with others its sums are others
 
 
 def command(script, run):
     """The command of a run, by which its record is known."""
-    flags = [f for f in run.flags if f.partition("=")[0][2:] not in PLACES]
-    return shlex.join(["python", script, *flags])
+    return shlex.join(["python", script, *run.flags])
 
 
 def record(row, run, script, scores):
@@ -33,30 +34,27 @@ def record(row, run, script, scores):
 
     Args:
         row: `reproduce_tables.Row`.
-        run: `sweep_grid.Run`.
+        run: `sweep_execution.Run`.
         script: its training script, from the project's root.
         scores: dict from name to number, as it printed them.
 
     Returns:
         JSON-serialisable dict: `row`, `seed`, `command`, `scores`, `seconds` (of all
-        its epochs, None if it was interrupted), `epochs` and `reports` (its metrics),
-        and `config` (its flags, the digests of its data, versions, commit and machine).
+        its epochs, None if that is not known), `epochs` (their numbers), `reports`
+        (what `REPORTED` names) and `config` (its flags, the digests of its data,
+        versions, commit and machine).
 
     Raises:
         RunError: its folder cannot be read.
     """
     kept = runs.read(run.folder)
     output = (run.folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
-    seconds = {
-        epoch: 3600 * int(h or 0) + 60 * int(m) + int(s)
-        for epoch, h, m, s in TIMES.findall(output)
-    }
     return {
         "row": row.name,
         "seed": run.seed,
         "command": command(script, run),
         "scores": scores,
-        "seconds": None if INTERRUPTED in output else sum(seconds.values()),
+        "seconds": seconds(output),
         "epochs": [
             {k: v for k, v in epoch.items() if isinstance(v, int | float)}
             for epoch in kept.epochs
@@ -67,6 +65,15 @@ def record(row, run, script, scores):
         ],
         "config": {k: v for k, v in kept.config.items() if k not in PLACES},
     }
+
+
+def seconds(output):
+    """How long the epochs of a run took, as it printed; None if it was interrupted."""
+    told = list(TIMES.finditer(output))
+    if not told or INTERRUPTED in output[: told[-1].start()]:
+        return None
+    times = [[int(part or 0) for part in match.groups()] for match in told]
+    return sum(3600 * h + 60 * m + s for h, m, s in times)
 
 
 def read(path):
@@ -82,8 +89,8 @@ def read(path):
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(
-            f"{path} cannot be read ({one_line(error)}); restore it, or delete it to "
-            "do its runs anew."
+            f"{path} cannot be read ({one_line(error)}); restore it, delete it to do "
+            "its runs anew, or give another --results_dir."
         ) from None
 
 
@@ -130,12 +137,12 @@ def write(folder, name, table, rows):
 def as_table(table, rows):
     """The table itself, in Markdown, and which of its rows have no run yet."""
     heads = [column.head for column in table.columns]
-    lines = [_line(["", "seeds", *heads]), _line("---" for _ in ["", "", *heads])]
+    lines = [line(["", "seeds", *heads]), line("---" for _ in ["", "", *heads])]
     waiting = []
     for row, found in rows:
         if done := [record for record in found if record]:
             cells = [_cell(column, done) for column in table.columns]
-            lines.append(_line([row.name, f"{len(done)}/{len(found)}", *cells]))
+            lines.append(line([row.name, f"{len(done)}/{len(found)}", *cells]))
         else:
             waiting.append(row.name)
     if waiting:
@@ -146,10 +153,10 @@ def as_table(table, rows):
 def _cell(column, records):
     values = [column.value(record) for record in records]
     known = [value for value in values if value is not None]
-    if not known:
-        return NOTHING
-    if column.apart:
+    if column.apart and known:
         return ", ".join(NOTHING if v is None else f"{v:{column.form}}" for v in values)
+    if None in values:
+        return NOTHING
     text = f"{statistics.fmean(known):{column.form}}"
     if len(known) > 1:
         text += f" ± {statistics.stdev(known):{column.form}}"
@@ -181,7 +188,7 @@ def _as_page(name, table, rows, records):
         [
             f"# {table.title}",
             "",
-            f"Written by `python scripts/reproduce.py {name}`. {table.read}",
+            f"Written by `python scripts/reproduce.py {name}`. {table.how_to_read}",
             "",
             as_table(table, rows),
             "",
@@ -196,6 +203,8 @@ def _as_page(name, table, rows, records):
             "",
             "## Commands",
             "",
+            f"Each run had `TF_NUM_INTRAOP_THREADS={THREADS}`.",
+            "",
             *made,
             *trained,
             "",
@@ -206,10 +215,6 @@ def _as_page(name, table, rows, records):
 def _origin(about):
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
     return f"{about['machine']}; {versions}; commit {about['git_commit']}"
-
-
-def _line(cells):
-    return f"| {' | '.join(cells)} |"
 
 
 def _rounded(value):

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import sweep_grid
+from sweep_execution import Run
+
+from number_prediction import produce_data
 
 LANGUAGE_MODEL = "language_modeling/rl_train.py"
 NUMBER_PREDICTION = "number_prediction/rl_train.py"
@@ -67,7 +69,7 @@ class Table(NamedTuple):
 
     Attributes:
         title: what it compares.
-        read: how to read it, in sentences.
+        how_to_read: sentences.
         script: the training script, from the project's root.
         flags: dict from flag to value, as text, of all its runs.
         rows: tuple of `Row`.
@@ -78,7 +80,7 @@ class Table(NamedTuple):
     """
 
     title: str
-    read: str
+    how_to_read: str
     script: str
     flags: dict
     rows: tuple
@@ -88,12 +90,10 @@ class Table(NamedTuple):
     traced: tuple = ()
 
     def runs(self, row, folder="."):
-        """The runs of a row, as `sweep_grid.Run`; their run folders are in `folder`."""
+        """The runs of a row, as `sweep_execution.Run`, with run folders in `folder`."""
         place = Path(folder).absolute() / re.sub(r"[^\w.+]+", "-", row.name)
         settings = {**self.flags, **row.flags}
-        return [
-            sweep_grid.Run(settings, seed, place / f"seed={seed}") for seed in row.seeds
-        ]
+        return [Run(settings, seed, place / f"seed={seed}") for seed in row.seeds]
 
     def as_smoke(self, folder):
         """This table in small: a run of a few steps in each of the first two rows.
@@ -162,7 +162,7 @@ TIME = Column("minutes", minutes, ".0f")
 # Number prediction
 
 LENGTHS = {"10": "12", "20": "12", "100": "8"}  # digits before the index, epochs
-MORE_NUMBERS = ("10", "25", "50")
+MORE_NUMBERS = ("25", "50")
 FEW = "--n_train=400 --n_valid=200 --n_test=300"
 ACCURACIES = (
     Column("right answers, %", score("test accuracy (greedy)", 100), ".3f"),
@@ -212,14 +212,14 @@ number_prediction = Table(
     (
         *(
             Data(
-                f"data/digits_{length}.npz",
+                f"data/{produce_data.file_name(int(length))}",
                 f"number_prediction/produce_data.py --sequence_length={length}",
                 FEW,
             )
             for length in LENGTHS
         ),
         Data(
-            "data/digits_10_released.npz",
+            f"data/{produce_data.file_name(10, released_data=True)}",
             "number_prediction/produce_data.py --recipe=released",
             FEW,
         ),
@@ -229,10 +229,10 @@ number_prediction = Table(
 )
 
 more_numbers = Table(
-    "Number prediction with more numbers: which of the last R, below R, was it?",
-    number_prediction.read,
+    "Number prediction with more numbers: R + 1 of them, below R, K = R",
+    number_prediction.how_to_read,
     NUMBER_PREDICTION,
-    {"max_epochs": "16"},
+    {"max_epochs": "24"},
     tuple(
         Row(
             f"R = {n}",
@@ -243,7 +243,7 @@ more_numbers = Table(
     ACCURACIES,
     tuple(
         Data(
-            f"data/{'digits' if n == '10' else f'numbers_below_{n}'}_{n}.npz",
+            f"data/{produce_data.file_name(int(n), n_numbers=int(n))}",
             f"number_prediction/produce_data.py --n_numbers={n} --sequence_length={n}",
             FEW,
         )
@@ -271,10 +271,11 @@ WORDS_SMOKE = {
 ONE, TWO = ("1",), ("1", "2")
 
 penn_treebank_200 = Table(
-    "Penn Treebank, 200 units",
-    "Test perplexity of the weights that did best on validation; the entropy of the "
-    "policy is that of the last epoch of training (ln 5 = 1.61 is a uniform choice "
-    "among five).",
+    "Penn Treebank, 200 units, three epochs",
+    "A short training, at the first learning rate: what is compared is how fast the "
+    "models learn, not what they can reach. Test perplexity of the weights that did "
+    "best on validation; the entropy of the policy is that of the last epoch of "
+    "training (ln 5 = 1.61 is a uniform choice among five).",
     LANGUAGE_MODEL,
     {"rnn_size": "200", "dropout": "0.2", "max_epochs": "3", "print_every": "100"},
     (
@@ -319,11 +320,12 @@ penn_treebank_650 = Table(
 # The agreement corpus
 
 agreement = Table(
-    "The agreement corpus: does a skip land on the word that decides?",
+    "The agreement corpus, 16 epochs: does a skip land on the word that decides?",
     "Test perplexity (25.20 is the lowest possible on this text), and of the words "
-    "that an earlier one decides, the share whose skip leads to the state left after "
-    "that one, beside the share that the same skips would reach if they did not depend "
-    "on the word.",
+    "that one two to K words back decides, the share whose skip leads to the state "
+    "that this one left, beside the share that the same skips would reach if they did "
+    "not depend on the word. With another K, or with memory carried over windows, "
+    "other words count. See `language_modeling/deciding.py`.",
     LANGUAGE_MODEL,
     {
         "data_dir": "data/agreement",

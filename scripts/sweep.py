@@ -20,7 +20,7 @@ if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import sweep_command
+import many_runs
 import sweep_execution
 import sweep_grid
 import sweep_table
@@ -29,13 +29,18 @@ from absl import app, flags
 from dsc import program
 from dsc.errors import RunError, one_line, writing
 
+SCRIPTS = {
+    "language_modeling/rl_train.py": "language_modeling.rl_train",
+    "number_prediction/rl_train.py": "number_prediction.rl_train",
+    "scripts/train_jax.py": "train_jax",
+}
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
     "script",
     "language_modeling/rl_train.py",
-    list(sweep_command.SCRIPTS),
+    list(SCRIPTS),
     "the training script",
 )
 flags.DEFINE_list("seeds", ["3435"], "--seed of the runs at each point of the grid")
@@ -46,12 +51,16 @@ flags.DEFINE_enum(
     ("processes", "ray"),
     "where the runs run: as processes of this machine, or on a Ray cluster",
 )
+flags.DEFINE_integer(
+    "threads", 1, "TensorFlow's threads within an operation, of each run", 1
+)
 flags.DEFINE_float("gpus", 0.0, "GPUs of each run, may be a fraction; ray only", 0.0)
+flags.adopt_module_key_flags(many_runs)  # for --help
 
 
 def sweep(arguments):
     """Does what the command line asks for; `arguments` are those for the script."""
-    importlib.import_module(sweep_command.SCRIPTS[FLAGS.script])  # defines its flags
+    importlib.import_module(SCRIPTS[FLAGS.script])  # defines its flags
     grid = sweep_grid.read(arguments, FLAGS)
     seeds = sweep_grid.values(FLAGS.seeds, FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
@@ -71,7 +80,7 @@ def sweep(arguments):
         threads=FLAGS.threads,
         retries=FLAGS.retries,
     )
-    progress = sweep_command.Progress(len(runs))
+    progress = many_runs.Progress(len(runs))
     jobs = [job(run) for run in runs]
     before = {job.run.name: sweep_execution.finished(job) for job in jobs}
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
@@ -94,7 +103,7 @@ def _engine():
                 "--gpus is for --engine ray; processes of this machine share its GPUs, "
                 "so leave it out and give --at_once or --gpu_portion."
             )
-        at_once = sweep_command.at_once()
+        at_once = many_runs.at_once(FLAGS.threads)
         return lambda jobs, *told: sweep_execution.run_all(jobs, at_once, *told)
     try:
         import sweep_ray

@@ -34,6 +34,31 @@ SCORES = {
 }
 
 
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+        settings: dict from flag to value, as text: the point of the grid.
+        seed: as text.
+        folder: absolute path of its run folder.
+    """
+
+    settings: dict
+    seed: str
+    folder: Path
+
+    @property
+    def name(self):
+        """The folder's place in the sweep's."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def flags(self):
+        """What is computed: the training script's flags but for --train_dir."""
+        settings = {**self.settings, "seed": self.seed}
+        return [f"--{name}={value}" for name, value in settings.items()]
+
+
 class Outcome(NamedTuple):
     """How a run ended.
 
@@ -53,12 +78,13 @@ class Job(NamedTuple):
     """What a process needs to know; the same for all runs but for the first.
 
     Attributes:
-        run: `sweep_grid.Run`.
+        run: `Run`.
         script: path of the training script, from the project's root.
         data: dict, `stamps` of the data.
         working_dir: where relative paths in flags start.
         threads: of TensorFlow within an operation.
         retries: how often a run that failed is started again.
+        placed_by: the flag that says where its folder is, for errors.
     """
 
     run: tuple
@@ -67,6 +93,7 @@ class Job(NamedTuple):
     working_dir: str
     threads: int
     retries: int
+    placed_by: str = "--sweep_dir"
 
     @property
     def computed(self):
@@ -88,7 +115,7 @@ class Execution:
         Raises:
             RunError: the run's folder cannot be written.
         """
-        with writing(self.job.run.folder, "--sweep_dir"):
+        with writing(self.job.run.folder, self.job.placed_by):
             if self.process:
                 return self._ended()
             if not _in_use(self.job.run.folder):

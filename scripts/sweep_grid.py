@@ -3,10 +3,10 @@
 import copy
 import itertools
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 from absl import flags
+from sweep_execution import Run
 
 from dsc.errors import RunError, one_line
 from dsc.flags import USE
@@ -19,30 +19,6 @@ CHOSEN = {
     "restart": "to begin a run anew, remove its folder",
 }
 NAMELESS = UNCOMPARED | GROWING  # do not make it another run
-
-
-class Run(NamedTuple):
-    """One training.
-
-    Attributes:
-        settings: dict from flag to value, as text: the point of the grid.
-        seed: as text.
-        folder: absolute path of its run folder.
-    """
-
-    settings: dict
-    seed: str
-    folder: Path
-
-    @property
-    def name(self):
-        """The folder's place in the sweep's."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
-
-    @property
-    def flags(self):
-        """What is computed: the training script's flags but for --train_dir."""
-        return [*_as_flags(self.settings), f"--seed={self.seed}"]
 
 
 def runs(grid, seeds, folder):
@@ -154,7 +130,3 @@ def check(runs, defined):
 def _name(point):
     named = sorted(point.keys() - NAMELESS)
     return ",".join(f"{n}={quote(point[n], safe='')}" for n in named) or "defaults"
-
-
-def _as_flags(settings):
-    return [f"--{name}={value}" for name, value in settings.items()]

@@ -48,6 +48,11 @@ def write(folder, table, title):
     return pages["table.md"]
 
 
+def line(cells):
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
 def _mean(values):
     if not values:
         return None, None
@@ -72,13 +77,9 @@ def _as_csv(table):
 
 
 def _as_markdown(table, title):
-    lines = [title, "", _line(table[0]), _line("---" for _ in table[0])]
-    lines += [_line(map(_cell, row.values())) for row in table]
+    lines = [title, "", line(table[0]), line("---" for _ in table[0])]
+    lines += [line(map(_cell, row.values())) for row in table]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells):
-    return f"| {' | '.join(cells)} |"
 
 
 def _cell(value):

@@ -85,7 +85,8 @@ def test_the_lines_say_how_many_land_and_how_many_would_by_chance():
     counts = np.array([[0, 0, 0, 0], [0, 0, 0, 0], [1, 2, 5, 2], [0, 3, 3, 4]])
     # 10 of 20 need each length; 8 skips are of 2 and 6 of 3: 0.5 * 0.4 + 0.5 * 0.3.
     assert describe(counts) == [
-        "test skips that land on the word that decides = 0.45 of 20 (0.35 by chance)",
+        "test skips that land on the word that decides = 0.4500 of 20 (0.3500 by "
+        "chance)",
         "test skips that land, by the length that it takes = 2: 0.50 of 10 3: 0.40 of "
         "10",
     ]
@@ -215,7 +216,7 @@ def test_a_run_on_the_embedded_corpus_ends_with_where_its_skips_land(tmp_path):
     n = twos + threes
     assert min(twos, threes) > 100
     # All skips are of 3 words, and so land where that many are needed.
-    share = f"{threes / n:.2f}"
+    share = f"{threes / n:.4f}"
     assert lines[0].startswith("lowest possible test perplexity = ")
     assert lines[3:5] == [
         f"test skips that land on the word that decides = {share} of {n} ({share} by "

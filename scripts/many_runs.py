@@ -8,30 +8,21 @@ from sweep_execution import OUTPUT
 
 from dsc.errors import RunError
 
-SCRIPTS = {
-    "language_modeling/rl_train.py": "language_modeling.rl_train",
-    "number_prediction/rl_train.py": "number_prediction.rl_train",
-    "scripts/train_jax.py": "train_jax",
-}
 FLAGS = flags.FLAGS
 
 flags.DEFINE_integer(
     "at_once",
     None,
-    "largest number of runs at once (default: as many as there are cores for; --engine "
-    "ray: as many as the cluster has CPUs and GPUs for)",
+    "largest number of runs at once (default: as many as there are processors for)",
     1,
-)
-flags.DEFINE_integer(
-    "threads", 1, "TensorFlow's threads within an operation, of each run", 1
 )
 flags.DEFINE_integer("retries", 2, "how often a run that fails is started again", 0)
 
 
-def at_once():
-    """How many runs this machine does at once."""
+def at_once(threads):
+    """How many runs of so many threads this machine does at once."""
     cores = os.cpu_count() or 1
-    return FLAGS.at_once or max(1, cores // FLAGS.threads)
+    return FLAGS.at_once or max(1, cores // threads)
 
 
 class Progress:
