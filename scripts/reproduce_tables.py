@@ -175,6 +175,7 @@ NUMBERS_SMOKE = {
     "rnn_size": "7",
     "batch_size": "20",
     "max_steps": "2",
+    "print_every": "1",
     "jit_compile": "false",
 }
 
