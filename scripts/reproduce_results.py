@@ -137,17 +137,18 @@ def write(folder, name, table, rows):
 def as_table(table, rows):
     """The table itself, in Markdown, and which of its rows have no run yet."""
     heads = [column.head for column in table.columns]
-    lines = [line(["", "seeds", *heads]), line("---" for _ in ["", "", *heads])]
-    waiting = []
+    head = [line(["", "seeds", *heads]), line("---" for _ in ["", "", *heads])]
+    lines, waiting = [], []
     for row, found in rows:
         if done := [record for record in found if record]:
             cells = [_cell(column, done) for column in table.columns]
             lines.append(line([row.name, f"{len(done)}/{len(found)}", *cells]))
         else:
             waiting.append(row.name)
+    parts = ["\n".join(head + lines)] if lines else []
     if waiting:
-        lines += ["", f"Still to be run: {'; '.join(waiting)}."]
-    return "\n".join(lines)
+        parts.append(f"Still to be run: {'; '.join(waiting)}.")
+    return "\n\n".join(parts)
 
 
 def _cell(column, records):
@@ -182,16 +183,21 @@ def _as_csv(table, records):
 
 
 def _as_page(name, table, rows, records):
+    title = [
+        f"# {table.title}",
+        "",
+        f"Written by `python scripts/reproduce.py {name}`. {table.how_to_read}",
+        "",
+        as_table(table, rows),
+        "",
+    ]
+    if not records:
+        return "\n".join(title)
     made = [f"    python {data.command}" for data in table.data]
     trained = [f"    {r['command']}" for r in records]
     return "\n".join(
         [
-            f"# {table.title}",
-            "",
-            f"Written by `python scripts/reproduce.py {name}`. {table.how_to_read}",
-            "",
-            as_table(table, rows),
-            "",
+            *title,
             "Mean ± standard deviation over the seeds; 2/3 means that the third is "
             "still to be run.",
             "",

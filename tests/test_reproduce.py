@@ -126,6 +126,15 @@ def test_the_table_has_means_deviations_and_what_is_missing(records):
     ]
 
 
+def test_a_table_without_runs_names_its_rows_alone(tmp_path):
+    rows = reproduce_results.by_row(table, {})
+    assert reproduce_results.as_table(table, rows) == (
+        "Still to be run: first; second; third."
+    )
+    reproduce_results.write(tmp_path, "name", table, rows)
+    assert (tmp_path / "name.md").read_text().endswith("first; second; third.\n")
+
+
 def test_the_files_hold_every_run_and_are_read_again(tmp_path, records):
     rows = reproduce_results.by_row(table, records)
     reproduce_results.write(tmp_path, "name", table, rows)
