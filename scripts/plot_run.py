@@ -207,8 +207,9 @@ def draw(pyplot, grouped, names):
     """
     columns = min(COLUMNS, len(grouped))
     rows = -(-len(grouped) // columns)
-    figure = pyplot.figure(figsize=(10, 3.4 + 2.4 * rows), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(3.4, 2.4 * rows))
+    heights = 3.0 + 0.2 * len(grouped), 2.4 * rows  # a line of the legend for each
+    figure = pyplot.figure(figsize=(10, sum(heights)), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=heights)
     learning, entropy = above.subplots(1, 2)
     draw_learning(learning, grouped, names)
     draw_entropy(entropy, grouped)
@@ -216,10 +217,10 @@ def draw(pyplot, grouped, names):
         axis.set_xlabel("training steps")
     if len(grouped) > 1:
         above.legend(loc="outside upper left", frameon=False, fontsize=10)
-    axes = below.subplots(rows, columns, squeeze=False).flat
+    axes = list(below.subplots(rows, columns, squeeze=False).flat)
     for axis, group, name in zip(axes, grouped, names, strict=False):
         draw_skips(pyplot, axis, group, name)
-    for axis in list(axes)[len(grouped) :]:
+    for axis in axes[len(grouped) :]:
         axis.set_visible(False)
     below.supylabel("choices by skip length, %", fontsize=11)
     return figure

@@ -124,6 +124,14 @@ def drawn(tmp_path, *metrics):
     return figure.axes
 
 
+def test_places_without_a_group_are_left_blank(tmp_path):
+    paths = [made(tmp_path / f"run{n}", rnn_size=n) for n in range(1, 5)]
+    grouped = runs.groups(plot_run.read(paths))
+    figure = plot_run.draw(plotting.require("this"), grouped, runs.labels(grouped))
+    _, _, *skips = figure.axes
+    assert [axis.get_visible() for axis in skips] == [True] * 4 + [False] * 2
+
+
 def test_curves_are_means_in_a_band_from_the_lowest_to_the_highest(tmp_path):
     learning, entropy, _ = drawn(
         tmp_path,
