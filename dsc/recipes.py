@@ -8,6 +8,7 @@ the rows of the README's table of differences.
 import dataclasses
 
 REWARDS = ("prob", "log_prob")
+CREDITS = ("all", "last")
 # Attention has no policy to reward, and a random skip no likeliest one to take.
 OF_MODEL = {
     "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
@@ -40,6 +41,8 @@ class Recipe:
             under the model (13).
         reward_to_go: a choice is credited with all later rewards of its window, not
             with that of its own word alone (13).
+        credit: of number prediction: a sequence's reward credits `all` its choices, or
+            the `last` alone, which reads the index.
         rl_weight: weight of the policy loss beside the task's (13).
         dense_norm: the gradient norm that clips counts the embedding's gradient as one
             matrix. The release counts each looked-up row for itself (14).
@@ -56,6 +59,7 @@ class Recipe:
     early_stopping: bool = True
     reward: str = "log_prob"
     reward_to_go: bool = False
+    credit: str = "all"
     rl_weight: float = 1.0
     dense_norm: bool = True
 

@@ -96,12 +96,14 @@ def loss(outputs, targets, recipe, advantages=losses.advantages):
 
     Returns:
         `(scalar loss, dict of metrics)`: `nll`, `accuracy`, `reward`, `rl_loss` and
-        `entropy` are scalars, `actions` `[n_actions]` is the share of each.
+        `entropy` are scalars, `actions` `[n_actions]` is the share of each; the last
+        three are those of the choices that are credited.
     """
     nll = task_loss(outputs.logits, targets, recipe)
     right = is_right(outputs.logits, targets)
     # The first step's action is never used.
-    logits, actions = (part[:, 1:] for part in outputs.skips)
+    first = -1 if recipe.credit == "last" else 1
+    logits, actions = (part[:, first:] for part in outputs.skips)
     rewards = 2.0 * right - 1.0  # [batch]
     rl_loss = policy_loss(logits, actions, rewards[:, None], recipe, advantages)
     entropy = ops.mean(losses.entropy(logits))
@@ -128,7 +130,7 @@ def task_loss(logits, targets, recipe):
 
 
 def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
-    """The agent's loss: `rewards` `[batch, 1]` credit every choice of a sequence."""
+    """The agent's loss: `rewards` `[batch, 1]` credit every choice that is given."""
     advantage = advantages(rewards, recipe.baseline)
     if recipe.log_of_probability_plus_one:
         probability = ops.exp(losses.log_prob(logits, actions))

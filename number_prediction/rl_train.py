@@ -59,6 +59,13 @@ flags.DEFINE_bool(
 # reinforcement learning
 shared_flags.define_recipe(RECIPES)
 produce_data.refuse_released("recipe", "released_data")
+flags.DEFINE_enum(
+    "credit",
+    None,
+    recipes.CREDITS,
+    "choices that the reward of a sequence credits: all, or the last alone, at the "
+    "index (default: the recipe's: all)",
+)
 
 # use of a trained model
 shared_flags.define_mode(

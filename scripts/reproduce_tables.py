@@ -184,6 +184,7 @@ def _lengths(length, max_epochs):
     flags = {"sequence_length": length, "max_epochs": max_epochs}
     kinds = {
         "DSC-LSTM": {},
+        "credit last": {"credit": "last"},
         "lamda 0.5": {"lamda": "0.5"},
         "LSTM": {"model": "lstm"},
         "random skip": {"model": "random_skip"},
@@ -198,7 +199,8 @@ number_prediction = Table(
     "Right answers of 100,000 unseen sequences, with the agent's likeliest choices "
     "and with sampled ones (the same where there is no agent; a random skip "
     "always samples). Epochs to 99.9% are those until validation reached it with "
-    "greedy choices.",
+    "greedy choices. With `--credit last` the reward credits the agent's last choice "
+    "alone, the one that reads the index.",
     NUMBER_PREDICTION,
     {},
     (
@@ -236,9 +238,10 @@ more_numbers = Table(
     {"max_epochs": "24"},
     tuple(
         Row(
-            f"R = {n}",
-            {"n_numbers": n, "sequence_length": n, "n_actions": n},
+            f"R = {n}{name}",
+            {"n_numbers": n, "sequence_length": n, "n_actions": n, **flags},
         )
+        for name, flags in {"": {}, ", credit last": {"credit": "last"}}.items()
         for n in MORE_NUMBERS
     ),
     ACCURACIES,
@@ -251,6 +254,7 @@ more_numbers = Table(
         for n in MORE_NUMBERS
     ),
     NUMBERS_SMOKE,
+    ("R = 25", "R = 25, credit last"),
 )
 
 # The Penn Treebank

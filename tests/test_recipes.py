@@ -150,6 +150,25 @@ def test_reward_to_go(switch, returns):
     assert value == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("credit", "of_steps"), [("all", [1, 2]), ("last", [2])])
+def test_credit(credit, of_steps):
+    policy = np.array([[0.3, 0.5, 0.2], [0.3, 0.6, 0.9]])  # the first is never used
+    logits = np.log(np.stack([1 - policy, policy], -1)).astype(np.float32)
+    answers = np.array([[9.0, 0.0], [9.0, 0.0]], np.float32)  # both say 0
+    outputs = number_predictor.Outputs(
+        answers, None, Skips(logits, np.ones(policy.shape, np.int32))
+    )
+    recipe = dataclasses.replace(PLAIN, credit=credit, entropy_weight=0.7)
+    total, metrics = number_predictor.loss(outputs, np.array([0, 1]), recipe)
+    credited = policy[:, of_steps]
+    entropies = -credited * np.log(credited) - (1 - credited) * np.log(1 - credited)
+    rl_loss = -np.mean(np.log(credited) * [[1.0], [-1.0]])
+    assert float(metrics["entropy"]) == pytest.approx(np.mean(entropies), rel=1e-5)
+    assert float(metrics["rl_loss"]) == pytest.approx(rl_loss, rel=1e-5)
+    expected = float(metrics["nll"]) + rl_loss - 0.7 * np.mean(entropies)
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
 def test_rl_weight(weight):
     words = word_loss([[0.5, 0.25]], [[0.3, 0.2]], rl_weight=weight)
@@ -275,6 +294,7 @@ def test_the_released_language_model_has_the_values_of_the_release():
         "early_stopping": False,
         "reward": "prob",
         "reward_to_go": True,
+        "credit": "all",
         "rl_weight": 0.3,
         "dense_norm": False,
     }
@@ -294,6 +314,7 @@ def test_the_released_number_prediction_has_the_values_of_the_release():
         "entropy_weight": 0.0,
         "eval_actions": "sample",
         "early_stopping": False,
+        "credit": "all",
         "rl_weight": 1.0,
     }
 
