@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -77,6 +78,28 @@ def write_folder(path, fill):
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def lock(path):
+    """Keeps other processes out until the file is closed, or this process has ended.
+
+    Args:
+        path: file to lock; made if it is not there, its folder must be.
+
+    Returns:
+        The open file.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be opened.
+    """
+    file = open(path, "ab")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
 
 
 def is_intact(path):

@@ -3,6 +3,8 @@
 import os
 import sys
 
+from absl import flags
+
 from dsc.errors import RunError
 from dsc.interruption import Interrupted, ignore_signals
 
@@ -36,9 +38,11 @@ def main(run, *problems):
         except (RunError, *problems) as error:
             sys.exit(str(error))
         except Interrupted as interrupted:
+            restarted = "restart" in flags.FLAGS and flags.FLAGS.restart
+            but = ", without --restart," if restarted else ""
             print(
-                f"Interrupted by {interrupted.signal}: repeat the same command "
-                "(without --restart) to go on.",
+                f"Interrupted by {interrupted.signal}: repeat the same command{but} to "
+                "go on.",
                 file=sys.stderr,
             )
             raise

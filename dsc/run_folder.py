@@ -3,7 +3,6 @@
 States and weights in it are the business of `dsc.checkpoints`.
 """
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -221,9 +220,8 @@ class RunFolder:
 
     def _lock(self):
         """Keeps other processes out until this one ends, however it ends."""
-        self._lock_file = open(self.path / LOCK, "ab")  # noqa: SIM115
         try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_file = files.lock(self.path / LOCK)
         except BlockingIOError:
             raise RunError(
                 f"--train_dir: another process is training in {self.path}; wait for "

@@ -7,7 +7,7 @@ table as JSON, CSV, Markdown and SVG, and into the README. The same command goes
 where it was interrupted. To measure all anew, give other --results_dir and --runs_dir.
 """
 
-import fcntl
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -26,7 +26,7 @@ import sweep_execution
 from absl import app, flags
 from reproduce_tables import TABLES
 
-from dsc import program
+from dsc import files, program
 from dsc.errors import RunError, writing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,17 +65,18 @@ def reproduce(name):
             f"--row: the table has no row {'; '.join(sorted(unknown))!r}; it has: "
             f"{'; '.join(names)}."
         )
-    pages = Pages(name, table, results_dir)
-    missing = [
-        (row, run)
-        for row, run in pages.missing(runs_dir / name, FLAGS.max_seeds)
-        if not FLAGS.row or row.name in FLAGS.row
-    ]
-    data = [d for d in table.data if missing and not (ROOT / d.path).exists()]
-    if FLAGS.dry_run:
-        print_commands(table, data, missing)
-        return
-    with alone(runs_dir / name):
+    folder = runs_dir / name
+    with contextlib.nullcontext() if FLAGS.dry_run else alone(folder):
+        pages = Pages(name, table, results_dir)
+        missing = [
+            (row, run)
+            for row, run in pages.missing(folder, FLAGS.max_seeds)
+            if not FLAGS.row or row.name in FLAGS.row
+        ]
+        data = [d for d in table.data if missing and not (ROOT / d.path).exists()]
+        if FLAGS.dry_run:
+            print_commands(table, data, missing)
+            return
         pages.write()
         make(data)
         train(pages, missing)
@@ -218,15 +219,13 @@ def alone(folder):
     """
     with writing(folder, "--runs_dir"):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "ab")  # noqa: SIM115
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(
-            f"--runs_dir: another process does the runs in {folder}; wait for its end, "
-            "or give another --runs_dir and --results_dir."
-        ) from None
-    return lock
+        try:
+            return files.lock(folder / "lock")
+        except BlockingIOError:
+            raise RunError(
+                f"--runs_dir: another process does the runs in {folder}; wait for its "
+                "end, or give another --runs_dir and --results_dir."
+            ) from None
 
 
 def print_commands(table, data, missing):

@@ -288,15 +288,19 @@ LONG = ("--max_epochs=2", "--save_every=0", "--print_every=5", "--train_dir=run"
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "code", "also", "but"),
+    [
+        (signal.SIGINT, 130, (), ""),
+        (signal.SIGTERM, 143, ("--restart",), ", without --restart,"),
+    ],
 )
 def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
-    tmp, corpus, trained, number, code
+    tmp, corpus, trained, number, code, also, but
 ):
     folder = tmp / f"signal{code}"
     data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
     command = (LANGUAGE, *SMALL, *data, *LONG)
-    process = processes.start(folder, *command)
+    process = processes.start(folder, *command, *also)
     wait_for(lambda: list(folder.glob("run/last/state-*")))
     # The folder is taken.
     other = processes.run(tmp / "other", *command[:-1], f"--train_dir={folder}/run")
@@ -306,8 +310,7 @@ def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
     result = processes.finish(process, folder)
     assert result.code == code
     assert result.err == [
-        f"Interrupted by {number.name}: repeat the same command (without --restart) to "
-        "go on."
+        f"Interrupted by {number.name}: repeat the same command{but} to go on."
     ]
     again = succeeds(run(folder, *command))
     assert any(line.startswith("Going on after step ") for line in again.out)
