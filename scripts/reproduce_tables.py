@@ -312,8 +312,10 @@ penn_treebank_650 = Table(
     LANGUAGE_MODEL,
     {"max_epochs": "1", "print_every": "100"},
     (
-        Row("LSTM", {"model": "lstm"}, seeds=ONE),
-        Row("DSC-LSTM", {}, seeds=ONE),
+        Row("LSTM", {"model": "lstm"}, seeds=TWO),
+        Row("DSC-LSTM", {}, seeds=TWO),
+        Row("random skip", {"model": "random_skip"}, seeds=ONE),
+        Row("fixed skip", {"model": "fixed_skip"}, seeds=ONE),
         Row("released recipe", {"recipe": "released"}, seeds=ONE),
     ),
     PERPLEXITIES,
