@@ -121,16 +121,22 @@ def draw_learning(axis, grouped, names):
         axis.yaxis.minorticks_off()
 
 
+def n_choices(group):
+    """Among how many states the runs choose; 1 of an LSTM, which does not."""
+    return len(group[0].reports[0]["actions"])
+
+
 def draw_entropy(axis, grouped):
     for (colour, dash), group in zip(looks(), grouped, strict=False):
-        draw_curve(
-            axis,
-            [run.reports for run in group],
-            lambda report: report["entropy"],
-            color=colour,
-            linestyle=dash,
-        )
-    for n_actions in {len(group[0].reports[0]["actions"]) for group in grouped}:
+        if n_choices(group) > 1:
+            draw_curve(
+                axis,
+                [run.reports for run in group],
+                lambda report: report["entropy"],
+                color=colour,
+                linestyle=dash,
+            )
+    for n_actions in set(map(n_choices, grouped)) - {1}:
         axis.axhline(np.log(n_actions), color=plotting.GREY, linewidth=0.8)
         axis.annotate(
             f"uniform over {n_actions}",
@@ -200,30 +206,47 @@ def looks():
 def draw(pyplot, grouped, names):
     """The whole figure: curves and entropy above, the skips of each group below.
 
+    Runs that do not choose have curves alone.
+
     Args:
         pyplot: see `plotting.require`.
         grouped: list of lists of `runs.Run` of one task.
         names: one for each group.
     """
-    columns = min(COLUMNS, len(grouped))
-    rows = -(-len(grouped) // columns)
-    heights = 3.0 + 0.2 * len(grouped), 2.4 * rows  # a line of the legend for each
+    choosing = [
+        (group, name)
+        for group, name in zip(grouped, names, strict=True)
+        if n_choices(group) > 1
+    ]
+    rows = -(-len(choosing) // COLUMNS)
+    heights = [3.0 + 0.2 * len(grouped)]  # a line of the legend for each
+    if choosing:
+        heights.append(2.4 * rows)
     figure = pyplot.figure(figsize=(10, sum(heights)), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
-    learning, entropy = above.subplots(1, 2)
-    draw_learning(learning, grouped, names)
-    draw_entropy(entropy, grouped)
-    for axis in (learning, entropy):
+    above, *below = figure.subfigures(
+        len(heights), 1, height_ratios=heights, squeeze=False
+    ).flat
+    curves = list(above.subplots(1, len(heights), squeeze=False).flat)
+    draw_learning(curves[0], grouped, names)
+    if choosing:
+        draw_entropy(curves[1], grouped)
+        draw_all_skips(pyplot, below[0], choosing, rows)
+    for axis in curves:
         axis.set_xlabel("training steps")
     if len(grouped) > 1:
         above.legend(loc="outside upper left", frameon=False, fontsize=10)
-    axes = list(below.subplots(rows, columns, squeeze=False).flat)
-    for axis, group, name in zip(axes, grouped, names, strict=False):
-        draw_skips(pyplot, axis, group, name)
-    for axis in axes[len(grouped) :]:
-        axis.set_visible(False)
-    below.supylabel("choices by skip length, %", fontsize=11)
     return figure
+
+
+def draw_all_skips(pyplot, figure, choosing, rows):
+    """The skips of each group, `COLUMNS` of them side by side at most."""
+    columns = min(COLUMNS, len(choosing))
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis, (group, name) in zip(axes, choosing, strict=False):
+        draw_skips(pyplot, axis, group, name)
+    for axis in axes[len(choosing) :]:
+        axis.set_visible(False)
+    figure.supylabel("choices by skip length, %", fontsize=11)
 
 
 def main(argv):

@@ -132,6 +132,26 @@ def test_places_without_a_group_are_left_blank(tmp_path):
     assert [axis.get_visible() for axis in skips] == [True] * 4 + [False] * 2
 
 
+def test_runs_that_do_not_choose_have_curves_alone(tmp_path):
+    one = {**REPORT, "entropy": 0.0, "actions": [1.0]}
+    paths = [
+        made(tmp_path / "lstm", [one, EPOCH], model="lstm"),
+        made(tmp_path / "dsc", model="dsc"),
+    ]
+    pyplot = plotting.require("this")
+    (group,) = runs.groups(plot_run.read(paths[:1]))
+    (learning,) = plot_run.draw(pyplot, [group], ["lstm"]).axes
+    assert len(learning.lines) == 2
+    grouped = runs.groups(plot_run.read(paths))
+    figure = plot_run.draw(pyplot, grouped, runs.labels(grouped))
+    learning, entropy, skips = figure.axes
+    assert len(learning.lines) == 4
+    curve, uniform = entropy.lines
+    assert curve.get_color() == learning.lines[2].get_color()
+    assert uniform.get_ydata()[0] == pytest.approx(np.log(2))
+    assert skips.get_title() == "model dsc"
+
+
 def test_curves_are_means_in_a_band_from_the_lowest_to_the_highest(tmp_path):
     learning, entropy, _ = drawn(
         tmp_path,
