@@ -80,6 +80,7 @@ def reproduce(name):
         pages.write()
         make(data)
         train(pages, missing)
+        print(f"The table is in {results_dir / name}.md.")
     if results_dir.resolve() == RESULTS:
         reproduce_results.show(README, name, pages.as_table())
 
@@ -233,8 +234,13 @@ def print_commands(table, data, missing):
     for each in data:
         print(f"python {each.command}")
     for _, run in missing:
-        command = ["python", table.script, *run.flags, f"--train_dir={run.folder}"]
-        print(shlex.join(command))
+        command = reproduce_results.command(table.script, run)
+        print(
+            f"TF_NUM_INTRAOP_THREADS={reproduce_results.THREADS} {command} "
+            f"--train_dir={shlex.quote(str(run.folder))}"
+        )
+    if not missing:
+        print("# All is done.")
 
 
 def make(data):

@@ -6,7 +6,7 @@ import runs
 
 
 def draw(pyplot, table, rows):
-    """A figure of the table's first column: a dot for each run, a bar for the mean.
+    """A figure of the table's first column: a dot for each run, a bar for their mean.
 
     None if there are no runs.
 
@@ -24,8 +24,9 @@ def draw(pyplot, table, rows):
     figure, axis = pyplot.subplots(figsize=(8, height), layout="constrained")
     for y, (_, found) in enumerate(done):
         values = [column.value(record) for record in found]
-        mean = sum(values) / len(values)
-        axis.plot([mean, mean], [y - 0.3, y + 0.3], color=plotting.BLACK, linewidth=1.5)
+        if len(values) > 1:
+            mean = sum(values) / len(values)
+            axis.plot([mean] * 2, [y - 0.3, y + 0.3], color=plotting.BLACK)
         axis.plot(values, [y] * len(values), "o", color=plotting.BLUE, alpha=0.7)
     axis.set_yticks(range(len(done)), [row.name for row, _ in done])
     axis.set_ylim(len(done) - 0.5, -0.5)
@@ -48,4 +49,5 @@ def draw_training(pyplot, table, rows):
     groups = {name: found for name, found in groups.items() if found}
     if not groups:
         return None
-    return plot_run.draw(pyplot, list(groups.values()), list(groups))
+    names = [runs.with_seeds(name, found) for name, found in groups.items()]
+    return plot_run.draw(pyplot, list(groups.values()), names)

@@ -195,21 +195,31 @@ def _as_page(name, table, rows, records):
         return "\n".join(title)
     made = [f"    python {data.command}" for data in table.data]
     trained = [f"    {r['command']}" for r in records]
+    pictures = [f"![{table.columns[0].head}, a dot for each run]({name}.svg)", ""]
+    if any(record["row"] in table.traced for record in records):
+        pictures += [
+            "How some rows learned; where a row has several seeds, their mean, as far "
+            "as all of them have come, in a band from the lowest to the highest:",
+            "",
+            f"![Curves, entropy of the policy and skips]({name}-training.svg)",
+            "",
+        ]
     return "\n".join(
         [
             *title,
-            "Mean ± standard deviation over the seeds; 2/3 means that the third is "
-            "still to be run.",
+            "Mean ± standard deviation over the seeds, as many as are done of those "
+            "that the row has; - stands for what is not there: a choice where there "
+            "is one state, the minutes of a run that was interrupted.",
             "",
-            f"![{table.columns[0].head}, a dot for each run]({name}.svg)",
-            "",
+            *pictures,
             "## Where it was measured",
             "",
             *sorted({f"- {_origin(record['config']['about'])}" for record in records}),
             "",
             "## Commands",
             "",
-            f"Each run had `TF_NUM_INTRAOP_THREADS={THREADS}`.",
+            f"Each run had `TF_NUM_INTRAOP_THREADS={THREADS}`, and a `--train_dir` of "
+            f"its own. What the flags mean: `python {table.script} --help`.",
             "",
             *made,
             *trained,

@@ -106,6 +106,7 @@ class Table(NamedTuple):
         if data:
             small = {**small, "data_dir": str(folder)}
         return self._replace(
+            how_to_read="A trial of a few steps: its figures mean nothing.",
             rows=tuple(
                 Row(row.name, row.flags | small, row.seeds[:1]) for row in self.rows[:2]
             ),
@@ -198,9 +199,11 @@ number_prediction = Table(
     "Number prediction: which of the last ten digits was it?",
     "Right answers of 100,000 unseen sequences, with the agent's likeliest choices "
     "and with sampled ones (the same where there is no agent; a random skip "
-    "always samples). Epochs to 99.9% are those until validation reached it with "
-    "greedy choices. With `--credit last` the reward credits the agent's last choice "
-    "alone, the one that reads the index.",
+    "always samples). The weights are those that did best on validation, with greedy "
+    "choices, under the released recipe with sampled ones; training ends early after "
+    "two epochs in a row without a mistake there. Epochs to 99.9% are those until "
+    "validation reached it with greedy choices. With `--credit last` the reward "
+    "credits the agent's last choice alone, the one that reads the index.",
     NUMBER_PREDICTION,
     {},
     (
@@ -259,6 +262,12 @@ more_numbers = Table(
 
 # The Penn Treebank
 
+HOW_MEASURED = (
+    " Perplexity is that of the weights which did best on validation, read with the "
+    "likeliest choices (with sampled ones under the released recipe and at random "
+    "skips). The entropy is the policy's in the last epoch of training, where a "
+    "uniform choice among five has ln 5 = 1.61; attention's is that of its weights."
+)
 PERPLEXITIES = (
     Column("test perplexity", score("test perplexity")),
     Column("validation perplexity", score("valid perplexity")),
@@ -278,9 +287,7 @@ ONE, TWO = ("1",), ("1", "2")
 penn_treebank_200 = Table(
     "Penn Treebank, 200 units, three epochs",
     "A short training, at the first learning rate: what is compared is how fast the "
-    "models learn, not what they can reach. Test perplexity of the weights that did "
-    "best on validation; the entropy of the policy is that of the last epoch of "
-    "training (ln 5 = 1.61 is a uniform choice among five).",
+    "models learn, not what they can reach." + HOW_MEASURED,
     LANGUAGE_MODEL,
     {"rnn_size": "200", "dropout": "0.2", "max_epochs": "3", "print_every": "100"},
     (
@@ -313,7 +320,8 @@ penn_treebank_200 = Table(
 penn_treebank_650 = Table(
     "Penn Treebank, 650 units, the first epoch of 100",
     "A partial run: what is compared is one epoch, not what models can reach. Where "
-    "test is far above validation, a state ran away: see [what was found](README.md).",
+    "test is far above validation, a state ran away: see [what was found](README.md)."
+    + HOW_MEASURED,
     LANGUAGE_MODEL,
     {"max_epochs": "1", "print_every": "100"},
     (
@@ -334,11 +342,12 @@ penn_treebank_650 = Table(
 
 agreement = Table(
     "The agreement corpus, 16 epochs: does a skip land on the word that decides?",
-    "Test perplexity (25.20 is the lowest possible on this text), and of the words "
-    "that one two to K words back decides, the share whose skip leads to the state "
-    "that this one left, beside the share that the same skips would reach if they did "
-    "not depend on the word. With another K, or with memory carried over windows, "
-    "other words count. See `language_modeling/deciding.py`.",
+    "The lowest possible test perplexity on this text is 25.20."
+    + HOW_MEASURED
+    + " What lands: of the words that one two to K words back decides, the share whose "
+    "skip leads to the state that this one left, beside the share that the same skips "
+    "would reach if they did not depend on the word. With another K, or with memory "
+    "carried over windows, other words count. See `language_modeling/deciding.py`.",
     LANGUAGE_MODEL,
     {
         "data_dir": "data/agreement",

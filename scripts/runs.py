@@ -101,9 +101,13 @@ def labels(grouped):
     texts = []
     for group, config in zip(grouped, configs, strict=True):
         parts = [f"{name} {_shown(name, config, group[0])}" for name in apart]
-        text = ", ".join(parts) or group[0].path.name
-        texts.append(text + (f" ({len(group)} seeds)" if len(group) > 1 else ""))
+        texts.append(with_seeds(", ".join(parts) or group[0].path.name, group))
     return texts
+
+
+def with_seeds(text, group):
+    """A text, and of how many runs the group is if there are several."""
+    return text + (f" ({len(group)} seeds)" if len(group) > 1 else "")
 
 
 def _compared(run):
