@@ -389,10 +389,25 @@ agreement = Table(
     ("LSTM", "DSC-LSTM", "released recipe"),
 )
 
+agreement_long = agreement._replace(
+    title="The agreement corpus, 40 epochs, with more and less dropout",
+    flags=agreement.flags | {"max_epochs": "40"},
+    rows=(
+        Row("LSTM, dropout 0.3", {"model": "lstm", "dropout": "0.3"}),
+        Row("DSC-LSTM, dropout 0.3", {"dropout": "0.3"}),
+        Row("lamda 0.5, dropout 0.3", {"lamda": "0.5", "dropout": "0.3"}),
+        Row("random skip, dropout 0.3", {"model": "random_skip", "dropout": "0.3"}),
+        Row("LSTM, dropout 0.1", {"model": "lstm", "dropout": "0.1"}, seeds=ONE),
+        Row("DSC-LSTM, dropout 0.1", {"dropout": "0.1"}, seeds=ONE),
+    ),
+    traced=("LSTM, dropout 0.3", "DSC-LSTM, dropout 0.3", "random skip, dropout 0.3"),
+)
+
 TABLES = {
     "number_prediction": number_prediction,
     "more_numbers": more_numbers,
     "agreement": agreement,
+    "agreement_long": agreement_long,
     "penn_treebank_200": penn_treebank_200,
     "penn_treebank_650": penn_treebank_650,
 }
