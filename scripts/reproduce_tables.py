@@ -390,7 +390,7 @@ agreement = Table(
 )
 
 agreement_long = agreement._replace(
-    title="The agreement corpus, 40 epochs, with more and less dropout",
+    title="The agreement corpus, up to 40 epochs, with more and less dropout",
     flags=agreement.flags | {"max_epochs": "40"},
     rows=(
         Row("LSTM, dropout 0.3", {"model": "lstm", "dropout": "0.3"}),

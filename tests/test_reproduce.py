@@ -222,6 +222,7 @@ def test_every_table_is_made_in_small_and_once(tmp_path, name):
     assert all(run["seconds"] is not None for run in runs)
     page = (folder / f"{name}.md").read_text()
     assert all(f"| {row.name} | 1/1 |" in page for row in kinds)
+    assert "A trial of a few steps" in page
     assert (folder / f"{name}.svg").stat().st_size
     # What is in the results is not done again, even where the runs are gone.
     shutil.rmtree(folder.parent / name)
