@@ -310,16 +310,18 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state):
     else:
         memory = [ops.reshape(part, flat) for part in state[2:]]
         started = ops.ones((batch, 1), inputs.dtype)
+    packed_cell = _PackedCell(cell, inputs.shape[-1], noise is not None)
     loop = keras.layers.RNN(
-        _PackedCell(cell, inputs.shape[-1], noise is not None),
+        packed_cell,
         return_sequences=True,
         return_state=True,
         dtype=cell.dtype_policy,
     )
     packed = [part for part in (inputs, noise, dropout_mask) if part is not None]
-    outputs, h, c, *memory, _ = loop(
+    no_output = ops.zeros((batch, packed_cell.output_size), inputs.dtype)
+    outputs, _, h, c, *memory, _ = loop(
         ops.concatenate(packed, axis=-1),
-        initial_state=[*state[:2], *memory, started],
+        initial_state=[no_output, *state[:2], *memory, started],
         mask=mask,
     )
     logits = outputs[..., cell.units :]
@@ -335,12 +337,15 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state):
 
 
 class _PackedCell:
-    """The cell as `keras.layers.RNN` wants it: one tensor in, one tensor out."""
+    """The cell as `keras.layers.RNN` wants it: one tensor in, one tensor out.
+
+    Its first state is the last output, which is what Keras repeats at a masked step.
+    """
 
     def __init__(self, cell, features, has_noise):
         self.cell = cell
-        self.state_size = cell.state_size
         self.output_size = cell.units + cell.n_actions
+        self.state_size = [self.output_size, *cell.state_size]
         self.compute_dtype = cell.compute_dtype
         self._noise_starts = features
         self._mask_starts = features + (cell.n_actions if has_noise else 0)
@@ -351,10 +356,11 @@ class _PackedCell:
         dropout_mask = packed[:, self._mask_starts :]
         h, logits, states = self.cell.step(
             x,
-            states,
+            states[1:],
             noise if noise.shape[-1] else None,
             dropout_mask if dropout_mask.shape[-1] else None,
         )
-        return ops.concatenate([h, logits], axis=-1), states
+        output = ops.concatenate([h, logits], axis=-1)
+        return output, [output, *states]
 
     __call__ = call
