@@ -8,6 +8,7 @@ from keras import ops
 from dsc.cell import DSCLSTMCell
 
 IMPLEMENTATIONS = ("auto", "fast", "xla", "plain")
+OWN_LOOPS = {"tensorflow": ("fast", "xla"), "jax": ("fast",)}  # of Keras's backends
 
 
 class Skips(NamedTuple):
@@ -54,10 +55,10 @@ class DSCLSTM(keras.layers.Layer):
         return_skips: whether to return `Skips` too, last of all.
         go_backwards: whether to process the sequence from its end.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend;
-            `"fast"` is a TensorFlow loop with the same results, and `"xla"` the same
-            loop for functions that XLA compiles (`jit_compile=True`), which pays for
-            small layers; `"auto"` takes the fast one under TensorFlow, but for
-            `choice="attention"`, of which there is the plain one only.
+            `"fast"` is a loop of TensorFlow's or JAX's own with the same results, and
+            `"xla"` TensorFlow's for functions that XLA compiles (`jit_compile=True`),
+            which pays for small layers; `"auto"` takes the fast one where there is
+            one, but for `choice="attention"`, of which there is the plain one only.
         seed: seed of the layer's own noise; see `noise` below.
 
     Call arguments:
@@ -126,11 +127,12 @@ class DSCLSTM(keras.layers.Layer):
                 f"implementation must be one of {IMPLEMENTATIONS}, "
                 f"not {implementation!r}."
             )
-        of_tensorflow = implementation in ("fast", "xla")
-        if of_tensorflow and keras.backend.backend() != "tensorflow":
+        backend = keras.backend.backend()
+        own_loops = OWN_LOOPS.get(backend, ())
+        if implementation not in ("auto", "plain", *own_loops):
             raise ValueError(
-                f"implementation={implementation!r} is TensorFlow's; on the "
-                f"{keras.backend.backend()} backend use 'plain' or 'auto'."
+                f"implementation={implementation!r} is not there on the {backend} "
+                "backend; use 'plain' or 'auto'."
             )
         self.cell = DSCLSTMCell(
             units,
@@ -158,19 +160,17 @@ class DSCLSTM(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
         self.stateful = False  # `keras.layers.Bidirectional` asks
-        if of_tensorflow and choice == "attention":
+        if implementation in own_loops and choice == "attention":
             raise ValueError(
                 f"implementation={implementation!r} follows choices, and attention "
                 "makes none; use 'plain' or 'auto'."
             )
+        self._loop = implementation
         if implementation == "auto":
-            on_tensorflow = keras.backend.backend() == "tensorflow"
-            fast = on_tensorflow and choice != "attention"
-            self._loop = "fast" if fast else "plain"
-        else:
-            self._loop = implementation
-        # The fast loop writes in place, as XLA cannot; Keras then does without XLA.
-        self.supports_jit = self._loop != "fast"
+            self._loop = "fast" if own_loops and choice != "attention" else "plain"
+        # TensorFlow's fast loop writes in place, as XLA cannot; Keras then does
+        # without XLA.
+        self.supports_jit = (backend, self._loop) != ("tensorflow", "fast")
 
     @property
     def units(self):
@@ -255,7 +255,12 @@ class DSCLSTM(keras.layers.Layer):
     def _run(self, *tensors):
         if self._loop == "plain":
             return _plain_loop(self.cell, *tensors)
-        from dsc.recurrence import dsc_lstm  # the only TensorFlow in the layer
+        # The only place in the layer where it matters which backend it is.
+        if keras.backend.backend() == "jax":
+            from dsc.jax_recurrence import dsc_lstm
+
+            return dsc_lstm(self.cell, *tensors)
+        from dsc.recurrence import dsc_lstm
 
         return dsc_lstm(self.cell, *tensors, xla=self._loop == "xla")
 

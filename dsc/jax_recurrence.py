@@ -1,0 +1,177 @@
+"""The fast JAX time loop, as `recurrence.py` is TensorFlow's.
+
+It computes what `DSCLSTMCell.step` computes over time (`cell.py` is the definition,
+the tests hold the two together), but takes out of the loop what need not be in it: what
+depends on the inputs alone, the agent's logits, which are all that is learned of it,
+and the recurrent weights' gradient, one product over all steps.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+from keras import ops
+
+from dsc.cell import lstm_gates
+
+
+class _Learned(NamedTuple):
+    """What the loop passes gradients to, beside the recurrent weights."""
+
+    z: Any  # [time, batch, 4 * units], pre-activations from the inputs
+    state: Any  # h, c [batch, units], memory of h, of c [n_actions, batch, units]
+    norm: Any  # the layer normalisation's weights, or None
+
+
+class _Fixed(NamedTuple):
+    """What the loop passes no gradients to; parts may be None."""
+
+    observed_x: Any  # [time, batch, agent_units], what the agent makes of the inputs
+    agent: Any  # its weights on the observed h, and those of its logits
+    noise: Any  # [time, batch, n_actions]
+    dropout_mask: Any  # [time, batch, units]
+    mask: Any  # [time, batch]
+
+
+def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
+    """Runs a `DSCLSTMCell` over time; see `dsc.recurrence.dsc_lstm`."""
+    fresh = len(state) == 2
+    batch = x.shape[0]
+    x, noise, dropout_mask, mask = (
+        None if part is None else jnp.swapaxes(part, 0, 1)
+        for part in (x, noise, dropout_mask, mask)
+    )
+    if fresh:
+        memory = [jnp.zeros((cell.n_actions, batch, cell.units), x.dtype)] * 2
+    else:
+        memory = [jnp.swapaxes(part, 0, 1) for part in state[2:]]
+    observed_x, agent = None, None
+    if cell.has_agent:
+        kernel, bias, *of_logits = (
+            ops.convert_to_tensor(w)
+            for w in (*cell.agent_hidden.weights, *cell.agent_logits.weights)
+        )
+        of_x, of_h = jnp.split(kernel, [x.shape[-1]])
+        observed_x, agent = x @ of_x + bias, (of_h, *of_logits)
+    norm = cell.norm and tuple(map(ops.convert_to_tensor, cell.norm))
+    z = x @ ops.convert_to_tensor(cell.kernel) + ops.convert_to_tensor(cell.bias)
+
+    h, observed_h, actions, state = _looped(cell, fresh)(
+        ops.convert_to_tensor(cell.recurrent_kernel),
+        _Learned(z, (*state[:2], *memory), norm),
+        _Fixed(observed_x, agent, noise, dropout_mask, mask),
+    )
+    if cell.n_actions > 1:
+        logits = cell.policy(x, observed_h)
+    else:
+        logits = jnp.zeros((*h.shape[:2], 1), h.dtype)
+    if mask is not None:  # Keras repeats the last output, of which there is none yet
+        h = jnp.where(jnp.cumsum(mask, axis=0)[..., None] > 0, h, 0.0)
+    h, logits, actions, *memory = (
+        jnp.swapaxes(part, 0, 1) for part in (h, logits, actions, *state[2:])
+    )
+    return h, logits, actions, [*state[:2], *memory]
+
+
+def _looped(cell, fresh):
+    """The loop as a function of arrays, with the gradient that it is to have.
+
+    Args:
+        cell: `DSCLSTMCell`.
+        fresh: whether a row's first step continues from the state that it is given.
+
+    Returns:
+        Function of `(recurrent weights, _Learned, _Fixed)`; it returns `(h, observed_h,
+        actions, state)`, time first, the state as in `_Learned`.
+    """
+
+    def run(recurrent_kernel, learned, fixed):
+        def step(carried, given):
+            state, started = carried
+            z, now = given
+            start, observed_h, action = _start(cell, state, started, fixed.agent, now)
+            parts = jnp.split(z + start[0] @ recurrent_kernel, 4, axis=-1)
+            h, c = lstm_gates(
+                parts, start[1], cell.forget_bias, now.dropout_mask, learned.norm
+            )
+            memory = (
+                jnp.concatenate([kept[1:], new[None]])
+                for kept, new in zip(state[2:], (h, c), strict=True)
+            )
+            after = (h, c, *memory), jnp.ones_like(started)
+            if now.mask is not None:
+                after = jax.tree.map(
+                    lambda new, old: jnp.where(now.mask[:, None], new, old),
+                    after,
+                    carried,
+                )
+            return after, (after[0][0], start[0], observed_h, action)
+
+        started = jnp.full((learned.z.shape[1], 1), not fresh)
+        steps = learned.z, fixed._replace(agent=None)
+        (state, _), (h, start_h, observed_h, actions) = lax.scan(
+            step, (learned.state, started), steps
+        )
+        return (h, lax.stop_gradient(observed_h), actions, state), start_h
+
+    @jax.custom_vjp
+    def looped(*arguments):
+        return run(*arguments)[0]
+
+    def forward(recurrent_kernel, learned, fixed):
+        # Differentiated for all but the recurrent weights, whose gradient would be
+        # summed up at every step.
+        results, pull_back, start_h = jax.vjp(
+            lambda learned: run(recurrent_kernel, learned, fixed),
+            learned,
+            has_aux=True,
+        )
+        return results, (pull_back, start_h)
+
+    def backward(kept, d_results):
+        pull_back, start_h = kept
+        (d_learned,) = pull_back(d_results)
+        d_kernel = jnp.einsum("tbi,tbo->io", start_h, d_learned.z)
+        return d_kernel, d_learned, None
+
+    looped.defvjp(forward, backward)
+    return looped
+
+
+def _start(cell, state, started, agent, now):
+    """What a step continues from.
+
+    Args:
+        cell: `DSCLSTMCell`.
+        state: as in `_Learned`.
+        started: `[batch, 1]`, whether a row chooses.
+        agent: as in `_Fixed`.
+        now: `_Fixed` at this step.
+
+    Returns:
+        `([h, c], observed_h, action)`, `[batch, units]` each and `[batch]`.
+    """
+    newest, memories = state[:2], state[2:]
+    if cell.n_actions == 1:
+        return newest, newest[0], jnp.zeros(started.shape[0], "int32")
+    observed_h = newest[0]
+    if cell.observation == "mean":
+        observed_h = jnp.where(started, jnp.mean(memories[0], axis=0), observed_h)
+    if cell.has_agent:
+        of_h, of_logits, bias = agent
+        logits = jnp.tanh(observed_h @ of_h + now.observed_x) @ of_logits + bias
+    else:
+        logits = cell.fixed_logits(observed_h)
+    action = jnp.argmax(logits if now.noise is None else logits + now.noise, axis=-1)
+    chosen = jax.nn.one_hot(action, cell.n_actions, dtype=observed_h.dtype, axis=0)
+    start = [
+        jnp.where(
+            started,
+            cell.lamda * jnp.sum(chosen[..., None] * memory, axis=0)
+            + (1.0 - cell.lamda) * part,
+            part,
+        )
+        for part, memory in zip(newest, memories, strict=True)
+    ]
+    return start, observed_h, action.astype("int32")
