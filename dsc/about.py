@@ -11,12 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dsc-lstm", "tensorflow", "jax", "keras", "numpy")
 
 
-def about(model, corpus):
+def about(model, corpus, accelerator=None):
     """What a run's `config.json` says beside flags and digests.
 
     Args:
         model: built `keras.Model`.
         corpus: name of what it is trained on.
+        accelerator: name of what computes in the processor's place, or None.
 
     Returns:
         JSON-serialisable dict: `corpus`, `n_weights`, `versions`, `git_commit`,
@@ -27,7 +28,7 @@ def about(model, corpus):
         "n_weights": model.count_params(),
         "versions": versions(),
         "git_commit": git_commit(),
-        "machine": machine(),
+        "machine": ", ".join(filter(None, (machine(), accelerator))),
     }
 
 

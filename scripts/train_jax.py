@@ -56,14 +56,16 @@ def run():
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch, on "
-        f"{jax.devices()[0].device_kind}."
+        f"{accelerator() or 'the processor'}."
     )
     left_out = ", ".join(f"{split} {n}" for split, n in task.n_uncovered.items())
     print(f"Words that are in no window, and so not predicted: {left_out}.")
     config = {
         **shared_flags.values(FLAGS),
         "data": corpus.digests,
-        "about": about(task.model, paths["train"].resolve().parent.name),
+        "about": about(
+            task.model, paths["train"].resolve().parent.name, accelerator()
+        ),
         "trained with": "JAX",  # with other random numbers than TensorFlow's script
     }
     folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart)
@@ -108,6 +110,12 @@ def check_flags():
             "looked up, which JAX does not tell apart; leave the flag out, or use "
             "language_modeling/rl_train.py."
         )
+
+
+def accelerator():
+    """The name of what computes in the processor's place, or None."""
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
 
 
 def make_task(corpus):
