@@ -75,55 +75,20 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
 
 
 def _looped(cell, fresh):
-    """The loop as a function of arrays, with the gradient that it is to have.
+    """`_scan` as a function of its arrays, with the gradient that it is to have.
 
-    Args:
-        cell: `DSCLSTMCell`.
-        fresh: whether a row's first step continues from the state that it is given.
-
-    Returns:
-        Function of `(recurrent weights, _Learned, _Fixed)`; it returns `(h, observed_h,
-        actions, state)`, time first, the state as in `_Learned`.
+    Differentiated as it stands, it would sum up the recurrent weights' gradient step by
+    step. So it is differentiated for all the rest alone, and theirs is one product of
+    what the steps' products began with and of the gradients of what came out.
     """
 
-    def run(recurrent_kernel, learned, fixed):
-        def step(carried, given):
-            state, started = carried
-            z, now = given
-            start, observed_h, action = _start(cell, state, started, fixed.agent, now)
-            parts = jnp.split(z + start[0] @ recurrent_kernel, 4, axis=-1)
-            h, c = lstm_gates(
-                parts, start[1], cell.forget_bias, now.dropout_mask, learned.norm
-            )
-            memory = (
-                jnp.concatenate([kept[1:], new[None]])
-                for kept, new in zip(state[2:], (h, c), strict=True)
-            )
-            after = (h, c, *memory), jnp.ones_like(started)
-            if now.mask is not None:
-                after = jax.tree.map(
-                    lambda new, old: jnp.where(now.mask[:, None], new, old),
-                    after,
-                    carried,
-                )
-            return after, (after[0][0], start[0], observed_h, action)
-
-        started = jnp.full((learned.z.shape[1], 1), not fresh)
-        steps = learned.z, fixed._replace(agent=None)
-        (state, _), (h, start_h, observed_h, actions) = lax.scan(
-            step, (learned.state, started), steps
-        )
-        return (h, lax.stop_gradient(observed_h), actions, state), start_h
-
     @jax.custom_vjp
-    def looped(*arguments):
-        return run(*arguments)[0]
+    def looped(*arrays):
+        return _scan(cell, fresh, *arrays)[0]
 
     def forward(recurrent_kernel, learned, fixed):
-        # Differentiated for all but the recurrent weights, whose gradient would be
-        # summed up at every step.
         results, pull_back, start_h = jax.vjp(
-            lambda learned: run(recurrent_kernel, learned, fixed),
+            lambda learned: _scan(cell, fresh, recurrent_kernel, learned, fixed),
             learned,
             has_aux=True,
         )
@@ -137,6 +102,48 @@ def _looped(cell, fresh):
 
     looped.defvjp(forward, backward)
     return looped
+
+
+def _scan(cell, fresh, recurrent_kernel, learned, fixed):
+    """The loop itself, time first.
+
+    Args:
+        cell: `DSCLSTMCell`.
+        fresh: whether a row's first step continues from the state that it is given.
+        recurrent_kernel: `[units, 4 * units]`.
+        learned: `_Learned`.
+        fixed: `_Fixed`.
+
+    Returns:
+        `((h [time, batch, units], observed_h [time, batch, units], actions [time,
+        batch], state as in _Learned), start_h [time, batch, units])`, the last being
+        the h that each step continued from.
+    """
+
+    def step(carried, given):
+        state, started = carried
+        z, now = given
+        start, observed_h, action = _start(cell, state, started, fixed.agent, now)
+        parts = jnp.split(z + start[0] @ recurrent_kernel, 4, axis=-1)
+        h, c = lstm_gates(
+            parts, start[1], cell.forget_bias, now.dropout_mask, learned.norm
+        )
+        memory = (
+            jnp.concatenate([kept[1:], new[None]])
+            for kept, new in zip(state[2:], (h, c), strict=True)
+        )
+        after = (h, c, *memory), jnp.ones_like(started)
+        if now.mask is not None:
+            after = jax.tree.map(
+                lambda new, old: jnp.where(now.mask[:, None], new, old), after, carried
+            )
+        return after, (after[0][0], start[0], observed_h, action)
+
+    started = jnp.full((learned.z.shape[1], 1), not fresh)
+    (state, _), (h, start_h, observed_h, actions) = lax.scan(
+        step, (learned.state, started), (learned.z, fixed._replace(agent=None))
+    )
+    return (h, lax.stop_gradient(observed_h), actions, state), start_h
 
 
 def _start(cell, state, started, agent, now):

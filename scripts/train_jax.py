@@ -63,9 +63,7 @@ def run():
     config = {
         **shared_flags.values(FLAGS),
         "data": corpus.digests,
-        "about": about(
-            task.model, paths["train"].resolve().parent.name, accelerator()
-        ),
+        "about": about(task.model, paths["train"].resolve().parent.name, accelerator()),
         "trained with": "JAX",  # with other random numbers than TensorFlow's script
     }
     folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart)
