@@ -4,6 +4,7 @@
 
 writes run.png and run.svg. Runs that differ in their seed alone are one curve: the
 mean, in a band from the lowest to the highest of them, as far as all of them have come.
+A perplexity of more than a hundred times the lowest is out of the picture.
 """
 
 import sys
@@ -17,6 +18,7 @@ from dsc.errors import RunError
 from language_modeling.measures import perplexity
 
 FLAGS = flags.FLAGS
+SPAN = 100  # of the axis of perplexities: what is higher leaves it
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
 
@@ -119,6 +121,8 @@ def draw_learning(axis, grouped, names):
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.minorticks_off()
+        # A state that ran away once would leave no room for all else.
+        axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * axis.dataLim.y0))
 
 
 def n_choices(group):

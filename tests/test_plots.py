@@ -170,6 +170,13 @@ def test_curves_are_means_in_a_band_from_the_lowest_to_the_highest(tmp_path):
     assert entropy.lines[1].get_ydata()[0] == pytest.approx(np.log(2))
 
 
+@pytest.mark.parametrize("nll", [2.0, 20.0])
+def test_a_perplexity_out_of_all_bounds_leaves_the_picture(nll, tmp_path):
+    learning, *_ = drawn(tmp_path, records((10, 20, 30), nll=(1.0, nll, 1.0)))
+    top = learning.get_ylim()[1]
+    assert max(11.5, np.exp(2.0)) < top <= 100 * np.e
+
+
 def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):
     *_, skips = drawn(
         tmp_path, records((10, 20), actions=([0.2, 0.3, 0.5], [0.1, 0.2, 0.7]))
