@@ -21,6 +21,8 @@ def test_it_says_corpus_weights_versions_and_commit():
     assert found["versions"]["keras"] == keras.__version__
     assert found["versions"]["python"] == sys.version.split()[0]
     assert f"{os.cpu_count()} logical CPUs" in found["machine"]
+    with_gpu = about.about(model, "ptb", "NVIDIA H200")["machine"]
+    assert with_gpu == f"{found['machine']}, NVIDIA H200"
     commit = found["git_commit"]
     assert commit is None or re.fullmatch(r"[0-9a-f]{40,64}( with changes)?", commit)
 
