@@ -17,7 +17,8 @@ def about(model, corpus, accelerator=None):
     Args:
         model: built `keras.Model`.
         corpus: name of what it is trained on.
-        accelerator: name of what computes in the processor's place, or None.
+        accelerator: name of what computes in the processor's place, where it is known
+            (JAX tells it), or None.
 
     Returns:
         JSON-serialisable dict: `corpus`, `n_weights`, `versions`, `git_commit`,

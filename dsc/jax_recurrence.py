@@ -3,7 +3,8 @@
 It computes what `DSCLSTMCell.step` computes over time (`cell.py` is the definition,
 the tests hold the two together), but takes out of the loop what need not be in it: what
 depends on the inputs alone, the agent's logits, which are all that is learned of it,
-and the recurrent weights' gradient, one product over all steps.
+and the recurrent weights' gradient, one product over all steps. Unlike TensorFlow's it
+keeps a memory of `n_actions` states, which costs the more the more there are.
 """
 
 from typing import Any, NamedTuple
@@ -21,23 +22,27 @@ class _Learned(NamedTuple):
 
     z: Any  # [time, batch, 4 * units], pre-activations from the inputs
     state: Any  # h, c [batch, units], memory of h, of c [n_actions, batch, units]
+    dropout_mask: Any  # [time, batch, units], or None
     norm: Any  # the layer normalisation's weights, or None
 
 
-class _Fixed(NamedTuple):
-    """What the loop passes no gradients to; parts may be None."""
+class _Given(NamedTuple):
+    """What steps read that gets no gradients; parts may be None."""
 
     observed_x: Any  # [time, batch, agent_units], what the agent makes of the inputs
-    agent: Any  # its weights on the observed h, and those of its logits
     noise: Any  # [time, batch, n_actions]
-    dropout_mask: Any  # [time, batch, units]
     mask: Any  # [time, batch]
 
 
 def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
     """Runs a `DSCLSTMCell` over time; see `dsc.recurrence.dsc_lstm`."""
+
+    def weights(variables):
+        # Keras casts them itself, but not in a layer's `stateless_call`.
+        return [ops.cast(variable, cell.compute_dtype) for variable in variables]
+
     fresh = len(state) == 2
-    batch = x.shape[0]
+    x, batch = ops.cast(x, cell.compute_dtype), x.shape[0]
     x, noise, dropout_mask, mask = (
         None if part is None else jnp.swapaxes(part, 0, 1)
         for part in (x, noise, dropout_mask, mask)
@@ -48,25 +53,26 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         memory = [jnp.swapaxes(part, 0, 1) for part in state[2:]]
     observed_x, agent = None, None
     if cell.has_agent:
-        kernel, bias, *of_logits = (
-            ops.convert_to_tensor(w)
-            for w in (*cell.agent_hidden.weights, *cell.agent_logits.weights)
-        )
-        of_x, of_h = jnp.split(kernel, [x.shape[-1]])
-        observed_x, agent = x @ of_x + bias, (of_h, *of_logits)
-    norm = cell.norm and tuple(map(ops.convert_to_tensor, cell.norm))
-    z = x @ ops.convert_to_tensor(cell.kernel) + ops.convert_to_tensor(cell.bias)
+        of_agent = (*cell.agent_hidden.weights, *cell.agent_logits.weights)
+        hidden_kernel, hidden_bias, *of_logits = weights(of_agent)
+        of_x, of_h = jnp.split(hidden_kernel, [x.shape[-1]])
+        observed_x, agent = x @ of_x + hidden_bias, (of_h, *of_logits)
+    norm = cell.norm and weights(cell.norm)
+    kernel, recurrent_kernel, bias = weights(
+        (cell.kernel, cell.recurrent_kernel, cell.bias)
+    )
 
     h, observed_h, actions, state = _looped(cell, fresh)(
-        ops.convert_to_tensor(cell.recurrent_kernel),
-        _Learned(z, (*state[:2], *memory), norm),
-        _Fixed(observed_x, agent, noise, dropout_mask, mask),
+        recurrent_kernel,
+        _Learned(x @ kernel + bias, (*state[:2], *memory), dropout_mask, norm),
+        agent,
+        _Given(observed_x, noise, mask),
     )
     if cell.n_actions > 1:
         logits = cell.policy(x, observed_h)
     else:
         logits = jnp.zeros((*h.shape[:2], 1), h.dtype)
-    if mask is not None:  # Keras repeats the last output, of which there is none yet
+    if mask is not None:  # zeros until there is an output to repeat, as TensorFlow has
         h = jnp.where(jnp.cumsum(mask, axis=0)[..., None] > 0, h, 0.0)
     h, logits, actions, *memory = (
         jnp.swapaxes(part, 0, 1) for part in (h, logits, actions, *state[2:])
@@ -86,9 +92,9 @@ def _looped(cell, fresh):
     def looped(*arrays):
         return _scan(cell, fresh, *arrays)[0]
 
-    def forward(recurrent_kernel, learned, fixed):
+    def forward(recurrent_kernel, learned, *rest):
         results, pull_back, start_h = jax.vjp(
-            lambda learned: _scan(cell, fresh, recurrent_kernel, learned, fixed),
+            lambda learned: _scan(cell, fresh, recurrent_kernel, learned, *rest),
             learned,
             has_aux=True,
         )
@@ -98,13 +104,13 @@ def _looped(cell, fresh):
         pull_back, start_h = kept
         (d_learned,) = pull_back(d_results)
         d_kernel = jnp.einsum("tbi,tbo->io", start_h, d_learned.z)
-        return d_kernel, d_learned, None
+        return d_kernel, d_learned, None, None
 
     looped.defvjp(forward, backward)
     return looped
 
 
-def _scan(cell, fresh, recurrent_kernel, learned, fixed):
+def _scan(cell, fresh, recurrent_kernel, learned, agent, given):
     """The loop itself, time first.
 
     Args:
@@ -112,7 +118,8 @@ def _scan(cell, fresh, recurrent_kernel, learned, fixed):
         fresh: whether a row's first step continues from the state that it is given.
         recurrent_kernel: `[units, 4 * units]`.
         learned: `_Learned`.
-        fixed: `_Fixed`.
+        agent: its weights on the observed h, and those of its logits; or None.
+        given: `_Given`.
 
     Returns:
         `((h [time, batch, units], observed_h [time, batch, units], actions [time,
@@ -120,14 +127,12 @@ def _scan(cell, fresh, recurrent_kernel, learned, fixed):
         the h that each step continued from.
     """
 
-    def step(carried, given):
+    def step(carried, at_step):
         state, started = carried
-        z, now = given
-        start, observed_h, action = _start(cell, state, started, fixed.agent, now)
+        z, factors, now = at_step
+        start, observed_h, action = _start(cell, state, started, agent, now)
         parts = jnp.split(z + start[0] @ recurrent_kernel, 4, axis=-1)
-        h, c = lstm_gates(
-            parts, start[1], cell.forget_bias, now.dropout_mask, learned.norm
-        )
+        h, c = lstm_gates(parts, start[1], cell.forget_bias, factors, learned.norm)
         memory = (
             jnp.concatenate([kept[1:], new[None]])
             for kept, new in zip(state[2:], (h, c), strict=True)
@@ -141,7 +146,7 @@ def _scan(cell, fresh, recurrent_kernel, learned, fixed):
 
     started = jnp.full((learned.z.shape[1], 1), not fresh)
     (state, _), (h, start_h, observed_h, actions) = lax.scan(
-        step, (learned.state, started), (learned.z, fixed._replace(agent=None))
+        step, (learned.state, started), (learned.z, learned.dropout_mask, given)
     )
     return (h, lax.stop_gradient(observed_h), actions, state), start_h
 
@@ -153,8 +158,8 @@ def _start(cell, state, started, agent, now):
         cell: `DSCLSTMCell`.
         state: as in `_Learned`.
         started: `[batch, 1]`, whether a row chooses.
-        agent: as in `_Fixed`.
-        now: `_Fixed` at this step.
+        agent: as in `_scan`.
+        now: `_Given` at this step.
 
     Returns:
         `([h, c], observed_h, action)`, `[batch, units]` each and `[batch]`.
@@ -163,7 +168,7 @@ def _start(cell, state, started, agent, now):
     if cell.n_actions == 1:
         return newest, newest[0], jnp.zeros(started.shape[0], "int32")
     observed_h = newest[0]
-    if cell.observation == "mean":
+    if cell.has_agent and cell.observation == "mean":
         observed_h = jnp.where(started, jnp.mean(memories[0], axis=0), observed_h)
     if cell.has_agent:
         of_h, of_logits, bias = agent

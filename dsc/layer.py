@@ -59,6 +59,7 @@ class DSCLSTM(keras.layers.Layer):
             `"xla"` TensorFlow's for functions that XLA compiles (`jit_compile=True`),
             which pays for small layers; `"auto"` takes the fast one where there is
             one, but for `choice="attention"`, of which there is the plain one only.
+            Forward-mode differentiation under JAX takes the plain one.
         seed: seed of the layer's own noise; see `noise` below.
 
     Call arguments:
@@ -129,10 +130,11 @@ class DSCLSTM(keras.layers.Layer):
             )
         backend = keras.backend.backend()
         own_loops = OWN_LOOPS.get(backend, ())
-        if implementation not in ("auto", "plain", *own_loops):
+        there = ("auto", "plain", *own_loops)
+        if implementation not in there:
             raise ValueError(
                 f"implementation={implementation!r} is not there on the {backend} "
-                "backend; use 'plain' or 'auto'."
+                f"backend, which has {there}."
             )
         self.cell = DSCLSTMCell(
             units,
@@ -255,7 +257,7 @@ class DSCLSTM(keras.layers.Layer):
     def _run(self, *tensors):
         if self._loop == "plain":
             return _plain_loop(self.cell, *tensors)
-        # The only place in the layer where it matters which backend it is.
+        # The only imports of a backend in the layer.
         if keras.backend.backend() == "jax":
             from dsc.jax_recurrence import dsc_lstm
 

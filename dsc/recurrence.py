@@ -1,4 +1,4 @@
-"""The fast TensorFlow time loop, with its own gradient: the only clever file.
+"""The fast TensorFlow time loop, with its own gradient.
 
 It computes what `DSCLSTMCell.step` computes over time (`cell.py` is the definition,
 the tests hold the two together), but
