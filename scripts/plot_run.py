@@ -18,7 +18,7 @@ from dsc.errors import RunError
 from language_modeling.measures import perplexity
 
 FLAGS = flags.FLAGS
-SPAN = 100  # of the axis of perplexities: what is higher leaves it
+SPAN = 100  # highest perplexity that is drawn, by the lowest
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
 
@@ -122,7 +122,7 @@ def draw_learning(axis, grouped, names):
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.minorticks_off()
         # A state that ran away once would leave no room for all else.
-        axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * axis.dataLim.y0))
+        axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * axis.dataLim.ymin))
 
 
 def n_choices(group):

@@ -22,6 +22,9 @@ DIGITS = 5  # significant ones of what is kept of a report
 PLACES = {"data_dir", "train_dir", "cache_dir"}  # in config.json, of one machine
 NOTHING = "-"
 THREADS = 1  # of TensorFlow in an operation; with others its sums are others
+HOW_RUN = (
+    f"Each run had `TF_NUM_INTRAOP_THREADS={THREADS}`, and a `--train_dir` of its own."
+)
 
 
 def command(script, run):
@@ -218,8 +221,8 @@ def _as_page(name, table, rows, records):
             "",
             "## Commands",
             "",
-            f"Each run had `TF_NUM_INTRAOP_THREADS={THREADS}`, and a `--train_dir` of "
-            f"its own. What the flags mean: `python {table.script} --help`.",
+            f"{table.how_run or HOW_RUN} What the flags mean: "
+            f"`python {table.script} --help`.",
             "",
             *made,
             *trained,

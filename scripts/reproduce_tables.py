@@ -78,6 +78,8 @@ class Table(NamedTuple):
         data: tuple of `Data` that the runs read.
         smoke: dict of flags that make a run a matter of seconds.
         traced: names of rows whose training is drawn too, step by step.
+        how_run: in which circumstances its runs were done, a sentence; None if they
+            were those of `reproduce_results.HOW_RUN`.
     """
 
     title: str
@@ -89,6 +91,7 @@ class Table(NamedTuple):
     data: tuple
     smoke: dict
     traced: tuple = ()
+    how_run: str | None = None
 
     def runs(self, row, folder="."):
         """The runs of a row, as `sweep_execution.Run`, with run folders in `folder`."""
@@ -343,8 +346,8 @@ penn_treebank_650_jax = penn_treebank_650._replace(
     title="Penn Treebank, 650 units, the first 12 epochs of 100, on a GPU",
     how_to_read="A partial run, all at the first learning rate: what is compared is "
     "twelve epochs, not what models can reach. JAX multiplies matrices on such a GPU "
-    "in TensorFloat-32. Where test is far above validation, a state ran away: see "
-    "[what was found](README.md)." + HOW_MEASURED,
+    "in TensorFloat-32. A perplexity of more than a hundred times the lowest is out of "
+    "the picture." + HOW_MEASURED,
     script=LANGUAGE_MODEL_JAX,
     flags={"max_epochs": "12", "print_every": "100"},
     rows=(
@@ -354,6 +357,8 @@ penn_treebank_650_jax = penn_treebank_650._replace(
         Row("random skip", {"model": "random_skip"}, seeds=ONE),
     ),
     traced=("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"),
+    how_run="Two runs at a time (`--at_once 2`) shared the GPU, with "
+    "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and a `--train_dir` of their own.",
 )
 
 # The agreement corpus
