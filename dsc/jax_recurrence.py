@@ -168,9 +168,9 @@ def _start(cell, state, started, agent, now):
     if cell.n_actions == 1:
         return newest, newest[0], jnp.zeros(started.shape[0], "int32")
     observed_h = newest[0]
-    if cell.has_agent and cell.observation == "mean":
-        observed_h = jnp.where(started, jnp.mean(memories[0], axis=0), observed_h)
     if cell.has_agent:
+        if cell.observation == "mean":
+            observed_h = jnp.where(started, jnp.mean(memories[0], axis=0), observed_h)
         of_h, of_logits, bias = agent
         logits = jnp.tanh(observed_h @ of_h + now.observed_x) @ of_logits + bias
     else:
