@@ -1,16 +1,8 @@
 """The fast loop of JAX is the plain loop, in what it computes and in its gradients."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
+from on_jax import needs_jax, python, succeeds
 
 SCRIPT = """
-import sys
-sys.modules["tensorflow"] = None
 import jax
 jax.config.update("jax_enable_x64", True)
 import numpy as np
@@ -51,8 +43,8 @@ def run(layer, weights, given, factors, arguments):
         *parts, skips = results
         total = 0.0
         for n, part in enumerate((*parts, skips.logits)):  # weighs each another way
-            factors = jnp.sin(n + 1.7 * jnp.arange(part.size, dtype=part.dtype))
-            total += jnp.sum(part * factors.reshape(part.shape))
+            weighing = jnp.sin(n + 1.7 * jnp.arange(part.size, dtype=part.dtype))
+            total += jnp.sum(part * weighing.reshape(part.shape))
         return total, results
 
     differentiated = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
@@ -101,17 +93,7 @@ else:
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+@needs_jax
 def test_fast_equals_plain_on_jax():
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    command = [sys.executable, "-c", SCRIPT]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "compared 6"
+    compiles_faster = "--xla_backend_optimization_level=0"
+    assert succeeds(python(SCRIPT, XLA_FLAGS=compiles_faster)) == ["compared 6"]

@@ -2,11 +2,8 @@
 
 import importlib.util
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import keras
@@ -14,6 +11,7 @@ import numpy as np
 import processes
 import pytest
 import tensorflow as tf
+from on_jax import needs_jax, python, succeeds
 
 from dsc import training
 from dsc.recipes import LANGUAGE_MODELING
@@ -24,28 +22,6 @@ VOCAB, BATCH, STEPS, UNITS, AGENT_UNITS, ACTIONS = 11, 4, 7, 6, 5, 3
 SIZES = (VOCAB, UNITS, 2, ACTIONS, 0.7, 0.8, AGENT_UNITS)
 RATE, MAX_NORM = 0.9, 0.3
 RECIPE = LANGUAGE_MODELING["corrected"]
-
-needs_jax = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="needs jax: pip install -e '.[jax]'"
-)
-
-
-def python(code, *arguments, backend="jax"):
-    """Starts Python code of its own, for which there is no TensorFlow."""
-    code = f"import sys; sys.modules['tensorflow'] = None\n{code}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def succeeds(process):
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    return out.splitlines()
 
 
 def test_what_jax_trains_with_needs_no_tensorflow():

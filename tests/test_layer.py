@@ -1,17 +1,13 @@
 """The layer is the paper's recurrence over time, with the habits of a Keras layer."""
 
-import importlib.util
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from on_jax import needs_jax, python, succeeds
 
 from dsc import DSCLSTM, Skips, losses
 from dsc.cell import BlockOrthogonal
@@ -952,10 +948,6 @@ def test_a_functional_model_knows_shapes_and_types_before_it_runs():
 # Another backend
 
 JAX_SCRIPT = """
-import sys
-
-sys.modules["tensorflow"] = None  # from here on as if it were not installed
-
 import jax
 import keras
 import numpy as np
@@ -1078,15 +1070,6 @@ assert_close(found, probs - np.eye(VOCAB)[targets])
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs jax")
+@needs_jax
 def test_layer_and_models_run_on_jax():
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
-    command = [sys.executable, "-c", JAX_SCRIPT]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    succeeds(python(JAX_SCRIPT))
