@@ -160,6 +160,7 @@ class DSCLSTM(keras.layers.Layer):
         self.implementation = implementation
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
         self.stateful = False  # `keras.layers.Bidirectional` asks
         if implementation in own_loops and choice == "attention":

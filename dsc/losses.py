@@ -101,7 +101,7 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
     return difference / ops.where(size > 1.0, deviation, ops.ones_like(deviation))
 
 
-def reinforce(logits, actions, advantage):
+def reinforce(logits, actions, advantage, mask=None):
     """Loss whose gradient is the REINFORCE estimate: mean of -log pi(a) * advantage.
 
     Args:
@@ -109,8 +109,15 @@ def reinforce(logits, actions, advantage):
         actions: `[batch, time]`.
         advantage: `[batch, time]`, or anything that broadcasts to it; taken as
             constants.
+        mask: `[batch, time]` boolean, False where a step does not count, or None.
 
     Returns:
-        Scalar: the mean over batch and time.
+        Scalar: the mean over batch and time, as far as they count.
     """
-    return -ops.mean(log_prob(logits, actions) * ops.stop_gradient(advantage))
+    log_probs, advantage = log_prob(logits, actions), ops.stop_gradient(advantage)
+    if mask is None:
+        return -ops.mean(log_probs * advantage)
+    mask = ops.cast(mask, "bool")
+    advantage = ops.where(mask, advantage, ops.zeros_like(advantage))
+    n_steps = ops.sum(ops.cast(mask, log_probs.dtype))
+    return -ops.sum(log_probs * advantage) / ops.maximum(n_steps, 1.0)

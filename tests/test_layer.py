@@ -914,6 +914,11 @@ def test_an_argument_out_of_range_is_named(name, value):
         DSCLSTM(UNITS, N_ACTIONS, **{name: value})
 
 
+def test_inputs_without_a_time_axis_are_refused():
+    with pytest.raises(ValueError, match="expected ndim=3, found ndim=2"):
+        DSCLSTM(UNITS, N_ACTIONS)(np.zeros((BATCH, FEATURES)))
+
+
 @pytest.mark.parametrize("carry_memory", [False, True])
 def test_an_initial_state_of_another_length_is_refused(carry_memory):
     layer = DSCLSTM(UNITS, N_ACTIONS, carry_memory=carry_memory)

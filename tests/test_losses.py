@@ -123,6 +123,27 @@ def test_reinforce_takes_one_advantage_for_a_sequence():
     assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_what_is_masked_does_not_count():
+    mask = np.array([[True, False, True], [True, False, False]])
+    nan = np.nan
+    advantage = constant([[1, nan, 2], [-1, nan, nan]])
+    logits = constant(LOGITS)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = reinforce(logits, ACTIONS, advantage, mask)
+    assert_allclose(loss, (1 + 4 - 2) / 3 * LN_2, rtol=1e-5)
+    eighths = [
+        [[1, 1, 2, -4], [0] * 4, [4, 4, -12, 4]],
+        [[-2, 6, -2, -2], [0] * 4, [0] * 4],
+    ]
+    assert_allclose(tape.gradient(loss, logits), np.array(eighths) / 24, atol=1e-6)
+    nowhere, everywhere = np.zeros((2, 3), bool), np.ones((2, 3), bool)
+    assert_allclose(reinforce(logits, ACTIONS, 1.0, nowhere), 0)
+    assert_allclose(
+        reinforce(logits, ACTIONS, 1.0, everywhere), reinforce(logits, ACTIONS, 1.0)
+    )
+
+
 def test_the_gradient_of_reinforce_by_hand():
     logits = constant(LOGITS)
     with tf.GradientTape() as tape:
