@@ -14,21 +14,22 @@ class Report:
         task: `dsc.training.Task`.
         state: `dsc.state.State`, the training's; its means are those reported.
         max_epochs: number of epochs.
-        print_every: batches between reports.
+        print_every: batches between reports; an epoch that has fewer has one, at
+            its end.
     """
 
     def __init__(self, task, state, max_epochs, print_every):
         self.task = task
         self.state = state
         self.max_epochs = max_epochs
-        self.print_every = print_every
+        self.print_every = min(print_every, task.n_batches)
         self.start = self.lap = time.monotonic()
         self.first = self.lap_first = state.position
         self.speed = 0.0  # units per second since the report before
         self.bar = Bar()
 
     def after_step(self):
-        """Prints and returns a record every `print_every` batches, else None.
+        """Prints and returns a record where one is due, else None.
 
         A record repeats exactly: there are no times in it.
         """

@@ -51,7 +51,7 @@ def read(paths):
         if not run.reports or task(run) is None:
             raise RunError(
                 f"{run.path} has no report or no epoch yet; let it finish its first "
-                "epoch, or lower its --print_every."
+                "epoch, or train it anew with a lower --print_every."
             )
     if len(set(map(task, found))) > 1:
         raise RunError(
