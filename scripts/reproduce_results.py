@@ -197,7 +197,12 @@ def _as_page(name, table, rows, records):
     if not records:
         return "\n".join(title)
     made = [f"    python {data.command}" for data in table.data]
-    trained = [f"    {r['command']}" for r in records]
+    trained = [
+        f"    {text}"
+        for row, found in rows
+        if any(found)
+        for text in (f"# {row.name}", *(r["command"] for r in found if r))
+    ]
     pictures = [f"![{table.columns[0].head}, a dot for each run]({name}.svg)", ""]
     if any(record["row"] in table.traced for record in records):
         pictures += [
@@ -210,9 +215,9 @@ def _as_page(name, table, rows, records):
     return "\n".join(
         [
             *title,
-            "Mean ± standard deviation over the seeds, as many as are done of those "
-            "that the row has; - stands for what is not there: a choice where there "
-            "is one state, the minutes of a run that was interrupted.",
+            "Mean ± sample standard deviation over the seeds, as many as are done of "
+            "those that the row has; - stands for what is not there: a choice where "
+            "there is one state, the minutes of a run that was interrupted.",
             "",
             *pictures,
             "## Where it was measured",
