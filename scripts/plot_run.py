@@ -193,7 +193,7 @@ def draw_skips(pyplot, axis, group, name):
                 fontsize=9,
                 annotation_clip=False,
             )
-    axis.set_xlim(steps[0], steps[-1])
+    axis.margins(x=0)
     axis.set_ylim(0, 100)
     axis.set_title(name, fontsize=10, wrap=True)
     axis.set_xlabel("training steps")
