@@ -182,7 +182,8 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
 
 
 def test_an_epoch_shorter_than_the_interval_has_a_report_at_its_end(tmp_path):
-    _, reports, _ = run(Counting(), tmp_path, max_epochs=2, print_every=6)
+    _, reports, epochs = run(Counting(), tmp_path, max_epochs=2, print_every=6)
+    assert len(epochs) == 2
     assert [(r["epoch"], r["step"], r["state"]) for r in reports] == [
         (1, 5, 2.0),
         (2, 10, 2.0),
