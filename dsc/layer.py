@@ -15,8 +15,8 @@ class Skips(NamedTuple):
     """What the agent thought and did: all that a policy loss needs.
 
     Unless a memory is carried, the first step's choice is never used: leave it out of
-    the loss (`logits[:, 1:]`, `actions[:, 1:]`), and masked steps as well (the `mask` of
-    `dsc.losses.reinforce`).
+    the loss (`logits[:, 1:]`, `actions[:, 1:]`), and masked steps as well (the
+    `mask` of `dsc.losses.reinforce`).
 
     Attributes:
         logits: `[batch, time, n_actions]`, unnormalised log-probabilities.
