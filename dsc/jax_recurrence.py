@@ -16,6 +16,9 @@ from keras import ops
 
 from dsc.cell import lstm_gates
 
+# Steps in a turn of the loop. On a GPU a turn takes as long as several steps do.
+_UNROLLED = 5
+
 
 class _Learned(NamedTuple):
     """What the loop passes gradients to, beside the recurrent weights."""
@@ -146,7 +149,10 @@ def _scan(cell, fresh, recurrent_kernel, learned, agent, given):
 
     started = jnp.full((learned.z.shape[1], 1), not fresh)
     (state, _), (h, start_h, observed_h, actions) = lax.scan(
-        step, (learned.state, started), (learned.z, learned.dropout_mask, given)
+        step,
+        (learned.state, started),
+        (learned.z, learned.dropout_mask, given),
+        unroll=_UNROLLED,
     )
     return (h, lax.stop_gradient(observed_h), actions, state), start_h
 
