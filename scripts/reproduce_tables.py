@@ -374,10 +374,18 @@ penn_treebank_650_jax = penn_treebank_650._replace(
         Row("DSC-LSTM", {}, seeds=ONE),
         Row("lamda 0.5", {"lamda": "0.5"}, seeds=ONE),
         Row("random skip", {"model": "random_skip"}, seeds=ONE),
-        Row("LSTM, to the end", {"model": "lstm", "max_epochs": "100"}, seeds=ONE),
-        Row("DSC-LSTM, to the end", {"max_epochs": "100"}, seeds=ONE),
+        *(
+            Row(f"{name}, to the end", {"max_epochs": "100", **flags}, seeds=ONE)
+            for name, flags in {
+                "LSTM": {"model": "lstm"},
+                "LSTM, dropout 0.65": {"model": "lstm", "dropout": "0.65"},
+                "DSC-LSTM": {},
+                "lamda 0.5": {"lamda": "0.5"},
+                "random skip": {"model": "random_skip"},
+            }.items()
+        ),
     ),
-    traced=("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"),
+    traced=("LSTM, to the end", "DSC-LSTM, to the end", "lamda 0.5", "random skip"),
     how_run="Two runs at a time (`--at_once 2`) shared the GPU, with "
     "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and a `--train_dir` of their own.",
 )
