@@ -288,12 +288,7 @@ WORDS_SMOKE = {
 }
 ONE, TWO = ("1",), ("1", "2")
 
-TEN_EPOCHS = {
-    "dropout": "0",
-    "max_epochs": "10",
-    "learning_rate_decay": "0.5",
-    "decay_when": "10",
-}
+TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}
 
 penn_treebank_200 = Table(
     "Penn Treebank, 200 units, three epochs and ten",
@@ -324,8 +319,9 @@ penn_treebank_200 = Table(
         Row("lamda 0.5, dropout 0", {"lamda": "0.5", "dropout": "0"}, seeds=TWO),
         Row("random skip, dropout 0", {"model": "random_skip", "dropout": "0"}, TWO),
         *(
-            Row(f"{name}, dropout 0, 10 epochs", TEN_EPOCHS | flags, seeds=ONE)
-            for name, flags in {
+            Row(f"{model}{dropout}, 10 epochs", TEN_EPOCHS | flags | more, seeds=ONE)
+            for dropout, more in {", dropout 0": {"dropout": "0"}, "": {}}.items()
+            for model, flags in {
                 "LSTM": {"model": "lstm"},
                 "DSC-LSTM": {},
                 "random skip": {"model": "random_skip"},
