@@ -16,8 +16,9 @@ from keras import ops
 
 from dsc.cell import lstm_gates
 
-# Steps in a turn of the loop. With one, a GPU spends nearly half of the time on turns.
-_UNROLLED = 5
+# Steps in a turn of the loop, where not one. With one, a GPU spends nearly half of the
+# time on turns; a CPU gains nothing from more, which take longer to compile.
+STEPS_PER_TURN = {"gpu": 5}
 
 
 class _Learned(NamedTuple):
@@ -152,7 +153,7 @@ def _scan(cell, fresh, recurrent_kernel, learned, agent, given):
         step,
         (learned.state, started),
         (learned.z, learned.dropout_mask, given),
-        unroll=_UNROLLED,
+        unroll=STEPS_PER_TURN.get(jax.default_backend(), 1),
     )
     return (h, lax.stop_gradient(observed_h), actions, state), start_h
 
