@@ -48,7 +48,7 @@ def figures(tmp_path, *groups):
 
 
 def test_steps_and_their_profile(tmp_path):
-    found = figures(tmp_path, "lm", "eval", "profile")
+    found = figures(tmp_path, "lm", "profile")
     shares = [value for name, value in found.items() if name.startswith("lm_share_")]
     assert sum(shares) == pytest.approx(1.0)
     assert found["lm_share_matrix_products"] > 0 and found["lm_share_agent"] > 0
@@ -56,7 +56,7 @@ def test_steps_and_their_profile(tmp_path):
 
 @pytest.mark.slow
 def test_all_other_groups(tmp_path):
-    found = figures(tmp_path, "actions", "steps", "np", "memory")
+    found = figures(tmp_path, "actions", "steps", "eval", "np", "memory")
     # TensorFlow alone has hundreds; the parent's memory must not be counted in.
     assert 100 < found["lm_peak_mb"] < 2000
 

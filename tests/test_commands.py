@@ -439,11 +439,13 @@ def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):
     only = tmp / "only_released"
     only.mkdir()
     shutil.copy(digits / "digits_10_released.npz", only)
-    result = predict(tmp, only, "noise", "--recipe=released", "--max_steps=1")
+    few = ("--max_steps=1", "--nojit_compile")
+    result = predict(tmp, only, "noise", "--recipe=released", *few)
     assert result.out[-1].startswith("test accuracy = ")
 
 
 FIVE = ("--n_numbers=5", "--sequence_length=6")
+FEW = ("--max_epochs=2", "--nojit_compile")  # to compile takes longer than they do
 
 
 @pytest.fixture(scope="module")
@@ -455,7 +457,7 @@ def of_five(tmp):
         "five/numbers_below_5_6.npz: 60 train, 30 valid, 50 test sequences of 6+1 "
         "numbers below 5."
     )
-    return predict(tmp, tmp / "five", "predictor_of_five", *FIVE, "--max_epochs=2")
+    return predict(tmp, tmp / "five", "predictor_of_five", *FIVE, *FEW)
 
 
 def test_a_predictor_of_five_numbers_has_five_answers_and_places(tmp, of_five):

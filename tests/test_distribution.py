@@ -38,6 +38,7 @@ TASKS = {
     "numbers": (
         NUMBERS,
         *("--batch_size=10", "--learning_rate=0.01", "--data_dir={}/digits"),
+        "--nojit_compile",  # as it is over devices and workers
     ),
 }
 
@@ -111,7 +112,7 @@ def alone(data, tmp_path_factory):
     "task",
     [
         "language",
-        "numbers",
+        pytest.param("numbers", marks=pytest.mark.slow),
         pytest.param("released", marks=pytest.mark.slow),
         pytest.param("carried", marks=pytest.mark.slow),
     ],

@@ -41,6 +41,7 @@ def folder(tmp_path_factory):
         folder,
         NUMBERS,
         *("--data_dir=.", "--train_dir=numbers", "--batch_size=8", *sizes),
+        "--nojit_compile",
     )
     return folder
 
