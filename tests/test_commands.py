@@ -445,7 +445,6 @@ def test_the_released_recipe_predicts_from_the_released_data(tmp, digits):
 
 
 FIVE = ("--n_numbers=5", "--sequence_length=6")
-FEW = ("--max_epochs=2", "--nojit_compile")  # to compile takes longer than they do
 
 
 @pytest.fixture(scope="module")
@@ -457,7 +456,8 @@ def of_five(tmp):
         "five/numbers_below_5_6.npz: 60 train, 30 valid, 50 test sequences of 6+1 "
         "numbers below 5."
     )
-    return predict(tmp, tmp / "five", "predictor_of_five", *FIVE, *FEW)
+    few = ("--max_epochs=2", "--nojit_compile")  # to compile takes longer than they do
+    return predict(tmp, tmp / "five", "predictor_of_five", *FIVE, *few)
 
 
 def test_a_predictor_of_five_numbers_has_five_answers_and_places(tmp, of_five):

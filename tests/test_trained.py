@@ -164,7 +164,7 @@ def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memo
     best = []
     for n in range(len(prompt), len(ids)):
         state = None
-        windows = reader.all_windows(np.array([*ids[:n], 0]), 1, T, "")
+        windows = reader.all_windows(np.array([*ids[:n], 0], np.int32), 1, T, "")
         for window, _, _ in windows:
             outputs = trained.model(tf.constant(window), state)
             state = outputs.state
