@@ -212,7 +212,7 @@ class Workers(Replicas):
         with self.watching():
             return self._gather_rows(row).numpy()[::n_local]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False)
     def _gather_rows(self, row):
         return self.run(lambda row: _summed([self._placed(row[None])])[0], row)
 

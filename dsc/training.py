@@ -144,7 +144,8 @@ def make_train_step(task):
         distribution.apply(task.optimizer, gradients, variables)
         return state, {"loss": means.pop("loss"), "grad_norm": norm, **means}
 
-    @tf.function(jit_compile=task.jit_compile)
+    # No Python here depends on a tensor's value, and AutoGraph would read all of it.
+    @tf.function(jit_compile=task.jit_compile, autograph=False)
     def train_step(step, batch, state):
         return distribution.run(replica_step, step, batch, state)
 

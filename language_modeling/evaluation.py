@@ -37,7 +37,7 @@ class Evaluator:
             nll, actions, state = self._step(noise.number(i), words, targets, state)
             yield nll.numpy(), actions.numpy(), scored
 
-    @tf.function
+    @tf.function(autograph=False)
     def _step(self, step, words, targets, state):
         actions = None
         if self.actions == "sample":

@@ -61,7 +61,7 @@ class Writer:
             states[-1] = [h, c, *(ops.zeros_like(part) for part in memory)]
         return self._step(noise.number(step), np.array([word], np.int32), states)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _step(self, step, word, states):
         """One step of every layer; see `LanguageModel.call` for the same over time."""
         gumbel = None

@@ -134,7 +134,7 @@ class Trained:
         reading = self._read(tf.constant([ids], tf.int32))
         return Reading(*(part[0].numpy() for part in reading))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _read(self, tokens):
         outputs = self.model(tokens)
         logits, actions = outputs.skips

@@ -72,7 +72,10 @@ class NumberPrediction(training.Task):
         self._order = (None, None)
         self.jit_compile = model.dsc.implementation == "xla"
         self._predict_batch = tf.function(
-            self._predict_rows, jit_compile=self.jit_compile, reduce_retracing=True
+            self._predict_rows,
+            jit_compile=self.jit_compile,
+            reduce_retracing=True,
+            autograph=False,
         )
 
     def batch(self, epoch, i):

@@ -108,7 +108,7 @@ def lm_keras():
     x = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
     y = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def train_step(x, y, state):
         with tf.GradientTape() as tape:
             logits, state = model([x, state], training=True)
@@ -245,7 +245,7 @@ def products(
     out_gradient = matrix(*readout)
     h_rows = [matrix(rows, u) for _, u in layers]
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         results = []
         last = None  # the product that the next of the serial ones has to wait for

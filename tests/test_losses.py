@@ -282,7 +282,7 @@ def estimates(network):
             for loss in all_losses
         ]
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw():
         noise = gumbel([N_BATCHES, BATCH, TIME, N_ACTIONS], seed=1, step=0, stream=0)
         return tf.map_fn(

@@ -133,8 +133,12 @@ def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):
         make_layer(implementation, "float64", n_actions, **options)
         for implementation in ("plain", "xla")
     )
-    compiled = tf.function(lambda: run(xla, given, mask=mask, **tensors))
-    jitted = tf.function(compiled.python_function, jit_compile=True)
+
+    def compute():
+        return run(xla, given, mask=mask, **tensors)
+
+    compiled = tf.function(compute, autograph=False)
+    jitted = tf.function(compute, autograph=False, jit_compile=True)
     expected = run(plain, given, mask=mask, **tensors)
     assert_same(expected, compiled(), 1e-10)  # also where XLA does not compile it
     assert_same(expected, jitted(), 1e-10)
@@ -167,7 +171,8 @@ def test_one_trace_serves_any_batch_and_time(carry_memory, rng):
             spec(None, n_actions),
             spec(None, UNITS),
             spec(None, dtype="bool"),
-        ]
+        ],
+        autograph=False,
     )
     def compiled(given, noise, dropout_mask, mask):
         return run(fast, given, noise=noise, dropout_mask=dropout_mask, mask=mask)
@@ -200,7 +205,7 @@ def test_layers_in_one_function_keep_their_states_apart(rng):
         return outputs, tape.gradient(loss, kernels)
 
     expected = tf.nest.flatten(outputs_and_gradients())
-    compiled = tf.function(outputs_and_gradients)
+    compiled = tf.function(outputs_and_gradients, autograph=False)
     for _ in range(20):  # which loop would overwrite the other is left to chance
         for actual, part in zip(tf.nest.flatten(compiled()), expected, strict=True):
             np.testing.assert_allclose(actual, part, rtol=1e-4, atol=1e-5)
@@ -217,7 +222,7 @@ def test_a_persistent_tape_in_a_function_gives_the_same_gradients(rng):
             loss = sum(tf.reduce_sum(part**2) for part in (outputs, c, skips.logits))
         return tape.gradient(loss, [w.value for w in layer.trainable_weights])
 
-    found = tf.function(gradients)(persistent=True)
+    found = tf.function(gradients, autograph=False)(persistent=True)
     for actual, expected in zip(found, gradients(persistent=False), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
