@@ -1,9 +1,20 @@
-"""Quiet TensorFlow, and the same random numbers in every run."""
+"""Quiet TensorFlow that compiles once, and the same random numbers in every run."""
 
 import os
 import signal
+import tempfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
+# Read when TensorFlow or JAX is imported, here and in the programs that tests start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what the first process set
+    # XLA takes seconds for each program, so it keeps what it compiled for all others.
+    compiled = tempfile.TemporaryDirectory(prefix="compiled-")
+    os.environ |= {
+        "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={compiled.name}",
+        "JAX_COMPILATION_CACHE_DIR": compiled.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
 
 import numpy as np
 import pytest

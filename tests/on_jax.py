@@ -13,7 +13,7 @@ needs_jax = pytest.mark.skipif(
 )
 
 
-def python(code, *arguments, backend="jax", **environment):
+def python(code, *arguments, backend="jax"):
     """Starts Python code that finds the project, and these tests' own modules."""
     here = Path(__file__).parent
     paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
@@ -24,7 +24,6 @@ def python(code, *arguments, backend="jax", **environment):
             **os.environ,
             "KERAS_BACKEND": backend,
             "PYTHONPATH": os.pathsep.join(paths),
-            **environment,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
