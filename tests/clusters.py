@@ -1,6 +1,8 @@
 """Two workers on this machine, each a process of its own."""
 
+import contextlib
 import json
+import random
 import socket
 
 import processes
@@ -9,11 +11,17 @@ N_WORKERS = 2
 
 
 def free_addresses(n=N_WORKERS):
-    """Addresses at which no one listens."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(n)]
-    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
-    for s in sockets:
-        s.close()
+    """Addresses at which no one listens.
+
+    Their ports are none that a system gives to outgoing connections: one of those could
+    take an address in the seconds before its worker listens there.
+    """
+    addresses = []
+    ports = iter(random.SystemRandom().sample(range(20_000, 32_000), 1000))
+    while len(addresses) < n:
+        address = ("localhost", next(ports))
+        with contextlib.suppress(OSError), socket.create_server(address):
+            addresses.append(f"localhost:{address[1]}")
     return addresses
 
 

@@ -89,7 +89,7 @@ def assert_equal_to_rounding(run, expected, tolerance=1e-5):
 
 
 def succeeds(result):
-    assert result.code == 0, result
+    assert result.code == 0, "\n".join(result.err)  # pytest would cut a tuple short
     return result
 
 
