@@ -6,16 +6,14 @@ itself held to the recorded ones.
 """
 
 import importlib.util
-import subprocess
-import sys
 import types
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "check_golden.py"
+SCRIPT = processes.ROOT / "scripts" / "check_golden.py"
 GOLDEN = Path(__file__).resolve().parent / "golden"
 FILES = ("lm_a.npz", "lm_b.npz", "np_a.npz")
 
@@ -370,14 +368,10 @@ def computed_of(arrays):
 
 @pytest.mark.parametrize("implementation", ["fast", "plain"])
 def test_recorded_files_pass_from_the_command_line(implementation, tmp_path):
-    result = subprocess.run(
-        [sys.executable, SCRIPT, "--implementation", implementation],
-        cwd=tmp_path,  # the script finds its files from anywhere
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    tables = result.stdout.split(str(GOLDEN))[1:]
+    # The script finds its files from anywhere.
+    result = processes.run(tmp_path, SCRIPT, "--implementation", implementation)
+    assert result.code == 0, result
+    tables = "\n".join(result.out).split(str(GOLDEN))[1:]
     assert len(tables) == len(FILES)
     for name, table in zip(FILES, tables, strict=True):
         assert table.startswith(f"/{name} ({implementation} loop)")
@@ -482,9 +476,5 @@ def test_what_is_no_npz_is_named_in_one_sentence(check, tmp_path, content):
 
 def test_a_message_ends_the_program_with_code_1_and_no_traceback(tmp_path):
     path = tmp_path / "gone.npz"
-    result = subprocess.run(
-        [sys.executable, SCRIPT, path], capture_output=True, text=True
-    )
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == f"{path}: there is no such file."
-    assert "Traceback" not in result.stderr and result.stdout == ""
+    result = processes.run(tmp_path, SCRIPT, path)
+    assert result == (1, [], [f"{path}: there is no such file."])

@@ -3,10 +3,7 @@
 import csv
 import fcntl
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import processes
 import pytest
@@ -226,13 +223,21 @@ def needs(script):
         pytest.importorskip("jax")
 
 
+# The first table of each training script.
+FIRST = {made_of.script: name for name, made_of in reversed(TABLES.items())}
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_is_made_in_small_and_once(tmp_path, name):
-    needs(TABLES[name].script)
+    script = TABLES[name].script
+    needs(script)
     small = (name, "--smoke", "--runs_dir=runs")
+    kinds = TABLES[name].as_smoke(tmp_path).rows
+    if name != FIRST[script]:  # another table tries both rows with this script
+        kinds = kinds[1:]
+        small += (f"--row={kinds[0].name}",)
     reproduce(tmp_path, *small)
     folder = tmp_path / "runs" / "smoke" / "results"
-    kinds = TABLES[name].as_smoke(tmp_path).rows
     runs = json.loads((folder / f"{name}.json").read_text())["runs"]
     assert [run["row"] for run in runs] == [row.name for row in kinds]
     assert all(run["scores"] and run["epochs"] for run in runs)
@@ -338,12 +343,12 @@ for table in reproduce_tables.TABLES.values():
 
 
 @pytest.mark.parametrize("script", sorted({t.script for t in TABLES.values()}))
-def test_the_training_script_takes_the_flags_of_all_rows(script):
+def test_the_training_script_takes_the_flags_of_all_rows(tmp_path, script):
     needs(script)
+    (tmp_path / "check.py").write_text(CHECK)
     module = script.removesuffix(".py").replace("/", ".")
-    path = os.pathsep.join(map(str, (processes.ROOT, REPRODUCE.parent)))
-    command = [sys.executable, "-c", CHECK, script, module]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    result = processes.run(tmp_path, tmp_path / "check.py", script, module)
+    assert result.code == 0, result
 
 
 def test_no_two_runs_share_a_command_or_a_folder():

@@ -76,17 +76,23 @@ def test_unknown_words_are_dropped_read_as_unk_or_refused(trained):
 # Scoring
 
 
-@pytest.mark.parametrize("carry_memory", [False, True])
-@pytest.mark.parametrize("actions", ["greedy", "sample"])
+@pytest.fixture(
+    scope="module", params=itertools.product(["greedy", "sample"], [False, True])
+)
+def evaluator(request):
+    actions, carry_memory = request.param
+    return Evaluator(make(carry_memory=carry_memory).model, actions, seed=8)
+
+
 @pytest.mark.parametrize("n_words", [2, 4, 5, 6, 10, 11, 23])
-def test_scoring_a_stream_is_evaluating_it_in_one_row(n_words, actions, carry_memory):
-    trained = make(carry_memory=carry_memory)
+def test_scoring_a_stream_is_evaluating_it_in_one_row(evaluator, n_words):
     words = some_text(n_words)
-    scorer = Scorer(trained, T, actions=actions, seed=8)
+    trained = Trained(evaluator.model, WORDS)
+    scorer = Scorer(trained, T, actions=evaluator.actions, seed=evaluator.seed)
     scored = list(scorer.score(words))
     ids = np.array([WORDS.index(word) for word in words], np.int32)
     windows = reader.all_windows(ids, 1, T, "test")
-    expected = evaluation(Evaluator(trained.model, actions, 8).run(windows), K)
+    expected = evaluation(evaluator.run(windows), K)
     assert scorer.perplexity == expected.perplexity  # to the last bit
     assert [row.word for row in scored] == words
     assert scored[0].log_prob is None
@@ -161,12 +167,13 @@ def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memo
     written = Writer(trained, T).write(prompt, temperature=0)
     ids = prompt + list(itertools.islice(written, 4 * T))
     words = [WORDS[i] for i in ids]
+    evaluated = tf.function(lambda *read: trained.model(*read), autograph=False)
     best = []
     for n in range(len(prompt), len(ids)):
         state = None
         windows = reader.all_windows(np.array([*ids[:n], 0], np.int32), 1, T, "")
         for window, _, _ in windows:
-            outputs = trained.model(tf.constant(window), state)
+            outputs = evaluated(tf.constant(window), state)
             state = outputs.state
         best.append(int(np.argmax(outputs.logits[0, (n - 1) % T])))
     assert best == ids[len(prompt) :]
