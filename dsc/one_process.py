@@ -38,6 +38,12 @@ class Distribution:
         """
         return [value]
 
+    def leave(self):
+        """Waits, before a worker ends, until all have what was exchanged last.
+
+        Whoever ends at once may cut off another that is still receiving it.
+        """
+
     def from_chief(self, function):
         """What a function returns to the chief, who alone calls it."""
         return function()

@@ -36,6 +36,7 @@ def check_same_command(distribution, config):
         if other["data"] != chief["data"]:
             differences.append("other data")
         if differences:
+            distribution.leave()
             raise RunError(
                 f"Worker {worker} was started with {', '.join(differences)}; start all "
                 "workers with the same flags and data."
@@ -71,6 +72,7 @@ def newest_common(distribution, candidates, n_states):
     # Who dies in the first save leaves one state there and none here; two states are
     # only where all had the first.
     if distribution.n_workers > 1 and candidate is None and max(counts) > 1:
+        distribution.leave()
         there = ", ".join(f"worker {i} has {n}" for i, n in enumerate(counts))
         raise RunError(
             f"There is no state that all workers can go on from ({there}): put the "

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dsc import interruption
-from dsc.distribution import Distribution
+from dsc.distribution import Distribution, Workers
 from dsc.errors import RunError
 from dsc.interruption import Interrupted
 from dsc.workers import VOTE_EVERY, Votes, check_same_command, newest_common
@@ -20,6 +20,7 @@ class Thread(Distribution):
     """A worker that exchanges values with others in the same process."""
 
     n_workers = N
+    has_left = False
 
     def __init__(self, worker, table, barrier):
         self.worker = worker
@@ -33,17 +34,21 @@ class Thread(Distribution):
         self.barrier.wait(10)
         return values
 
+    def leave(self):
+        self.has_left = True
+        self.barrier.wait(10)
+
 
 def by_all(function, *arguments):
     """What `function(distribution, *its own arguments)` returns or raises, for each."""
     table, barrier, results = [None] * N, threading.Barrier(N), [None] * N
 
     def work(worker):
+        distribution = Thread(worker, table, barrier)
         try:
-            results[worker] = function(
-                Thread(worker, table, barrier), *(a[worker] for a in arguments)
-            )
-        except (RunError, Interrupted) as error:
+            results[worker] = function(distribution, *(a[worker] for a in arguments))
+        except RunError as error:
+            assert distribution.has_left
             results[worker] = error
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(N)]
@@ -82,6 +87,17 @@ def test_all_workers_refuse_one_with_another_command(other, difference):
             f"Worker 2 was started with {difference}; start all workers with the same "
             "flags and data."
         )
+
+
+def test_leaving_last_is_no_error():
+    class Last(Workers):
+        def __init__(self):
+            pass
+
+        def exchange(self, value):
+            raise RunError("Another worker is lost.")
+
+    Last().leave()
 
 
 def states(*labels):
