@@ -186,8 +186,9 @@ class Workers(Replicas):
         ]
 
     def leave(self):
-        # Nobody gets through this before all have begun it, and so have had the last
-        # message; that some are cut off from this one is to be expected.
+        self.exchange(None)
+        # Nobody gets through another before all have begun it, and so have had that
+        # one; that some are cut off from this one is to be expected.
         with contextlib.suppress(RunError):
             self.exchange(None)
 

@@ -39,9 +39,10 @@ class Distribution:
         return [value]
 
     def leave(self):
-        """Waits, before a worker ends, until all have what was exchanged last.
+        """Waits, before a worker ends, until all are about to.
 
-        Whoever ends at once may cut off another that is still receiving it.
+        All have to call it: whoever ends without it is taken for lost, or cuts off
+        another that is still receiving what was exchanged last.
         """
 
     def from_chief(self, function):

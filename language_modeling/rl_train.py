@@ -56,7 +56,6 @@ def run():
     training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
     if replicas.is_chief:
         task.report(known)
-    replicas.exchange(None)  # whoever ends early is taken for lost
     replicas.leave()
 
 

@@ -98,7 +98,6 @@ def run():
     training.train_or_load(task, saved, FLAGS, name, produce_data.digests(task.data))
     if replicas.is_chief:
         report(task, saved)
-    replicas.exchange(None)  # whoever ends early is taken for lost
     replicas.leave()
 
 

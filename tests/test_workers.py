@@ -89,15 +89,19 @@ def test_all_workers_refuse_one_with_another_command(other, difference):
         )
 
 
-def test_leaving_last_is_no_error():
-    class Last(Workers):
-        def __init__(self):
-            pass
+def test_only_in_the_last_exchange_may_others_have_left():
+    class Worker(Workers):
+        def __init__(self, n_exchanges):
+            self.n_left = n_exchanges
 
         def exchange(self, value):
-            raise RunError("Another worker is lost.")
+            self.n_left -= 1
+            if self.n_left < 0:
+                raise RunError("Another worker is lost.")
 
-    Last().leave()
+    Worker(1).leave()
+    with pytest.raises(RunError):
+        Worker(0).leave()
 
 
 def states(*labels):
