@@ -381,7 +381,7 @@ penn_treebank_650_jax = penn_treebank_650._replace(
             }.items()
         ),
     ),
-    traced=("LSTM, to the end", "DSC-LSTM, to the end", "lamda 0.5", "random skip"),
+    traced=("LSTM, to the end", "DSC-LSTM, to the end", "random skip, to the end"),
     how_run="Two runs at a time (`--at_once 2`) shared the GPU, with "
     "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and a `--train_dir` of their own.",
 )
