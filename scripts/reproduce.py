@@ -5,6 +5,8 @@
 does the runs that results/number_prediction.json does not have yet, and writes the
 table as JSON, CSV, Markdown and SVG, and into the README. The same command goes on
 where it was interrupted. To measure all anew, give other --results_dir and --runs_dir.
+Processes that do different rows (--row) of one table may run side by side, each with a
+--runs_dir of its own.
 """
 
 import contextlib
@@ -130,6 +132,7 @@ class Pages:
         folder: for the results.
 
     Attributes:
+        path: of its JSON file.
         records: dict from a run's command to its record.
 
     Raises:
@@ -141,13 +144,13 @@ class Pages:
         self.table = table
         self.folder = folder
         self.pyplot = plotting.require("reproduce.py")
-        path = folder / f"{name}.json"
-        self.records = reproduce_results.read(path)
+        self.path = folder / f"{name}.json"
+        self.records = reproduce_results.read(self.path)
         known = sum(r is not None for _, found in self._rows() for r in found)
         if others := len(self.records) - known:
             raise RunError(
-                f"{path} holds {others} runs with other flags than the table has now; "
-                "delete their lines there, or give another --results_dir."
+                f"{self.path} holds {others} runs with other flags than the table has "
+                "now; delete their lines there, or give another --results_dir."
             )
 
     def missing(self, folder, max_seeds):
@@ -177,6 +180,8 @@ class Pages:
             RunError: it was trained on other data than the row's other runs.
         """
         new = reproduce_results.record(row, run, self.table.script, scores)
+        # With another --runs_dir, other processes may have added theirs since.
+        self.records = reproduce_results.read(self.path) | self.records
         for old in self.records.values():
             if (
                 old["row"] == row.name

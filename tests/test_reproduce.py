@@ -327,6 +327,19 @@ def test_runs_on_other_data_are_not_put_into_one_row(tmp_path):
         pages.add(table.rows[0], second, {"test perplexity": 1.0})
 
 
+def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
+    alike, row = table._replace(columns=table.columns[:1]), table.rows[0]
+    about = record(row, "1", 1.0)["config"]["about"]
+    processes_pages = [Pages("name", alike, tmp_path) for _ in range(2)]
+    for pages, run in zip(processes_pages, alike.runs(row, tmp_path), strict=False):
+        run.folder.parent.mkdir(exist_ok=True)
+        made(run.folder, about=about)
+        (run.folder / "output.txt").write_text("epoch 1 done in 0:50: x\n")
+        pages.add(row, run, {"test perplexity": 1.0})
+    found = reproduce_results.read(tmp_path / "name.json")
+    assert [kept["seed"] for kept in found.values()] == ["1", "2"]
+
+
 # What is asked of the training scripts
 
 CHECK = """
