@@ -325,6 +325,7 @@ penn_treebank_200 = Table(
                 "LSTM": {"model": "lstm"},
                 "DSC-LSTM": {},
                 "random skip": {"model": "random_skip"},
+                "fixed skip": {"model": "fixed_skip"},
             }.items()
         ),
     ),
@@ -378,6 +379,7 @@ penn_treebank_650_jax = penn_treebank_650._replace(
                 "DSC-LSTM": {},
                 "lamda 0.5": {"lamda": "0.5"},
                 "random skip": {"model": "random_skip"},
+                "fixed skip": {"model": "fixed_skip"},
             }.items()
         ),
     ),
