@@ -84,7 +84,7 @@ def reproduce(name):
         if FLAGS.dry_run:
             print_commands(table, data, missing)
             return
-        pages.write()
+        pages.write()  # finds out what it lacks before the first run does
         make(data)
         train(pages, missing)
         print(f"The table is in {results_dir / name}.md.")
@@ -148,7 +148,6 @@ class Pages:
         self.name = name
         self.table = table
         self.folder = folder
-        self.pyplot = plotting.require("reproduce.py")
         self.path = folder / f"{name}.json"
         self.records = reproduce_results.read(self.path)
         known = sum(r is not None for _, found in self._rows() for r in found)
@@ -202,6 +201,7 @@ class Pages:
 
     def write(self):
         """Writes all of the table's files."""
+        pyplot = plotting.require("reproduce.py")
         rows = self._rows()
         reproduce_results.write(self.folder, self.name, self.table, rows)
         drawn = {
@@ -209,10 +209,10 @@ class Pages:
             "-training": reproduce_picture.draw_training,
         }
         for suffix, draw in drawn.items():
-            if figure := draw(self.pyplot, self.table, rows):
+            if figure := draw(pyplot, self.table, rows):
                 with writing(self.folder, "--results_dir"):
                     plotting.save(figure, self.folder / f"{self.name}{suffix}.svg")
-                self.pyplot.close(figure)
+                pyplot.close(figure)
 
     def as_table(self):
         """The table in Markdown."""
