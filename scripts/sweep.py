@@ -3,8 +3,9 @@
     python scripts/sweep.py --script language_modeling/rl_train.py --seeds 1,2,3 \
         --n_actions 1,5,10 --lamda 0.5,1 --max_epochs 3
 
-Every flag of the training script takes a comma-separated list. Each run is an ordinary
-run folder in --sweep_dir; the same command goes on, and does again what has failed.
+Every flag of the training script that changes what a step computes takes a
+comma-separated list. Each run is an ordinary run folder in --sweep_dir; the same
+command goes on, and does again what has failed.
 """
 
 import functools
@@ -44,6 +45,7 @@ flags.DEFINE_enum(
     "the training script",
 )
 flags.DEFINE_list("seeds", ["3435"], "--seed of the runs at each point of the grid")
+flags.register_validator("seeds", bool, "give at least one")
 flags.DEFINE_string("sweep_dir", "cv-sweep", "folder for the runs and the table")
 flags.DEFINE_enum(
     "engine",
@@ -70,8 +72,9 @@ def sweep(arguments):
         with writing(run.folder, "--sweep_dir"):
             run.folder.mkdir(parents=True, exist_ok=True)
 
-    # --data_dir is that of every run; the embedded corpus does not change.
-    data = sweep_execution.stamps(FLAGS.data_dir or ROOT / "data" / "ptb")
+    # All runs have one --data_dir; the embedded corpus does not change.
+    (data_dir,) = grid.get("data_dir", [FLAGS.data_dir])
+    data = sweep_execution.stamps(data_dir or ROOT / "data" / "ptb")
     job = functools.partial(
         sweep_execution.Job,
         script=FLAGS.script,

@@ -395,6 +395,7 @@ def test_a_sweep_leaves_ordinary_runs_and_one_table(whole):
         (("--threads=0",), "flag --threads=0"),
         (("--n_actions=5,0",), "--n_actions may not be '0'"),
         (("--seeds=1,-2",), "--seed may not be '-2'"),
+        (("--seeds=",), "flag --seeds="),
         (("--mode=score",), "--mode is the sweep's to set; a sweep trains."),
     ],
 )
@@ -429,16 +430,17 @@ def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
     assert [row.split(",")[0] for row in rows] == ["seeds", "2/2"]
 
 
-def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp, whole):
+def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp):
     folder = tmp / "changed"
-    for source, target in ((whole, "sweep"), (tmp / "corpus", "corpus")):
-        shutil.copytree(source, folder / target)
-    places = (f"--data_dir={folder}/corpus", "--n_actions=3", "--retries=0")
+    shutil.copytree(tmp / "corpus", folder / "corpus")
+    one = (*SMALL, "--seeds=1", "--data_dir=corpus", "--sweep_dir=sweep", "--retries=0")
+    before = [processes.run(folder, SWEEP, *one).out[0] for _ in range(2)]
+    assert before == [f"1 runs, {n} of them finished before." for n in (0, 1)]
     with open(folder / "corpus" / "valid.txt", "a") as file:
         file.write("one more line\n")
-    result = processes.run(folder, SWEEP, *SMALL, "--sweep_dir=sweep", *places)
+    result = processes.run(folder, SWEEP, *one)
     assert result.code == 1
-    assert result.out[0] == "2 runs, 0 of them finished before."
+    assert result.out[0] == "1 runs, 0 of them finished before."
     assert any("holds another run, with sha256 of valid" in x for x in result.out)
 
 
