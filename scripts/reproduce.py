@@ -184,8 +184,6 @@ class Pages:
             RunError: it was trained on other data than the row's other runs.
         """
         new = reproduce_results.record(row, run, self.table.script, scores)
-        # With another --runs_dir, other processes may have added theirs since.
-        self.records = reproduce_results.read(self.path) | self.records
         for old in self.records.values():
             if (
                 old["row"] == row.name
@@ -202,6 +200,8 @@ class Pages:
     def write(self):
         """Writes all of the table's files."""
         pyplot = plotting.require("reproduce.py")
+        # With another --runs_dir, other processes may have added theirs since.
+        self.records = reproduce_results.read(self.path) | self.records
         rows = self._rows()
         reproduce_results.write(self.folder, self.name, self.table, rows)
         drawn = {

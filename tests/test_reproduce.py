@@ -346,6 +346,7 @@ def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
         made(run.folder, about=about)
         (run.folder / "output.txt").write_text("epoch 1 done in 0:50: x\n")
         pages.add(row, run, {"test perplexity": 1.0})
+    processes_pages[0].write()
     found = reproduce_results.read(tmp_path / "name.json")
     assert [kept["seed"] for kept in found.values()] == ["1", "2"]
 
