@@ -100,7 +100,8 @@ def as_released(x, y, sequence_length):
     """What the release's trainer reads of such rows: the first sequence_length + 2.
 
     Its `produce_data.py` writes 100 digits, the index and the answer into the file
-    that the trainer takes for rows of 10. So the "answer" is just another random digit.
+    that the trainer takes for rows of 10. So the "answer" is just another random digit;
+    with a `sequence_length` of 100 it would be the answer, and beyond there is none.
     """
     rows = np.concatenate([x, y[:, None]], axis=1)
     return rows[:, : sequence_length + 1], rows[:, sequence_length + 1]
@@ -120,8 +121,13 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         n_numbers: see `generate`.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: there are no such data, or the file cannot be written.
     """
+    if released_data and sequence_length > RELEASED_LENGTH:
+        raise DataError(
+            f"--recipe released: its rows have {RELEASED_LENGTH} digits before the "
+            "index; leave it out, or give a --sequence_length of at most as many."
+        )
     arrays = {}
     for i, split in enumerate(SPLITS):
         rng = np.random.Generator(np.random.PCG64([seed, i]))
@@ -218,7 +224,8 @@ if __name__ == "__main__":
         "recipe",
         "corrected",
         ("corrected", "released"),
-        "released: the file as the release makes it, whose answers are noise",
+        "released: the file as the release makes it, whose answers are noise for less "
+        f"than {RELEASED_LENGTH} digits",
     )
     refuse_released("recipe")
     app.run(main)
