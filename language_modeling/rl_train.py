@@ -12,6 +12,7 @@ from dsc import interruption
 if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
 from absl import app, flags

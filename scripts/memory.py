@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import keras
 from absl import app, flags
 
