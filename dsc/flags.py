@@ -26,6 +26,14 @@ def define_float(name, default, help_text, lower=None, upper=None):
     )
 
 
+def define_path(name, default, help_text):
+    """A flag for a file or folder, which must not be empty as an unset variable is."""
+    flags.DEFINE_string(name, default, help_text)
+    flags.register_validator(
+        name, lambda value: value != "", "it is empty; give a path or leave it out"
+    )
+
+
 # What a trained model is used for: no part of how it was trained.
 USE = {
     "input",
@@ -213,7 +221,7 @@ def define_recipe(recipes):
 
 def define_run(train_dir):
     """Flags of the run, with the task's folder."""
-    flags.DEFINE_string(
+    define_path(
         "train_dir",
         train_dir,
         "folder of the run: flags, metrics, states, best weights; the same command "
@@ -222,7 +230,7 @@ def define_run(train_dir):
     define_float(
         "save_every", 60.0, "seconds between states from which a run goes on", 0.0
     )
-    flags.DEFINE_string(
+    define_path(
         "load_model", None, "folder of a run whose model to use, without training"
     )
     flags.DEFINE_bool("restart", False, "move a run in --train_dir aside, begin anew")

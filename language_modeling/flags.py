@@ -11,7 +11,7 @@ FLAGS = flags.FLAGS
 RECIPES = recipes.LANGUAGE_MODELING
 
 # data
-flags.DEFINE_string(
+shared_flags.define_path(
     "data_dir",
     None,
     "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt; without it "
@@ -32,7 +32,7 @@ flags.DEFINE_integer(
     "read as <unk>, in all splits (default: keep all)",
     2,
 )
-flags.DEFINE_string(
+shared_flags.define_path(
     "cache_dir",
     None,
     "folder that keeps the word ids of each corpus, which are made once; it may be "
@@ -98,7 +98,7 @@ shared_flags.define_mode(
     "of the model of --load_model: its perplexity on validation and test; sentences "
     "with the skips that it chose; a text word by word, as TSV; a text that it writes",
 )
-flags.DEFINE_string(
+shared_flags.define_path(
     "input",
     None,
     "text to score or visualize, a sentence a line; - is the standard input (default: "

@@ -13,6 +13,7 @@ from dsc import interruption
 if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from pathlib import Path
 
@@ -31,7 +32,7 @@ FLAGS = flags.FLAGS
 RECIPES = recipes.NUMBER_PREDICTION
 
 # data
-flags.DEFINE_string(
+shared_flags.define_path(
     "data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to"
 )
 produce_data.define_sequences()
@@ -87,7 +88,7 @@ def run():
         saved.restore_flags(
             FLAGS,
             fixed=(*shared_flags.MODEL, "sequence_length", "n_numbers"),
-            preset=("released_data", "seed", "jit_compile"),
+            preset=("released_data", "batch_size", "seed", "jit_compile"),
         )
     task = make_task(replicas)
     print(

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import benchmark_plot
 import numpy as np
@@ -185,8 +186,13 @@ def main(argv):
     unknown = set(FLAGS.only) - set(MEASUREMENTS)
     if argv[1:] or unknown:
         sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
+    for path in filter(None, (FLAGS.json, FLAGS.plot)):
+        if not Path(path).absolute().parent.is_dir():
+            sys.exit(f"There is no folder for {path}; make it, or give another path.")
     if FLAGS.plot:
         plotting.require("--plot")
+        if Path(FLAGS.plot).suffix not in (".png", ".svg"):
+            sys.exit("--plot takes a path that ends in .png or .svg.")
         if not {"lm", "actions", "steps"} <= set(FLAGS.only):
             sys.exit("--plot needs the groups lm, actions and steps.")
     figures = {}

@@ -228,6 +228,8 @@ def prepare(base):
 
 
 def main(argv):
+    if argv[1:]:
+        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
     values = flags.FLAGS
     n_cases, n_processes, seed = values.cases, values.processes, values.fuzz_seed
     signal.signal(signal.SIGALRM, timed_out)

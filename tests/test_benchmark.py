@@ -58,6 +58,17 @@ def test_all_other_groups(tmp_path):
     assert 100 < found["lm_peak_mb"] < 2000
 
 
-def test_an_unknown_group_is_refused(tmp_path):
-    result = run(tmp_path, "--only=lm,all")
-    assert result == (1, [], ["Unknown: all; see --help."])
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--only=lm,all", "Unknown: all; see --help."),
+        ("--json=gone/x.json", "There is no folder for gone/x.json; make it, or give "),
+        ("--plot=speed", "--plot takes a path that ends in .png or .svg."),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(
+    tmp_path, argument, said
+):
+    code, out, (line,) = run(tmp_path, argument)
+    assert (code, out) == (1, [])
+    assert line.startswith(said)

@@ -226,13 +226,15 @@ def test_every_kind_of_model_trains(tmp, corpus):
 
 
 def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, corpus):
-    # One program that nothing was imported for: python SCRIPT ARGUMENTS.
+    # One program that nothing was imported for, python SCRIPT ARGUMENTS, where Keras is
+    # told to use another backend.
     arguments = ("--n_actions=1", "--max_steps=3", "--rnn_layers=0", "--train_dir=run")
     data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
     (tmp / "plain").mkdir()
     result = subprocess.run(
         [sys.executable, LANGUAGE, *data, *SMALL, *arguments],
         cwd=tmp / "plain",
+        env={**os.environ, "KERAS_BACKEND": "jax"},
         capture_output=True,
         text=True,
     )
@@ -409,7 +411,7 @@ def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
     tmp, digits, predictor
 ):
     arguments = (f"--data_dir={digits}", f"--load_model={tmp}/predictor/run")
-    arguments += ("--mode=evaluate", "--batch_size=8")
+    arguments += ("--mode=evaluate",)
     result = succeeds(run(tmp / "loaded", NUMBERS, *arguments))
     assert result.out[-1] == predictor.out[-1]
     table = np.array([line.split() for line in result.out[-11:-1]], int)
@@ -567,6 +569,11 @@ REFUSED = {
         (*TRAIN, "--lamda=2"),
         r"FATAL Flags parsing error: flag --lamda=2: .* in the range \[0\.0, 1\.0\]",
     ),
+    "path of a variable that is not set": (
+        LANGUAGE,
+        (*TRAIN, "--load_model="),
+        r"FATAL Flags parsing error: flag --load_model=: it is empty; give a .*",
+    ),
     "unknown flag": (
         LANGUAGE,
         (*TRAIN, "--rnn_sise=8"),
@@ -696,6 +703,11 @@ REFUSED = {
         ("--n_numbers=7", "--recipe=released"),
         r"FATAL Flags parsing error: flags n_numbers=7, recipe=released: the release "
         r"has 10 numbers alone: leave out --n_numbers or the other",
+    ),
+    "released data of more digits than there are": (
+        PRODUCE,
+        ("--sequence_length=101", "--recipe=released"),
+        r"--recipe released: its rows have 100 digits .*; leave it out, or give .*\.",
     ),
     "training on released data of other numbers": (
         NUMBERS,

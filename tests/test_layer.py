@@ -1,6 +1,8 @@
 """The layer is the paper's recurrence over time, with the habits of a Keras layer."""
 
 import itertools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -867,6 +869,20 @@ def test_a_saved_model_loads_and_computes_the_same(implementation, rng, tmp_path
     *results, skips = loaded.predict(x, verbose=0)
     assert_equals([*results, Skips(*skips)], expected, atol=1e-5)
     assert loaded.layers[-1].get_config() == layer.get_config()
+
+
+def test_a_saved_model_loads_where_the_layer_is_imported(tmp_path):
+    model = keras.Sequential([keras.Input((None, FEATURES)), DSCLSTM(UNITS, N_ACTIONS)])
+    model.save(tmp_path / "model.keras")
+    code = """
+import sys
+from dsc import DSCLSTM
+import keras
+print(type(keras.models.load_model(sys.argv[1]).layers[-1]) is DSCLSTM)
+"""
+    command = [sys.executable, "-c", code, tmp_path / "model.keras"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert output == "True\n"
 
 
 @both
