@@ -18,6 +18,7 @@ LANGUAGE_MODEL = "language_modeling/rl_train.py"
 LANGUAGE_MODEL_JAX = "scripts/train_jax.py"
 NUMBER_PREDICTION = "number_prediction/rl_train.py"
 SEEDS = ("1", "2", "3")
+ONE, TWO = SEEDS[:1], SEEDS[:2]
 
 
 class Row(NamedTuple):
@@ -247,9 +248,13 @@ more_numbers = Table(
         Row(
             f"R = {n}{name}",
             {"n_numbers": n, "sequence_length": n, "n_actions": n, **flags},
+            seeds,
         )
-        for name, flags in {"": {}, ", credit last": {"credit": "last"}}.items()
-        for n in MORE_NUMBERS
+        for name, flags, *seeds_of_each in (
+            ("", {}, SEEDS, ONE),
+            (", credit last", {"credit": "last"}, SEEDS, TWO),
+        )
+        for n, seeds in zip(MORE_NUMBERS, seeds_of_each, strict=True)
     ),
     ACCURACIES,
     tuple(
@@ -286,7 +291,6 @@ WORDS_SMOKE = {
     "max_steps": "2",
     "print_every": "1",
 }
-ONE, TWO = ("1",), ("1", "2")
 
 TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}
 
