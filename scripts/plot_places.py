@@ -68,9 +68,9 @@ def draw(axis, shares):
         extent=(end - n_actions, end, end, -0.5),
         aspect="auto",
     )
-    # Labels of two figures have room for half as many.
-    nbins = 10 if max(shares.shape) <= 10 else 5
-    axis.locator_params(nbins=nbins, integer=True, min_n_ticks=1)
+    axis.locator_params(nbins=10, integer=True, min_n_ticks=1)
+    if n_actions > 10:  # labels of two digits stand side by side
+        axis.locator_params("x", nbins=5)
     axis.tick_params(length=0, labelsize=8)
     axis.spines[:].set_visible(False)
     return image
