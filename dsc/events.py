@@ -45,7 +45,7 @@ class Events:
         )
         self.path = next(p for p in map(folder.joinpath, names) if not p.exists())
         with self._writing():
-            self._writer = tf.io.TFRecordWriter(str(self.path))
+            self._writer = tf.io.TFRecordWriter(os.fsencode(self.path))
             self._write(file_version="brain.Event:2")
             start = SessionLog(status=SessionLog.START)
             self._write(session_log=start, step=step + 1)

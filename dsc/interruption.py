@@ -1,9 +1,17 @@
-"""Ctrl-C and SIGTERM end a program at a moment at which nothing is lost."""
+"""Ctrl-C, SIGTERM and the like end a program at a moment at which nothing is lost."""
 
 import contextlib
 import signal
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Of the terminal, of whoever wants the program to end, and a cluster's warnings.
+SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 
 
 class Interrupted(SystemExit):
@@ -15,16 +23,20 @@ class Interrupted(SystemExit):
 
 
 class _Moment:
-    """What the handler knows: how many wait for their end, and what signal came."""
+    """What `interrupt` knows: how many wait for their end, and what signal came."""
 
     waiting = 0
     number = None
 
 
 def exit_on_signals():
-    """From now on both signals raise `Interrupted`, at once or after `delayed`."""
+    """From now on the signals raise `Interrupted`, at once or after `delayed`.
+
+    One that the program was started to ignore (`nohup`, `&` in a script) stays ignored.
+    """
     for number in SIGNALS:
-        signal.signal(number, _handle)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: interrupt(number))
 
 
 def ignore_signals():
@@ -33,11 +45,11 @@ def ignore_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
-def _handle(number, frame):
-    if _Moment.waiting:
-        _Moment.number = number
-    else:
+def interrupt(number):
+    """Raises `Interrupted` for the number of a signal, at once or after `delayed`."""
+    if not _Moment.waiting:
         raise Interrupted(number)
+    _Moment.number = _Moment.number or number
 
 
 def waiting():

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 
 from language_modeling import agreement, deciding, reader
 from language_modeling import flags as language_flags
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = flags.FLAGS
+FLAGS = language_flags.FLAGS
 
 
 class Known(NamedTuple):

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import flags
 from keras import ops
 
 from dsc import flags as shared_flags
@@ -42,7 +41,7 @@ def restore(path):
             flag that does not fit its model.
     """
     run = RunFolder.open(path)
-    run.restore_flags(flags.FLAGS, FIXED, PRESET)
+    run.restore_flags(language_flags.FLAGS, FIXED, PRESET)
     return run
 
 

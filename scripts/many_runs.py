@@ -7,16 +7,17 @@ from absl import flags
 from sweep_execution import OUTPUT
 
 from dsc.errors import RunError
+from dsc.flags import Group
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_integer(
+FLAGS = flags.FlagValues()  # the scripts add theirs
+group = Group(FLAGS, "runs")
+group.integer(
     "at_once",
     None,
     "largest number of runs at once (default: as many as there are processors for)",
     1,
 )
-flags.DEFINE_integer("retries", 2, "how often a run that fails is started again", 0)
+group.integer("retries", 2, "how often a run that fails is started again", 0)
 
 
 def at_once(threads):
