@@ -4,6 +4,7 @@ Names and defaults are the release's where it has the flag. Nothing here imports
 or TensorFlow, which take seconds: `--help` and a wrong flag are answered at once.
 """
 
+import functools
 import math
 
 from absl import flags
@@ -24,20 +25,25 @@ USE = "use of a trained model"
 class Group:
     """Defines flags that `--help` lists together; every number has bounds.
 
+    Other kinds, such as `bool` and `enum`, are `absl.flags.DEFINE_bool` and so on.
+
     Args:
-        defined: `absl.flags.FlagValues` of the program.
         title: of the group; groups are listed in the order of their first flags.
+        defined: `absl.flags.FlagValues` of a program; by default new ones.
     """
 
-    def __init__(self, defined, title):
-        self.defined = defined
-        self.place = {"flag_values": defined, "module_name": title}
+    def __init__(self, title, defined=None):
+        self.defined = flags.FlagValues() if defined is None else defined
+        self._place = {"flag_values": self.defined, "module_name": title}
+
+    def __getattr__(self, kind):
+        return functools.partial(getattr(flags, f"DEFINE_{kind}"), **self._place)
 
     def integer(self, name, default, help_text, lower, upper=MAX_INTEGER):
-        flags.DEFINE_integer(name, default, help_text, lower, upper, **self.place)
+        flags.DEFINE_integer(name, default, help_text, lower, upper, **self._place)
 
     def float(self, name, default, help_text, lower=-MAX_FLOAT, upper=MAX_FLOAT):
-        flags.DEFINE_float(name, default, help_text, lower, upper, **self.place)
+        flags.DEFINE_float(name, default, help_text, lower, upper, **self._place)
         flags.register_validator(
             name,
             lambda value: value is None or not math.isnan(value),
@@ -54,15 +60,6 @@ class Group:
             "it is empty; give a path or leave it out",
             flag_values=self.defined,
         )
-
-    def string(self, *args):
-        flags.DEFINE_string(*args, **self.place)
-
-    def enum(self, *args):
-        flags.DEFINE_enum(*args, **self.place)
-
-    def bool(self, *args):
-        flags.DEFINE_bool(*args, **self.place)
 
     def refuse_unless(self, names, holds, because):
         """Refuses values of the named flags for which `holds(dict)` is false."""
@@ -97,7 +94,7 @@ CHOICES = {
 
 def define_model(defined, rnn_size, n_actions, agent_units):
     """Flags of the DSC-LSTM, with the task's defaults."""
-    model, agent = Group(defined, "model"), Group(defined, "agent")
+    model, agent = Group("model", defined), Group("agent", defined)
     model.enum(
         "model",
         "dsc",
@@ -182,12 +179,12 @@ def define_recipe(defined, recipes):
         recipes: dict from name to `dsc.recipes.Recipe`.
     """
     default = recipes["corrected"]
-    agent = Group(defined, "agent")
+    agent = Group("agent", defined)
 
     def help_text(text, name):
         return f"{text} (default: the recipe's; corrected: {getattr(default, name)})"
 
-    Group(defined, "model").enum(
+    Group("model", defined).enum(
         "recipe",
         "corrected",
         recipes,
@@ -227,7 +224,7 @@ def define_recipe(defined, recipes):
 
 def define_optimization(defined, learning_rate, batch_size, max_epochs):
     """Flags of the optimisation, with the task's defaults."""
-    group = Group(defined, "optimisation")
+    group = Group("optimisation", defined)
     group.float("learning_rate", learning_rate, "initial learning rate", 0.0)
     group.integer("batch_size", batch_size, "sequences trained on in parallel", 1)
     group.integer(
@@ -238,7 +235,7 @@ def define_optimization(defined, learning_rate, batch_size, max_epochs):
 
 def define_run(defined, train_dir):
     """Flags of the run, with the task's folder."""
-    group = Group(defined, "run")
+    group = Group("run", defined)
     group.path(
         "train_dir",
         train_dir,
@@ -272,7 +269,7 @@ def define_use(defined, modes, help_text):
         modes: names of what can be done with a trained model.
         help_text: what they do.
     """
-    group = Group(defined, USE)
+    group = Group(USE, defined)
     group.path(
         "load_model", None, "folder of a run whose model to use, without training"
     )

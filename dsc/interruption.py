@@ -3,15 +3,8 @@
 import contextlib
 import signal
 
-# Of the terminal, of whoever wants the program to end, and a cluster's warnings.
-SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGXCPU,
-)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: a closed terminal
+SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # warnings of a cluster
 
 
 class Interrupted(SystemExit):

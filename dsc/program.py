@@ -16,7 +16,7 @@ HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 def parse(defined, doc, takes_arguments=False, known_only=False):
     """Reads the command line; answers --help and refuses what is not known.
 
-    To be called before the imports that take seconds.
+    To be called before the imports that take seconds. From here on signals are heard.
 
     Args:
         defined: `absl.flags.FlagValues` of the program, filled by `dsc.flags.Group`s.
@@ -27,6 +27,7 @@ def parse(defined, doc, takes_arguments=False, known_only=False):
     Returns:
         The command line without the flags: a list of the program and these arguments.
     """
+    interruption.exit_on_signals()
     if HELP & {*sys.argv[1:]}:
         groups = map(defined.module_help, defined.flags_by_module_dict())
         main({}, lambda: print(doc.strip(), *groups, sep="\n"))
@@ -43,8 +44,8 @@ def parse(defined, doc, takes_arguments=False, known_only=False):
 def main(defined, run, *problems):
     """Runs a program to the end of its process.
 
-    That is 0 if all went well, 128 + the number of a signal, or 1 and one sentence on
-    stderr.
+    That ends with 0 if all went well, and else with one sentence on stderr and 1, or
+    128 + the number of a signal (SIGPIPE for an output that cannot be written).
 
     Args:
         defined: `absl.flags.FlagValues` of the program, parsed.
@@ -52,7 +53,6 @@ def main(defined, run, *problems):
         problems: classes of exceptions, beside `RunError`, whose message is all that
             the user has to be told.
     """
-    interruption.exit_on_signals()
     output = sys.stdout = Output(sys.stdout)
     try:
         run()
@@ -61,19 +61,20 @@ def main(defined, run, *problems):
     except (RunError, *problems) as error:
         sys.exit(str(error))
     except interruption.Interrupted as interrupted:
-        code, said = interrupted.code, f"Interrupted by {interrupted.signal}"
-        goes_on = _goes_on(defined)
-        if output.failure and interrupted.signal == "SIGPIPE":
+        given = {name for name in defined if defined[name].value}
+        goes_on = given & {"train_dir", "sweep_dir", "runs_dir"}
+        goes_on = goes_on and not given & {"load_model", "dry_run"}
+        said = f"Interrupted by {interrupted.signal}"
+        if output.failure:
             if isinstance(output.failure, BrokenPipeError) and not goes_on:
                 sys.exit()  # the reader has enough
-            code = 1
             said = f"The output cannot be written ({output.failure.strerror})"
         if goes_on:
-            but = ", without --restart," if _is_set(defined, "restart") else ""
+            but = ", without --restart," if "restart" in given else ""
             said += f": repeat the same command{but} to go on"
         with contextlib.suppress(OSError):  # of a terminal that was closed
             print(f"{said}.", file=sys.stderr)
-        sys.exit(code)
+        sys.exit(interrupted.code)
     except _out_of_memory():
         sys.exit(
             "There is not enough memory; lower --batch_size, --rnn_size or "
@@ -116,16 +117,6 @@ class Output:
             self.failure = error
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # for all else
             interruption.interrupt(signal.SIGPIPE)
-
-
-def _goes_on(defined):
-    """Whether the same command goes on with what was interrupted."""
-    keeps = any(name in defined for name in ("train_dir", "sweep_dir", "runs_dir"))
-    return keeps and not any(_is_set(defined, n) for n in ("load_model", "dry_run"))
-
-
-def _is_set(defined, name):
-    return name in defined and bool(defined[name].value)
 
 
 def _out_of_memory():

@@ -108,32 +108,25 @@ def limit_gpu_memory(portion):
     gpus = tf.config.list_physical_devices("GPU")
     if portion == 1.0 or not gpus:
         return
+    # TensorFlow tells a GPU's memory only once it has taken it. Its numbers of the GPUs
+    # are CUDA's (CUDA_VISIBLE_DEVICES has chosen and ordered them), not nvidia-smi's.
+    device, total = ctypes.c_int(), ctypes.c_size_t()
     for number, gpu in enumerate(gpus):
+        try:
+            cuda = ctypes.CDLL("libcuda.so.1")
+            failed = cuda.cuDeviceGet(ctypes.byref(device), number)
+            failed = failed or cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device)
+            if failed:
+                raise OSError(f"CUDA error {failed}")
+        except OSError as error:
+            raise RunError(
+                f"--gpu_portion: the driver does not tell the memory of GPU {number} "
+                f"({one_line(error)}); leave the flag out."
+            ) from None
         limit = tf.config.LogicalDeviceConfiguration(
-            memory_limit=portion * _gpu_memory(number)
+            memory_limit=portion * total.value / 2**20
         )
         tf.config.set_logical_device_configuration(gpu, [limit])
-
-
-def _gpu_memory(number):
-    """The memory of a GPU in MiB.
-
-    TensorFlow tells it only once it has taken it. Its numbers of the GPUs are CUDA's,
-    in the order and choice of CUDA_VISIBLE_DEVICES, unlike those of nvidia-smi.
-    """
-    device, total = ctypes.c_int(), ctypes.c_size_t()
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")  # initialised, since there are GPUs
-        failed = cuda.cuDeviceGet(ctypes.byref(device), number)
-        failed = failed or cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device)
-        if failed:
-            raise OSError(f"CUDA error {failed}")
-    except OSError as error:
-        raise RunError(
-            f"--gpu_portion: the driver does not tell the memory of GPU {number} "
-            f"({one_line(error)}); leave the flag out."
-        ) from None
-    return total.value / 2**20
 
 
 def make_train_step(task):

@@ -1,16 +1,14 @@
 """The flags of the language model: those of the authors' release, and some new ones."""
 
-from absl import flags
-
 from dsc import flags as shared_flags
 from dsc import recipes
 from language_modeling.corpus import UNKNOWN
 from language_modeling.schedule import Schedule
 
-FLAGS = flags.FlagValues()
 RECIPES = recipes.LANGUAGE_MODELING
 
-data = shared_flags.Group(FLAGS, "data")
+data = shared_flags.Group("data")
+FLAGS = data.defined
 data.path(
     "data_dir",
     None,
@@ -45,7 +43,7 @@ data.bool(
 )
 
 shared_flags.define_model(FLAGS, rnn_size=650, n_actions=5, agent_units=200)
-model = shared_flags.Group(FLAGS, "model")
+model = shared_flags.Group("model", FLAGS)
 model.integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
 model.bool("carry_memory", False, "let a window look back into the one before")
 model.float("dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999)
@@ -59,7 +57,7 @@ model.bool(
     "float32",
 )
 shared_flags.define_recipe(FLAGS, RECIPES)
-shared_flags.Group(FLAGS, "agent").enum(
+shared_flags.Group("agent", FLAGS).enum(
     "reward",
     None,
     recipes.REWARDS,
@@ -70,7 +68,7 @@ shared_flags.Group(FLAGS, "agent").enum(
 shared_flags.define_optimization(
     FLAGS, learning_rate=1.0, batch_size=20, max_epochs=100
 )
-optimization = shared_flags.Group(FLAGS, "optimisation")
+optimization = shared_flags.Group("optimisation", FLAGS)
 optimization.float(
     "learning_rate_decay",
     1 / 1.2,
@@ -93,7 +91,7 @@ shared_flags.define_use(
     "of the model of --load_model: its perplexity on validation and test; sentences "
     "with the skips that it chose; a text word by word, as TSV; a text that it writes",
 )
-use = shared_flags.Group(FLAGS, shared_flags.USE)
+use = shared_flags.Group(shared_flags.USE, FLAGS)
 use.path(
     "input",
     None,

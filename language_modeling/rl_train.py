@@ -7,10 +7,6 @@ The flags are those of the authors' release, with its defaults, and some new one
 
 import os
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -18,7 +14,7 @@ from dsc import program
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
-    program.parse(FLAGS, __doc__)  # --help needs none of the imports below
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
 
 import keras
 

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from absl import flags
-
 from dsc import flags as shared_flags
 from dsc import recipes
 from number_prediction import produce_data
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = flags.FlagValues()
 RECIPES = recipes.NUMBER_PREDICTION
 
-data = shared_flags.Group(FLAGS, "data")
+data = shared_flags.Group("data")
+FLAGS = data.defined
 data.path("data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to")
 produce_data.define_sequences(data)
 data.bool("released_data", None, "read the data as the release makes it (recipe: no)")
@@ -20,7 +18,7 @@ data.bool("released_data", None, "read the data as the release makes it (recipe:
 shared_flags.define_model(FLAGS, rnn_size=200, n_actions=10, agent_units=10)
 shared_flags.define_recipe(FLAGS, RECIPES)
 produce_data.refuse_released(data, "recipe", "released_data")
-shared_flags.Group(FLAGS, "agent").enum(
+shared_flags.Group("agent", FLAGS).enum(
     "credit",
     None,
     recipes.CREDITS,
@@ -31,7 +29,7 @@ shared_flags.Group(FLAGS, "agent").enum(
 shared_flags.define_optimization(
     FLAGS, learning_rate=0.001, batch_size=100, max_epochs=200
 )
-optimization = shared_flags.Group(FLAGS, "optimisation")
+optimization = shared_flags.Group("optimisation", FLAGS)
 optimization.integer(
     "patience", 10, "end training after so many epochs without a better validation", 1
 )

@@ -11,7 +11,6 @@ of the paper, section 4.1, and of the release's `number_prediction/produce_data.
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from dsc import files, program
 from dsc.flags import Group
@@ -29,11 +28,7 @@ class DataError(ValueError):
 
 
 def define_sequences(group):
-    """Flags that say what a sequence is, which both scripts must be given alike.
-
-    Args:
-        group: `dsc.flags.Group`.
-    """
+    """Flags that say what a sequence is, which both scripts must be given alike."""
     group.integer(
         "n_numbers",
         DIGITS,
@@ -215,10 +210,9 @@ def main(values):
     print(f"{path}: {counts} sequences of {length}+1 {numbers(n_numbers)}.")
 
 
-def define():
-    """The flags of this script, an `absl.flags.FlagValues`."""
-    defined = flags.FlagValues()
-    group = Group(defined, "flags")
+if __name__ == "__main__":
+    group = Group("flags")
+    FLAGS = group.defined
     group.path("data_dir", str(ROOT / "data"), "folder for the file")
     define_sequences(group)
     group.integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
@@ -233,10 +227,5 @@ def define():
         f"than {RELEASED_LENGTH} digits",
     )
     refuse_released(group, "recipe")
-    return defined
-
-
-if __name__ == "__main__":
-    FLAGS = define()
     program.parse(FLAGS, __doc__)
     program.main(FLAGS, lambda: main(FLAGS), DataError)

@@ -8,10 +8,6 @@ Flags that mean the same are named as in `language_modeling/rl_train.py`.
 
 import os
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -19,7 +15,7 @@ from dsc import program
 from number_prediction.flags import FLAGS, RECIPES
 
 if __name__ == "__main__":
-    program.parse(FLAGS, __doc__)  # --help needs none of the imports below
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
 
 from pathlib import Path
 

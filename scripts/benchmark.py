@@ -25,14 +25,13 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import benchmark_plot
 import numpy as np
 import plotting
-from absl import flags
 from benchmark_cases import CASES, FLAGS, SIZES
 from benchmark_profile import shares
 
 from dsc import program
 from dsc.flags import Group
 
-group = Group(FLAGS, "measurement")
+group = Group("measurement", FLAGS)
 group.integer("repeats", 11, "turns per group", 1)
 group.path("json", None, "write the figures to this file too")
 group.path(
@@ -215,11 +214,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list(
-        "only",
-        list(MEASUREMENTS),
-        f"groups to measure, of {','.join(MEASUREMENTS)}",
-        **group.place,
+    group.list(
+        "only", list(MEASUREMENTS), f"groups to measure, of {','.join(MEASUREMENTS)}"
     )
     argv = program.parse(FLAGS, __doc__, takes_arguments=True)
     program.main(FLAGS, lambda: main(argv))

@@ -7,7 +7,6 @@ waits for its end.
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 from dsc import recipes, training
 from dsc.flags import MAX_ACTIONS, MAX_UNITS, Group
@@ -18,8 +17,8 @@ from language_modeling.task import LanguageModeling
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction
 
-FLAGS = flags.FlagValues()
-model = Group(FLAGS, "model")
+model = Group("model")
+FLAGS = model.defined
 model.integer("rnn_size", 650, "units of the language model", 1, MAX_UNITS)
 model.integer("batch_size", 20, "rows of a window", 1)
 model.integer("num_unroll_steps", 35, "steps of a window", 2)

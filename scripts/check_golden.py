@@ -20,7 +20,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 from dsc import losses, program, recipes, training
 from dsc.flags import Group
@@ -28,7 +27,8 @@ from dsc.layer import IMPLEMENTATIONS
 from language_modeling import model as language_model
 from number_prediction import model as number_predictor
 
-FLAGS = flags.FlagValues()
+group = Group("flags")
+FLAGS = group.defined
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 TOLERANCE = 1e-5
 SMALLEST_SCALE = 0.1
@@ -378,7 +378,7 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    Group(FLAGS, "flags").enum(
+    group.enum(
         "implementation", "auto", IMPLEMENTATIONS, "the time loop that is checked"
     )
     argv = program.parse(FLAGS, __doc__, takes_arguments=True)

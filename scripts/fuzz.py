@@ -238,8 +238,8 @@ def main(values):
 
 
 if __name__ == "__main__":
-    OWN = flags.FlagValues()
-    group = Group(OWN, "flags")
+    group = Group("flags")
+    OWN = group.defined
     group.integer("cases", 2000, "cases in this process", 0)
     group.integer("processes", 30, "cases that are programs of their own", 0)
     group.integer("fuzz_seed", 1, "of the cases", 0)

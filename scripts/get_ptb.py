@@ -43,8 +43,8 @@ SOURCES = (
 )
 TIMEOUT = 30  # seconds without an answer
 
-FLAGS = flags.FlagValues()
-group = Group(FLAGS, "flags")
+group = Group("flags")
+FLAGS = group.defined
 group.path(
     "data_dir",
     str(Path(__file__).resolve().parents[1] / "data" / "ptb"),
@@ -56,12 +56,11 @@ group.path(
     "Folder to copy the files from instead of downloading them; there they may also "
     "be called train.txt, valid.txt and test.txt.",
 )
-flags.DEFINE_multi_string(
+group.multi_string(
     "source",
     None,
     "URL of a folder with the files, named as for --from_dir, instead of the public "
     "GitHub repositories. Several are tried in order",
-    **group.place,
 )
 flags.mark_flags_as_mutual_exclusive(["from_dir", "source"], flag_values=FLAGS)
 

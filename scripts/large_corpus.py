@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 
 from dsc import program
 from dsc.flags import Group
 
-FLAGS = flags.FlagValues()
+group = Group("flags")
+FLAGS = group.defined
 SCRIPT = Path(__file__).resolve().parents[1] / "language_modeling" / "rl_train.py"
 MODEL = ("--rnn_size=8", "--rnn_layers=0", "--agent_units=4", "--max_epochs=0")
 MEMORY = 600  # MB
@@ -133,7 +133,6 @@ def main():
 
 
 if __name__ == "__main__":
-    group = Group(FLAGS, "flags")
     group.integer("megabytes", 1000, "size of the text", 1)
     group.bool("distinct", False, "whether each word of the text is another")
     group.path("in_dir", None, "folder for all files (default: the system's)")

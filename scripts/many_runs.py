@@ -3,14 +3,13 @@
 import os
 import time
 
-from absl import flags
 from sweep_execution import OUTPUT
 
 from dsc.errors import RunError
 from dsc.flags import Group
 
-FLAGS = flags.FlagValues()  # the scripts add theirs
-group = Group(FLAGS, "runs")
+group = Group("runs")
+FLAGS = group.defined  # the scripts add theirs
 group.integer(
     "at_once",
     None,

@@ -15,7 +15,6 @@ from pathlib import Path
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
-from absl import flags
 
 from dsc import program
 from dsc.flags import Group
@@ -95,7 +94,8 @@ def main(n_steps):
 
 
 if __name__ == "__main__":
-    FLAGS = flags.FlagValues()
-    Group(FLAGS, "flags").integer("steps", 3000, "steps to train", 2 * FIRST, 10**6)
+    group = Group("flags")
+    group.integer("steps", 3000, "steps to train", 2 * FIRST, 10**6)
+    FLAGS = group.defined
     program.parse(FLAGS, __doc__)
     program.main(FLAGS, lambda: main(FLAGS.steps))

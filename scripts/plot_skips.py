@@ -27,7 +27,7 @@ from language_modeling.corpus import SPLITS
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
-    group = Group(FLAGS, "picture")
+    group = Group("picture", FLAGS)
     group.string("text", None, "a sentence to draw, in place of one of a split")
     group.enum("split", "valid", SPLITS, "text to take sentences from")
     group.integer("sentence", 0, "number of the first, from 0", 0)

@@ -15,17 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take a second
-
 import many_runs
 import plotting
 import reproduce_picture
 import reproduce_results
 import sweep_execution
-from absl import flags
 from many_runs import FLAGS
 from reproduce_tables import TABLES
 
@@ -37,16 +31,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 README = ROOT / "README.md"  # shows the tables
 
-group = Group(FLAGS, "table")
+group = Group("table", FLAGS)
 group.bool("dry_run", False, "only print the commands that are still to be done")
 group.bool(
     "smoke", False, "try the table in small: a few steps of two rows, all in --runs_dir"
 )
-flags.DEFINE_multi_string(
-    "row",
-    [],
-    "do only the runs of the row of this name; may be given several times",
-    **group.place,
+group.multi_string(
+    "row", [], "do only the runs of the row of this name; may be given several times"
 )
 group.integer("max_seeds", None, "do only so many seeds of each row", 1)
 group.path("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")

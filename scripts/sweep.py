@@ -14,17 +14,10 @@ import os
 import shlex
 from pathlib import Path
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import many_runs
 import sweep_execution
 import sweep_grid
 import sweep_table
-from absl import flags
 from many_runs import FLAGS
 
 from dsc import program
@@ -38,17 +31,15 @@ SCRIPTS = {  # and where their flags are defined
 }
 ROOT = Path(__file__).resolve().parents[1]
 
-group = Group(FLAGS, "sweep")
+group = Group("sweep", FLAGS)
 group.enum(
     "script",
     "language_modeling/rl_train.py",
     list(SCRIPTS),
     "the training script",
 )
-flags.DEFINE_list(
-    "seeds", ["3435"], "--seed of the runs at each point of the grid", **group.place
-)
-flags.register_validator("seeds", bool, "give at least one", flag_values=FLAGS)
+group.list("seeds", ["3435"], "--seed of the runs at each point of the grid")
+group.refuse_unless(["seeds"], lambda given: given["seeds"], "give at least one")
 group.path("sweep_dir", "cv-sweep", "folder for the runs and the table")
 group.enum(
     "engine",

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import processes
-from absl import flags
 
 from dsc import files, program
 from dsc.checkpoints import Checkpoints
@@ -208,13 +207,11 @@ def main(values):
 
 
 if __name__ == "__main__":
-    FLAGS = flags.FlagValues()
-    group = Group(FLAGS, "flags")
+    group = Group("flags")
+    FLAGS = group.defined
     group.integer("kills", 25, "kills of each task", 0)
     group.integer("damages", 50, "damages of each kind", 1)
     group.integer("seed", 1, "of the moments and places", 0)
-    flags.DEFINE_multi_enum(
-        "task", None, list(TASKS), "which tasks; both if not given", **group.place
-    )
+    group.multi_enum("task", None, list(TASKS), "which tasks; both if not given")
     program.parse(FLAGS, __doc__)
     program.main(FLAGS, lambda: main(FLAGS), Failure)

@@ -8,17 +8,13 @@ trained here (--load_model).
 
 import os
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
 os.environ["KERAS_BACKEND"] = "jax"
 
 from dsc import program
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
-    program.parse(FLAGS, __doc__)  # --help needs none of the imports below
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
 
 import logging
 import random

@@ -97,7 +97,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(signals):
 def end_of(run, load_model=None):
     """How a training script ends that does this, and whose output nobody reads."""
     defined = flags.FlagValues()
-    group = Group(defined, "run")
+    group = Group("run", defined)
     group.path("train_dir", "cv", "")
     group.path("load_model", load_model, "")
     reader, writer = os.pipe()
@@ -120,7 +120,7 @@ def test_training_whose_output_breaks_ends_when_nothing_is_lost(signals):
             saved.append(1)
         saved.append(2)
 
-    assert end_of(run) == 1
+    assert end_of(run) == 128 + signal.SIGPIPE
     assert saved == [1]
 
 
