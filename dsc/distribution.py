@@ -228,8 +228,8 @@ class Workers(Replicas):
 def _connected():
     """TensorFlow's strategy, when all workers are there."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    # TensorFlow holds Python's lock until all are connected, so that nothing of this
-    # process could end a wait for a worker that died in this moment: another does.
+    # TensorFlow holds Python's lock until all are connected, so no handler or thread of
+    # this process can end the wait for a worker that has died: another process does.
     end = 'sleep "$0"; kill -KILL "$1" && echo "$2" >&2'
     said = (
         f"Not all workers have connected within {CONNECT} s; see what the others said, "

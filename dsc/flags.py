@@ -1,7 +1,7 @@
 """How flags are defined, and the command-line flags that both training scripts share.
 
 Names and defaults are the release's where it has the flag. Nothing here imports Keras
-or TensorFlow, which take seconds: `--help` and a wrong flag are answered at once.
+or TensorFlow, so that `--help` takes no seconds.
 """
 
 import functools
@@ -14,11 +14,11 @@ from dsc.recipes import BASELINES, OBSERVATIONS, OF_MODEL
 # Beyond these a model fits no machine; said here, it is said before memory runs out.
 MAX_UNITS = 100_000
 MAX_ACTIONS = 1000
-# What all that computes with a flag's number can hold, twice that number too.
+# Default bounds: int32, and a number that float32 can hold even when it is doubled.
 MAX_INTEGER = 2**31 - 1
 MAX_FLOAT = 1e30
 
-# The group of what a trained model is used for: no part of how it was trained.
+# Group of the flags that use a trained model: they are no part of a run's config.
 USE = "use of a trained model"
 
 

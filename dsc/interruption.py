@@ -1,10 +1,10 @@
-"""Ctrl-C, SIGTERM and the like end a program at a moment at which nothing is lost."""
+"""Ctrl-C, SIGTERM and similar signals end a program where nothing is lost."""
 
 import contextlib
 import signal
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: a closed terminal
-SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # warnings of a cluster
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: terminal closed
+SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # a cluster's warnings
 
 
 class Interrupted(SystemExit):
@@ -25,7 +25,7 @@ class _Moment:
 def exit_on_signals():
     """From now on the signals raise `Interrupted`, at once or after `delayed`.
 
-    One that the program was started to ignore (`nohup`, `&` in a script) stays ignored.
+    A signal that was ignored at the start (`nohup`, `&` in a script) stays ignored.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""How all programs begin and end: flags, --help, and one sentence for each error."""
+"""Command line, error messages and exit codes of all programs."""
 
 import contextlib
 import os
@@ -14,18 +14,18 @@ HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 
 
 def parse(defined, doc, takes_arguments=False, known_only=False):
-    """Reads the command line; answers --help and refuses what is not known.
+    """Parses the command line; answers --help and refuses unknown flags.
 
-    To be called before the imports that take seconds. From here on signals are heard.
+    Call it before the imports that take seconds. It also installs the signal handlers.
 
     Args:
         defined: `absl.flags.FlagValues` of the program, filled by `dsc.flags.Group`s.
         doc: what --help says first.
-        takes_arguments: whether there may be arguments that are no flags.
-        known_only: whether flags that are not defined are such arguments too.
+        takes_arguments: whether arguments other than flags are allowed.
+        known_only: whether to treat flags that are not defined as such arguments.
 
     Returns:
-        The command line without the flags: a list of the program and these arguments.
+        The command line without the flags, a list that begins with the program.
     """
     interruption.exit_on_signals()
     if HELP & {*sys.argv[1:]}:
@@ -42,16 +42,16 @@ def parse(defined, doc, takes_arguments=False, known_only=False):
 
 
 def main(defined, run, *problems):
-    """Runs a program to the end of its process.
+    """Runs a program and ends the process on errors, with one sentence on stderr.
 
-    That ends with 0 if all went well, and else with one sentence on stderr and 1, or
-    128 + the number of a signal (SIGPIPE for an output that cannot be written).
+    The exit code is 1, or 128 + the number of the signal that ended the program (that
+    of SIGPIPE if the standard output cannot be written).
 
     Args:
         defined: `absl.flags.FlagValues` of the program, parsed.
         run: function without arguments, does the work.
-        problems: classes of exceptions, beside `RunError`, whose message is all that
-            the user has to be told.
+        problems: classes of exceptions, beside `RunError`, whose message tells the
+            user all that is needed.
     """
     output = sys.stdout = Output(sys.stdout)
     try:
@@ -67,7 +67,7 @@ def main(defined, run, *problems):
         said = f"Interrupted by {interrupted.signal}"
         if output.failure:
             if isinstance(output.failure, BrokenPipeError) and not goes_on:
-                sys.exit()  # the reader has enough
+                sys.exit()  # such as `head`, which has read enough
             said = f"The output cannot be written ({output.failure.strerror})"
         if goes_on:
             but = ", without --restart," if "restart" in given else ""
@@ -80,18 +80,18 @@ def main(defined, run, *problems):
             "There is not enough memory; lower --batch_size, --rnn_size or "
             "--agent_units, or use a machine with more."
         )
-    except OSError as error:  # of a path that is seen to nowhere else
+    except OSError as error:  # of a path that no other code checks
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"{where}{one_line(error)}; put that right and repeat the command.")
 
 
 class Output:
-    """The standard output. A failure of it interrupts the program as SIGPIPE would.
+    """The standard output; a failed write interrupts the program as SIGPIPE would.
 
-    So it is told apart from what files raise, and comes when nothing is lost by it.
+    `OSError` then means a file, and training stops only after a whole step.
 
     Attributes:
-        failure: the last `OSError`, or None.
+        failure: the `OSError` of the failed write, or None.
     """
 
     def __init__(self, stream):
@@ -115,7 +115,8 @@ class Output:
             action(*args)
         except OSError as error:
             self.failure = error
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())  # for all else
+            # What is written from here on is lost, but raises no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             interruption.interrupt(signal.SIGPIPE)
 
 

@@ -108,8 +108,8 @@ def limit_gpu_memory(portion):
     gpus = tf.config.list_physical_devices("GPU")
     if portion == 1.0 or not gpus:
         return
-    # TensorFlow tells a GPU's memory only once it has taken it. Its numbers of the GPUs
-    # are CUDA's (CUDA_VISIBLE_DEVICES has chosen and ordered them), not nvidia-smi's.
+    # TensorFlow reports a GPU's memory only after it has initialised the GPU. It
+    # numbers GPUs as CUDA does, after CUDA_VISIBLE_DEVICES; nvidia-smi lists all.
     device, total = ctypes.c_int(), ctypes.c_size_t()
     for number, gpu in enumerate(gpus):
         try:
