@@ -739,6 +739,11 @@ REFUSED = {
         ("--data_dir=file", "--n_train=1", "--n_valid=1", "--n_test=1"),
         r"--data_dir: cannot write file/digits_10\.npz: .*; .* give another folder\.",
     ),
+    "digits into a folder of a variable that is not set": (
+        PRODUCE,
+        ("--data_dir=",),
+        r"flag --data_dir=: it is empty; give a path or leave it out",
+    ),
     "stray argument to produce_data": (
         PRODUCE,
         ("20",),
