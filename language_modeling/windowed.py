@@ -56,7 +56,7 @@ class OnWindows:
         self.known = known
         # Attention weighs all states and chooses none.
         self.chooses = model.dsc.cell.choice != "attention"
-        self._evaluated = {}  # by score, what `_evaluate` gave first
+        self._evaluated = {}  # by score, what `_score_both` gave first
         cut = dict.fromkeys(corpus.ids, reader.windows)
         if score_tail:
             cut |= dict.fromkeys(("valid", "test"), reader.all_windows)
@@ -80,12 +80,12 @@ class OnWindows:
 
     def evaluate(self):
         """`(scores, score)` after an epoch, as `dsc.training.Task` says."""
-        evaluated = self._evaluate()
+        evaluated = self._score_both()
         valid, test = (evaluation.perplexity for evaluation in evaluated[:2])
         self._evaluated.setdefault(-valid, evaluated)
         return {"valid perplexity": valid, "test perplexity": test}, -valid
 
-    def _evaluate(self):
+    def _score_both(self):
         """`(Evaluation of valid, of test, counts of deciding.count or None)`."""
         valid = self.score("valid")
         dsc, read, counts = self.model.dsc, self.read("test"), None
@@ -115,7 +115,7 @@ class OnWindows:
             score: that `evaluate` has given for the model's weights, if it has: then
                 they are not evaluated again.
         """
-        valid, test, counts = self._evaluated.get(score) or self._evaluate()
+        valid, test, counts = self._evaluated.get(score) or self._score_both()
         if self.known:
             print(
                 f"lowest possible test perplexity = {self.known.floor:.6f} (exact, "
