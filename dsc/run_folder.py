@@ -151,23 +151,23 @@ class RunFolder:
             ) from None
 
     def check_data(self, digests, flags, *choosing):
-        """Makes sure that data are the run's own, unless the user asks for others.
+        """Refuses data that the run was not trained on, unless the user asked for them.
 
         Args:
-            digests: of the data, as the config has them, or None if there are no data.
-            flags: `absl.flags.FLAGS` with --data_dir, where they are.
-            choosing: names of the flags with which the user asks for others.
+            digests: dict from split to digest, or None if there are no data.
+            flags: `absl.flags.FLAGS` with --data_dir, where the data are.
+            choosing: names of the flags that, if given, ask for other data.
 
         Raises:
-            RunError: they are not.
+            RunError: the data are not those of the run.
         """
         if any(flags[name].present for name in choosing):
             return
         if digests is None or digests != self.config.get("data"):
             raise RunError(
-                f"The data that the run in {self.path} was trained on are not in "
-                f"{flags.data_dir}, or not as they were; put them back, or say with "
-                "--data_dir where they are."
+                f"The run in {self.path} was trained on data that {flags.data_dir} "
+                "does not contain any more; restore them, or give their folder with "
+                "--data_dir."
             )
 
     def write_vocabulary(self, vocabulary):
@@ -295,7 +295,7 @@ def _differences(old, new):
         if before == after or (name in GROWING and _is_more(before, after)):
             continue
         if name == "data":
-            yield one_line(f"other data than {new.get('data_dir')} has now")
+            yield one_line(f"other data than {new.get('data_dir')} contains now")
         else:
             flag = name if " " in name else f"--{name}"
             yield one_line(f"{flag} {before} (now {after})")

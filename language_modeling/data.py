@@ -53,16 +53,15 @@ def find(run=None, tell=print):
             "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
             f"embedded agreement corpus in {folder}."
         )
-    if os.path.realpath(folder) == os.path.realpath(embedded):
-        known = _embedded_corpus(embedded)
+    FLAGS.data_dir = os.path.abspath(folder)
     try:
-        paths = reader.find(folder)
-    except reader.DataError:
+        if os.path.realpath(folder) == os.path.realpath(embedded):
+            known = _embedded_corpus(embedded)
+        return reader.find(folder), known
+    except ValueError:  # a `DataError`, or a run has what is no path
         if run:
             run.check_data(None, FLAGS, "data_dir")
         raise
-    FLAGS.data_dir = os.path.abspath(folder)
-    return paths, known
 
 
 def of_run(run, split, tell=print):

@@ -28,8 +28,8 @@ class Evaluator:
                 `reader.Windows`.
 
         Yields:
-            `(word losses, actions, *watched, scored)` of each window, each
-            `[batch, time]` but for what `watched` gives.
+            `(word losses, actions, *details, scored)` of each window, each
+            `[batch, time, ...]`.
         """
         state = None
         for i, (words, targets, scored) in enumerate(windows):
@@ -46,9 +46,9 @@ class Evaluator:
             actions = noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
         outputs = self.model(words, state, Noise(actions))
         nll = word_losses(outputs.logits, targets)
-        read = nll, outputs.skips.actions, *self.watched(outputs)
+        read = nll, outputs.skips.actions, *self.details(outputs)
         return read, outputs.state
 
-    def watched(self, outputs):
-        """What else to keep of a window's `model.Outputs`, a tuple; traced."""
+    def details(self, outputs):
+        """What else to yield of a window's `model.Outputs`, a tuple; traced."""
         return ()

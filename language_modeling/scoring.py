@@ -16,15 +16,15 @@ class Scored(NamedTuple):
 
     Attributes:
         word: as it stands in the text.
-        read_as: as the model knows it; None if it was dropped, which leaves the
-            attributes below as they are for no word.
+        read_as: as the model knows it; None if it was dropped, and then the fields
+            below have their defaults.
         log_prob: its log-probability in nats, given the words before it; None for the
             first, which has none.
         skip: how many words back lies the state from which the LSTM continued when it
             read this word: 1 is an ordinary LSTM step, 0 a place in the memory in which
             there was nothing yet, zeros. Of attention, the state with most weight.
-        policy: dict from every such number to the agent's probability of it.
-        guesses: the words that were likeliest in its place, `(word, probability)`.
+        policy: dict from each possible skip to the agent's probability of it.
+        guesses: `(word, probability)` of the words that the model found likeliest here.
     """
 
     word: str
@@ -59,7 +59,7 @@ class Scorer:
         self.n_words = 0
         self.n_unknown = 0
         self._total = 0.0
-        self._evaluator = _WatchingEvaluator(trained.model, actions, seed)
+        self._evaluator = _DetailedEvaluator(trained.model, actions, seed)
         self._words = []  # those of the window that is being read
 
     @property
@@ -133,10 +133,10 @@ class Scorer:
         return (skip if skip <= reach else 0), outcomes
 
 
-class _WatchingEvaluator(Evaluator):
-    """Yields the agent's policy, and probabilities and ids of the likeliest words."""
+class _DetailedEvaluator(Evaluator):
+    """Also yields the policy, and probabilities and ids of the likeliest next words."""
 
-    def watched(self, outputs):
+    def details(self, outputs):
         probs = ops.softmax(ops.cast(outputs.logits, "float32"))
         n_guesses = min(N_GUESSES, probs.shape[-1])
         policy = ops.softmax(ops.cast(outputs.skips.logits, "float32"))

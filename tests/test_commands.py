@@ -616,18 +616,18 @@ REFUSED = {
     "load when the corpus has changed": (
         LANGUAGE,
         (*WINDOWS, "--load_model=of_other"),
-        r"The data that the run in of_other was trained on are not in \S+/other, or "
-        r"not as they were; put them back, or say with --data_dir where they are\.",
+        r"The run in of_other was trained on data that \S+/other does not contain any "
+        r"more; restore them, or give their folder with --data_dir\.",
     ),
     "load when the corpus has gone": (
         LANGUAGE,
         ("--mode=visualize", "--load_model=of_gone"),
-        r"The data that the run in of_gone was trained on are not in \S+/gone, or .*\.",
+        r"The run in of_gone was trained on data that \S+/gone does not contain .*\.",
     ),
     "load when the digits have changed": (
         NUMBERS,
         ("--load_model=of_seed",),
-        r"The data that the run in of_seed was trained on are not in \S+_seed, or .*\.",
+        r"The run in of_seed was trained on data that \S+/other_seed does not .*\.",
     ),
     "load damaged words": (
         LANGUAGE,
@@ -653,8 +653,8 @@ REFUSED = {
     "folder that holds a run on another corpus": (
         LANGUAGE,
         (*TRAIN, "--train_dir=run", "--data_dir=other", "--print_every=5"),
-        r"--train_dir: run holds another run, with other data than \S+/other has now; "
-        r"repeat its .*\.",
+        r"--train_dir: run holds another run, with other data than \S+/other contains "
+        r"now; repeat its .*\.",
     ),
     "no word may be unknown, or all others are <unk>": (
         LANGUAGE,

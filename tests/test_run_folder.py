@@ -76,7 +76,7 @@ def test_another_command_is_refused_with_every_difference_and_changes_nothing(ru
     message = refusal(error)
     assert message.startswith(f"--train_dir: {run.path} holds another run, with ")
     assert "--rnn_size 8 (now 9), --seed None (now 4)" in message
-    assert message.count("data") == 1 and "other data than d has now" in message
+    assert message.count("data") == 1 and "other data than d contains now" in message
     assert "--restart" in message
     assert contents(run.path) == before
 
@@ -329,7 +329,9 @@ def test_a_run_has_its_own_data_unless_the_user_asks_for_others(
         return
     with pytest.raises(RunError) as error:
         run.check_data(data, values, "data_dir")
-    assert str(tmp_path) in refusal(error) and "not in here, or" in refusal(error)
+    assert str(tmp_path) in refusal(error) and "data that here does not" in refusal(
+        error
+    )
 
 
 # Contents
