@@ -150,6 +150,26 @@ class RunFolder:
                 f"({one_line(error)}); the run must be trained again."
             ) from None
 
+    def check_data(self, digests, flags, *choosing):
+        """Refuses data that the run was not trained on, unless the user asked for them.
+
+        Args:
+            digests: dict from split to digest, or None if there are no data.
+            flags: `absl.flags.FLAGS` with --data_dir, where the data are.
+            choosing: names of the flags that, if given, ask for other data.
+
+        Raises:
+            RunError: the data are not those of the run.
+        """
+        if any(flags[name].present for name in choosing):
+            return
+        if digests is None or digests != self.config.get("data"):
+            raise RunError(
+                f"The run in {self.path} was trained on data that {flags.data_dir} "
+                "does not contain any more; restore them, or give their folder with "
+                "--data_dir."
+            )
+
     def write_vocabulary(self, vocabulary):
         """Keeps the words behind the ids, one a line."""
         text = "".join(f"{word}\n" for word in vocabulary)
@@ -242,11 +262,7 @@ class RunFolder:
         self._lock()
 
     def _refuse_another(self, old):
-        differences = [
-            one_line(f"{name} {before} (now {after})")
-            for name, before, after in _compared(old, self.config)
-        ]
-        if differences:
+        if differences := list(_differences(old, self.config)):
             raise RunError(
                 f"--train_dir: {self.path} holds another run, with "
                 f"{', '.join(differences)}; repeat its command to go on with it, "
@@ -270,24 +286,19 @@ def _read_config(path, flag):
         ) from None
 
 
-def _compared(old, new):
-    """Yields `(name, old value, new value)` of what differs between two configs."""
-    flat_old, flat_new = _flat(old), _flat(new)
-    for name in sorted({*flat_old, *flat_new}):
-        before, after = flat_old.get(name), flat_new.get(name)
+def _differences(old, new):
+    """Yields in words what differs between the configs of two runs."""
+    # TensorFlow's script does not say what a run is trained with.
+    old, new = ({"trained with": "TensorFlow", **config} for config in (old, new))
+    for name in sorted({*old, *new} - UNCOMPARED - {"about"}):
+        before, after = old.get(name), new.get(name)
         if before == after or (name in GROWING and _is_more(before, after)):
             continue
-        if name not in UNCOMPARED:
-            yield (name if " " in name else f"--{name}"), before, after
-
-
-def _flat(config):
-    """The flags, and `sha256 of <split>` for the data."""
-    flat = {k: v for k, v in config.items() if k not in ("data", "about")}
-    data = config.get("data")
-    if isinstance(data, dict):
-        flat |= {f"sha256 of {split}": value for split, value in data.items()}
-    return flat
+        if name == "data":
+            yield one_line(f"other data than {new.get('data_dir')} contains now")
+        else:
+            flag = name if " " in name else f"--{name}"
+            yield one_line(f"{flag} {before} (now {after})")
 
 
 def _versions(config):

@@ -195,6 +195,9 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
             another run.
         vocabulary: words to keep with a new run, or None.
 
+    Returns:
+        The best score, which the weights of a training have, or None.
+
     Raises:
         RunError: a run cannot be read or written.
     """
@@ -208,7 +211,7 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         folder = RunFolder.begin(folder, config, flags.restart)
         if vocabulary is not None:
             folder.write_vocabulary(vocabulary)
-        fit(
+        best = fit(
             task,
             folder,
             flags.max_epochs,
@@ -218,8 +221,10 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
+        return best
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    return None
 
 
 def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):

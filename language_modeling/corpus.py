@@ -92,7 +92,7 @@ def prepare(paths, options, folder):
     index = {word: i for i, word in enumerate(vocabulary)}
     if options.unknown == "unk" and UNK not in index:
         raise DataError(
-            f"--unknown unk: {paths['train']} has no word {UNK}; give --unknown drop."
+            f"--unknown unk: {paths['train']} has no word {UNK}; leave the flag out."
         )
     reads_unk = options.unknown == "unk" or options.vocab_size is not None
     n_unknown = {}

@@ -8,6 +8,7 @@ a[sequence_length - n_numbers + b]. With ten numbers, which are digits, this is 
 of the paper, section 4.1, and of the release's `number_prediction/produce_data.py`.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -160,15 +161,15 @@ def read(path, sequence_length, n_numbers=DIGITS):
     Raises:
         DataError: the file is missing, damaged or holds something else.
     """
-    try:
-        arrays = files.read_arrays(path)
-        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
-    except FileNotFoundError:
+    if not os.path.exists(path):
         raise DataError(
             f"There is no {path}; make it with `python "
             "number_prediction/produce_data.py` and the same --n_numbers, "
             "--sequence_length, --data_dir and --recipe."
-        ) from None
+        )
+    try:
+        arrays = files.read_arrays(path)
+        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} is damaged or not a file of produce_data.py ({error}); delete it "
@@ -215,6 +216,7 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", str(ROOT / "data"), "folder for the file")
+    flags.register_validator("data_dir", bool, "it is empty; give a folder")
     define_sequences()
     flags.DEFINE_integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
     flags.DEFINE_integer("n_valid", 10_000, "sequences to choose on", 1, MAX_SEQUENCES)

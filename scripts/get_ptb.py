@@ -48,6 +48,7 @@ flags.DEFINE_string(
     str(Path(__file__).resolve().parents[1] / "data" / "ptb"),
     "Folder to put the three files in.",
 )
+flags.register_validator("data_dir", bool, "it is empty; give a folder")
 flags.DEFINE_string(
     "from_dir",
     None,

@@ -9,6 +9,7 @@ at a word shows all states that the agent could have chosen, and what the model 
 in the word's place. The page has --sentences of the split, the picture their first.
 """
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -23,8 +24,7 @@ import skips_picture
 from absl import app, flags
 
 from dsc.errors import RunError
-from language_modeling import data, reader, text
-from language_modeling import flags as language_flags
+from language_modeling import data, modes, reader, text
 from language_modeling.trained import Trained
 
 FLAGS = flags.FLAGS
@@ -41,41 +41,22 @@ def sentences(trained):
             "The model attends to all states (--model attention): it chooses none to "
             "draw an arc to; give a run of another model."
         )
-    end = trained.encode(FLAGS.EOS, "error")
     if FLAGS.text is not None:
-        ids = encoded(trained, FLAGS.text.split())
-        found = list(skips.of_text(trained, ids, end, n_context=1))
-        if not found:
-            raise reader.DataError(
-                "--text: it has no word that the model knows; give other text, or "
-                "--unknown unk."
-            )
-        return found
-    path = data.find(tell)[0][FLAGS.split]
-    ids = encoded(trained, text.words(path, FLAGS.EOS))
-    n_context = FLAGS.num_unroll_steps
-    found = list(
-        skips.of_text(trained, ids, end, n_context, FLAGS.sentence, FLAGS.sentences)
-    )
+        source, blocks = "--text", [os.fsencode(FLAGS.text)]
+    else:
+        source = data.of_run(trained.run, FLAGS.split, modes.tell)
+        blocks = text.read_blocks(source)
+    words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
+    scorer = modes.make_scorer(trained)
+    place = trained.n_actions, FLAGS.sentence, FLAGS.sentences
+    found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *place))
+    modes.tell_unknown(scorer.n_unknown)
     if not found:
         raise reader.DataError(
-            f"--sentence {FLAGS.sentence}: {path} has fewer; give a lower number."
+            f"{source}: there is no sentence {FLAGS.sentence} with a word that the "
+            "model knows; give a lower --sentence, or other text."
         )
     return found
-
-
-def encoded(trained, words):
-    """Yields ids; unknown words are said, and treated as --unknown says."""
-    for word in words:
-        read_as = trained.encode(word, language_flags.unknown())
-        if read_as is None:
-            tell(f"The model does not know {word!r}: dropped (--unknown unk keeps it).")
-        else:
-            yield read_as
-
-
-def tell(line):
-    print(line, file=sys.stderr)
 
 
 def main(argv):

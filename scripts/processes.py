@@ -15,6 +15,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
 NUMBERS = ROOT / "number_prediction" / "rl_train.py"
+PLOT_SKIPS = ROOT / "scripts" / "plot_skips.py"
 PRODUCE = ROOT / "number_prediction" / "produce_data.py"
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -41,7 +42,7 @@ def start(folder, script, *arguments, **environment):
     What is kept for other programs, the ids of corpora, is beside the folder.
     """
     folder.mkdir(exist_ok=True)
-    if script == LANGUAGE:
+    if script in (LANGUAGE, PLOT_SKIPS):
         arguments = (f"--cache_dir={folder.parent / 'cache'}", *arguments)
     process = SERVER.Process(
         target=_become,

@@ -52,7 +52,7 @@ def run():
     random.seed(FLAGS.seed)
     paths, known = data.find()
     corpus = data.read(paths)
-    task = make_task(corpus)
+    task = make_task(corpus, known)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch, on "
@@ -69,7 +69,7 @@ def run():
     folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart)
     folder.write_vocabulary(corpus.vocabulary)
     try:
-        fit(
+        score = fit(
             task,
             folder,
             FLAGS.max_epochs,
@@ -80,7 +80,7 @@ def run():
         )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
-        task.report(known)
+        task.report(score)
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
 
@@ -116,7 +116,7 @@ def accelerator():
     return None if device.platform == "cpu" else device.device_kind
 
 
-def make_task(corpus):
+def make_task(corpus, known):
     """The model and what is learned, from the flags."""
     model = LanguageModel(len(corpus.vocabulary), **language_flags.model_arguments())
     model.build()
@@ -125,6 +125,7 @@ def make_task(corpus):
         keras.optimizers.SGD(FLAGS.learning_rate),
         corpus,
         **language_flags.task_arguments(),
+        known=known,
     )
 
 

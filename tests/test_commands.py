@@ -17,6 +17,7 @@ import pytest
 from processes import LANGUAGE, NUMBERS, PRODUCE
 
 from language_modeling import agreement
+from number_prediction.produce_data import write as write_digits
 
 
 def run(folder, script, *arguments):
@@ -59,7 +60,7 @@ def trained(tmp, corpus):
 @pytest.fixture(scope="module")
 def evaluated(tmp, corpus, trained):
     """The trained model, loaded in a new program which has to find out its sizes."""
-    arguments = (f"--data_dir={corpus}", *WINDOWS, f"--load_model={tmp}/trained/run")
+    arguments = (*WINDOWS, f"--load_model={tmp}/trained/run")
     return succeeds(run(tmp / "evaluated", LANGUAGE, *arguments))
 
 
@@ -410,8 +411,7 @@ def test_number_prediction_reports_and_ends_with_both_accuracies(predictor):
 def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
     tmp, digits, predictor
 ):
-    arguments = (f"--data_dir={digits}", f"--load_model={tmp}/predictor/run")
-    arguments += ("--mode=evaluate",)
+    arguments = (f"--load_model={tmp}/predictor/run", "--mode=evaluate")
     result = succeeds(run(tmp / "loaded", NUMBERS, *arguments))
     assert result.out[-1] == predictor.out[-1]
     table = np.array([line.split() for line in result.out[-11:-1]], int)
@@ -496,6 +496,9 @@ def places(tmp, corpus, trained, digits, predictor):
         name: copies["run"] for name in ("damaged", "no_weights", "damaged_words")
     }
     copies |= {"damaged_digits": digits, "ten": tmp / "predictor" / "run"}
+    elsewhere = {"of_other": "other", "of_gone": "gone", "of_seed": "other_seed"}
+    copies |= {"of_other": copies["run"], "of_gone": copies["run"]}
+    copies |= {"of_seed": copies["ten"], "other_seed": digits}
     place = tmp / "places"
     for name, source in copies.items():
         shutil.copytree(source, place / name)
@@ -511,6 +514,12 @@ def places(tmp, corpus, trained, digits, predictor):
     (place / "damaged_words" / "vocabulary.txt").write_bytes(b"caf\xe9\n")
     data = place / "damaged_digits" / "digits_10.npz"
     data.write_bytes(data.read_bytes()[:-100])
+    path = place / "other_seed" / "digits_10.npz"
+    write_digits(path, 10, {"train": 60, "valid": 30, "test": 50}, seed=1)
+    for name, folder in elsewhere.items():
+        config = json.loads((place / name / "config.json").read_text())
+        config["data_dir"] = str(place / folder)
+        (place / name / "config.json").write_text(json.dumps(config))
     (place / "file").write_text("in the way")
     shutil.copytree(corpus, place / "corpus")
     shutil.copytree(digits, place / "digits")
@@ -604,6 +613,22 @@ REFUSED = {
         ("--data_dir=other", *WINDOWS, "--load_model=run"),
         r"--data_dir: .* another vocabulary than the run in run; give the corpus .*\.",
     ),
+    "load when the corpus has changed": (
+        LANGUAGE,
+        (*WINDOWS, "--load_model=of_other"),
+        r"The run in of_other was trained on data that \S+/other does not contain any "
+        r"more; restore them, or give their folder with --data_dir\.",
+    ),
+    "load when the corpus has gone": (
+        LANGUAGE,
+        ("--mode=visualize", "--load_model=of_gone"),
+        r"The run in of_gone was trained on data that \S+/gone does not contain .*\.",
+    ),
+    "load when the digits have changed": (
+        NUMBERS,
+        ("--load_model=of_seed",),
+        r"The run in of_seed was trained on data that \S+/other_seed does not .*\.",
+    ),
     "load damaged words": (
         LANGUAGE,
         (*EVALUATE, "--load_model=damaged_words"),
@@ -628,8 +653,8 @@ REFUSED = {
     "folder that holds a run on another corpus": (
         LANGUAGE,
         (*TRAIN, "--train_dir=run", "--data_dir=other", "--print_every=5"),
-        r"--train_dir: run holds another run, with sha256 of test \w+ "
-        r"\(now \w+\).*\.",
+        r"--train_dir: run holds another run, with other data than \S+/other contains "
+        r"now; repeat its .*\.",
     ),
     "no word may be unknown, or all others are <unk>": (
         LANGUAGE,
@@ -644,7 +669,7 @@ REFUSED = {
     "nothing for unknown words": (
         LANGUAGE,
         (*TRAIN, "--unknown=unk"),
-        r"--unknown unk: corpus/train\.txt has no word <unk>; give --unknown drop\.",
+        r"--unknown unk: corpus/train\.txt has no word <unk>; leave the flag out\.",
     ),
     "unknown words where none may be": (
         LANGUAGE,
@@ -723,6 +748,16 @@ REFUSED = {
         NUMBERS,
         ("--data_dir=digits", "--load_model=ten", "--n_numbers=7"),
         r"--n_numbers 7 does not fit the model in ten, which has 10; leave .*\.",
+    ),
+    "file in the way of the digits' folder": (
+        NUMBERS,
+        (*DIGITS, "--data_dir=file"),
+        r"There is no file/digits_10\.npz; make it with .*\.",
+    ),
+    "no folder for the digits": (
+        PRODUCE,
+        ("--data_dir=",),
+        r"FATAL Flags parsing error: flag --data_dir=: it is empty; give a folder",
     ),
     "file in the way of the digits": (
         PRODUCE,

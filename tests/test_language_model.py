@@ -50,11 +50,13 @@ def small_corpus(n_train=53, n_valid=47, n_test=43):
     return Corpus(words, ids, dict.fromkeys(sizes, 0), {})
 
 
-def small_task(model, recipe=CORRECTED, learning_rate=0.0, dropout=0.0, seed=3):
+def small_task(
+    model, recipe=CORRECTED, learning_rate=0.0, dropout=0.0, seed=3, corpus=None
+):
     return LanguageModeling(
         model,
         keras.optimizers.SGD(learning_rate),
-        small_corpus(),
+        corpus or small_corpus(),
         recipe,
         batch_size=BATCH,
         n_steps=STEPS,
@@ -249,6 +251,31 @@ def test_with_the_tail_the_perplexity_is_that_of_the_whole_text():
     assert (len(ids) - 1) % STEPS  # so the last window is not whole
 
 
+def test_evaluation_needs_no_window_of_the_training_text():
+    corpus = small_corpus()
+    expected = small_task(small_model()).perplexity("test")
+    del corpus.ids["train"]
+    task = small_task(small_model(), corpus=corpus)
+    assert task.perplexity("test") == expected
+    assert task.n_uncovered.keys() == {"valid", "test"}
+
+
+def test_weights_that_were_evaluated_are_not_evaluated_again(tmp_path, capsys):
+    task, read = small_task(small_model(), learning_rate=0.3), []
+    evaluator = task.evaluator
+    task.read = lambda split: read.append(split) or evaluator.run(task.windows[split])
+    folder = RunFolder.begin(tmp_path, {})
+    best = fit(task, folder, max_epochs=2, print_every=9)
+    folder.checkpoints.load_weights(task.model)
+    capsys.readouterr()
+    task.report(best)
+    assert read == ["valid", "test"] * 2  # each epoch once
+    told = capsys.readouterr().out
+    task.report()
+    assert read == ["valid", "test"] * 3
+    assert capsys.readouterr().out == told
+
+
 def test_a_model_that_has_diverged_has_an_infinite_perplexity():
     model = unigram_model(np.full(VOCAB, 1 / VOCAB))
     bias = np.zeros(VOCAB)
@@ -293,6 +320,9 @@ def test_a_score_counts_how_often_each_state_was_chosen():
 def test_skips_are_described_by_length_shortest_first():
     # Action 0 is the oldest state: the longest skip.
     assert describe_skips(np.array([0.125, 0.25, 0.625])) == "1: 0.62 2: 0.25 3: 0.12"
+    assert describe_skips(np.arange(6) / 15) == (
+        "1: 0.33 2: 0.27 3: 0.20 4: 0.13 5: 0.07 6+: 0.00"
+    )
 
 
 # Loss

@@ -72,11 +72,12 @@ def test_the_same_command_finds_all_that_was_there(run):
 def test_another_command_is_refused_with_every_difference_and_changes_nothing(run):
     before = contents(run.path)
     with pytest.raises(RunError) as error:
-        again(run, rnn_size=9, seed=4, data={"train": "12ab"})
+        again(run, rnn_size=9, seed=4, data={"train": "12", "test": "ab"}, data_dir="d")
     message = refusal(error)
     assert message.startswith(f"--train_dir: {run.path} holds another run, with ")
     assert "--rnn_size 8 (now 9), --seed None (now 4)" in message
-    assert "sha256 of train None (now 12ab)" in message and "--restart" in message
+    assert message.count("data") == 1 and "other data than d contains now" in message
+    assert "--restart" in message
     assert contents(run.path) == before
 
 
@@ -100,6 +101,16 @@ def test_a_run_may_become_longer_only(tmp_path, name, old, new, allowed):
         return
     with pytest.raises(RunError, match=rf"--{name} {old} \(now {new}\)"):
         again(run, **{name: new})
+
+
+def test_who_trains_is_said_with_both_names(tmp_path):
+    jax = {"trained with": "JAX"}
+    for name, old, new in (("a", {}, jax), ("b", jax, {})):
+        RunFolder.begin(tmp_path / name, old).close()
+        with pytest.raises(RunError) as error:
+            RunFolder.begin(tmp_path / name, new)
+        names = ["TensorFlow", "JAX"][:: 1 if name == "a" else -1]
+        assert "trained with {} (now {})".format(*names) in refusal(error)
 
 
 def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
@@ -293,6 +304,34 @@ def test_restarting_through_a_link_moves_the_run_and_keeps_the_link(tmp_path):
     for name, seed in (("store.1", 1), ("store", 2)):
         config = (tmp_path / "disk" / name / "config.json").read_text()
         assert json.loads(config) == {"seed": seed}
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "refused"),
+    [
+        ({"train": "1"}, (), False),
+        ({"train": "2"}, (), True),
+        (None, (), True),  # they are gone
+        ({"train": "2"}, ("--data_dir=other",), False),
+        ({"train": "2"}, ("--rnn_size=8",), True),
+    ],
+)
+def test_a_run_has_its_own_data_unless_the_user_asks_for_others(
+    tmp_path, data, arguments, refused
+):
+    values = flags.FlagValues()
+    flags.DEFINE_string("data_dir", "here", "", flag_values=values)
+    flags.DEFINE_integer("rnn_size", 8, "", flag_values=values)
+    values(["program", *arguments])
+    run = RunFolder(tmp_path, {"data": {"train": "1"}})
+    if not refused:
+        run.check_data(data, values, "data_dir")
+        return
+    with pytest.raises(RunError) as error:
+        run.check_data(data, values, "data_dir")
+    assert str(tmp_path) in refusal(error) and "data that here does not" in refusal(
+        error
+    )
 
 
 # Contents
