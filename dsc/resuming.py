@@ -38,7 +38,8 @@ def resume(task, folder, max_steps):
         folder.checkpoints.n_states(),
     )
     if found:
-        _, (state, path, arrays) = found
+        _, (state, path, arrays, metrics_mark) = found
+        folder.rewind_metrics(metrics_mark)
         restore(arrays, task)
         print(f"Going on after step {state.step}, from {path}.", flush=True)
         return state, path
@@ -53,9 +54,9 @@ def resume(task, folder, max_steps):
 
 
 def _usable_states(task, folder, max_steps, skip):
-    """Yields `(label, (State, path, arrays))`, the newest first.
+    """Yields `(label, (State, path, arrays, metrics mark))`, newest first.
 
-    The metrics are cut back to the one that was yielded last.
+    Changes nothing in the folder: other workers may lack the states yielded here.
     """
     for path, arrays in folder.checkpoints.states(skip):
         try:
@@ -65,11 +66,11 @@ def _usable_states(task, folder, max_steps, skip):
             best = state.best_weights
             if best and not folder.checkpoints.has_weights(best):
                 raise ValueError(f"its best weights, {best}, are missing or damaged")
-            folder.rewind_metrics(metrics_mark)
+            folder.check_metrics(metrics_mark)
         except ValueError as error:
             skip(path, str(error))
             continue
-        yield label(path), (state, path, arrays)
+        yield label(path), (state, path, arrays, metrics_mark)
 
 
 class Saver:

@@ -3,6 +3,7 @@
 States and weights in it are the business of `dsc.checkpoints`.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -180,21 +181,29 @@ class RunFolder:
             os.fsync(file.fileno())
         return [self._metrics_bytes, self._metrics_digest.hexdigest()]
 
-    def rewind_metrics(self, mark=None):
-        """Cuts off the metrics that came after a mark; None is the beginning.
+    def check_metrics(self, mark=None):
+        """Compares the metrics before a mark with what was there; None is the start.
+
+        Returns:
+            `(bytes, sha256)` of the metrics before the mark.
 
         Raises:
-            ValueError: what came before the mark is not there any more.
+            ValueError: the metrics before the mark have changed.
         """
         length, expected = mark or (0, hashlib.sha256().hexdigest())
-        with writing(self.path), open(self.path / METRICS, "ab+") as file:
-            there = os.fstat(file.fileno()).st_size
-            file.seek(0)
-            metrics_digest = hashlib.sha256(file.read(min(length, there)))
-            if metrics_digest.hexdigest() != expected:
-                raise ValueError(f"{METRICS} is not what it was")
-            file.truncate(length)
-        self._metrics_digest, self._metrics_bytes = metrics_digest, length
+        content = b""
+        with contextlib.suppress(OSError):
+            content = (self.path / METRICS).read_bytes()[:length]
+        metrics_digest = hashlib.sha256(content)
+        if (len(content), metrics_digest.hexdigest()) != (length, expected):
+            raise ValueError(f"{METRICS} is not what it was")
+        return length, metrics_digest
+
+    def rewind_metrics(self, mark=None):
+        """Removes the metrics after a mark; see `check_metrics`."""
+        self._metrics_bytes, self._metrics_digest = self.check_metrics(mark)
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            file.truncate(self._metrics_bytes)
 
     def _begin(self, restart):
         self.path.mkdir(parents=True, exist_ok=True)
