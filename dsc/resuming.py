@@ -25,11 +25,10 @@ def resume(task, folder, max_steps):
         RunError: there are states, but each is damaged, or what it needs is; or other
             workers have states and this one has not.
     """
-    n_skipped = 0
+    skipped = []
 
     def skip(path, reason):
-        nonlocal n_skipped
-        n_skipped += 1
+        skipped.append(path)
         print(f"Skipping the state {path}: {reason}.", flush=True)
 
     found = newest_common(
@@ -43,7 +42,7 @@ def resume(task, folder, max_steps):
         restore(arrays, task)
         print(f"Going on after step {state.step}, from {path}.", flush=True)
         return state, path
-    if n_skipped:
+    if skipped:
         raise RunError(
             f"None of the states in {folder.checkpoints.last} can be gone on from: put "
             "back what was damaged, or begin anew with --restart, which moves this run "
@@ -66,7 +65,7 @@ def _usable_states(task, folder, max_steps, skip):
             best = state.best_weights
             if best and not folder.checkpoints.has_weights(best):
                 raise ValueError(f"its best weights, {best}, are missing or damaged")
-            folder.check_metrics(metrics_mark)
+            folder.metrics_before(metrics_mark)
         except ValueError as error:
             skip(path, str(error))
             continue

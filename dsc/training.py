@@ -205,9 +205,7 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         config |= {"data": data, "about": about(task.model, corpus)}
         check_same_command(task.distribution, config)
         folder = task.distribution.folder(flags.train_dir)
-        folder = RunFolder.begin(folder, config, flags.restart)
-        if vocabulary is not None:
-            folder.write_vocabulary(vocabulary)
+        folder = RunFolder.begin(folder, config, flags.restart, vocabulary)
         fit(
             task,
             folder,
