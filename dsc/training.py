@@ -224,7 +224,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     """Trains a `Task`, its metrics shown in TensorBoard too; see `fitting.fit`."""
 
     def begin(state):
-        events = Events(folder.path, state.step, folder.hparams)
+        events = Events(folder.path, folder.records, folder.hparams)
         train_step = make_train_step(task)
 
         def train(state):

@@ -47,7 +47,7 @@ class Small(Task):
         h, other = state
         h = tf.tanh(h + self.model(batch[0]))
         loss = tf.reduce_mean(h * tf.sin(tf.cast(step, tf.float32)))
-        return loss, (h, {"h": other["h"] * 1.5}), {"h": h, "step": step}
+        return loss, (h, {"h": other["h"] * 1.5}), {"h": h, "seen_step": step}
 
     def describe(self, metrics):
         return f"loss {metrics['loss']:.3f}"
@@ -294,7 +294,7 @@ def test_a_refused_resume_leaves_good_states_as_they_are(tmp_path, expected):
     before = contents(tmp_path)
     task = Small()
     task.distribution = WithoutTheOther()
-    with pytest.raises(RunError, match="worker 1 has 0.*put the folders"):
+    with pytest.raises(RunError, match=r"worker 1 has 0.*put the folders"):
         train(tmp_path, task)
     assert contents(tmp_path) == before
     assert outcome(tmp_path, train(tmp_path)) == expected
