@@ -178,7 +178,7 @@ class RunFolder:
             return tuple(content.decode().split("\n")[:-1])
         except (OSError, ValueError) as error:
             raise RunError(
-                f"--load_model: {path} cannot be used ({one_line(error)}); restore it, "
+                f"--load_model: {path} cannot be read ({one_line(error)}); restore it, "
                 "or repeat the command that trained the run, which writes it again."
             ) from None
 

@@ -460,7 +460,7 @@ def test_a_vocabulary_that_has_changed_is_named(tmp_path, change):
         path.write_bytes(changed[change])
     with pytest.raises(RunError) as error:
         run.read_vocabulary()
-    assert f"--load_model: {path} cannot be used (" in refusal(error)
+    assert f"--load_model: {path} cannot be read (" in refusal(error)
     assert "repeat the command that trained the run" in refusal(error)
     run.close()
     run = RunFolder.begin(tmp_path, CONFIG, vocabulary=("the", "caf\u00e9"))
