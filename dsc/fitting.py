@@ -27,8 +27,8 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         save_every: seconds between states; there is one at each epoch's end too.
         begin: function of the `State` in which training begins, called if there is
             anything to do. Returns `(train, show)`: `train(state)` takes the step that
-            is next, changes `state.recurrent` and returns the metrics; `show(step,
-            prefix, values)` shows what is logged elsewhere too, see `Events.log`.
+            is next, changes `state.recurrent` and returns the metrics; `show(record)`
+            shows what is logged elsewhere too, see `Events.log`.
 
     Returns:
         The best score, or None if there is none.
@@ -60,7 +60,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                     state.step += 1
                     if record := report.after_step():
                         folder.log(record)
-                        show(state.step, "train", report.shown(record))
+                        show(record | {f"{task.unit}_per_second": report.speed})
                     saver.save_if_due()
             report.close()
             with delayed():
@@ -70,8 +70,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                 lambda: undelayed(task.evaluate)
             )
             with delayed():
-                _end_epoch(task, folder, state, scores, score, report.elapsed())
-                show(state.step, "epoch", scores)
+                show(_end_epoch(task, folder, state, scores, score, report.elapsed()))
                 saver.save()
     reason = state.ended
     if reason is None and state.step == max_steps:
@@ -87,7 +86,8 @@ def _end_epoch(task, folder, state, scores, score, elapsed):
     numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
     print(epoch_done(state.epochs, elapsed, numbers, rate), flush=True)
     record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
-    folder.log({**record, **scores})
+    record |= scores
+    folder.log(record)
     state.ended = task.end_epoch(score)
     is_number = not np.isnan(score).any()
     if is_number and (state.best_score is None or score > state.best_score):
@@ -99,3 +99,4 @@ def _end_epoch(task, folder, state, scores, score, elapsed):
     state.position = 0
     state.recurrent = task.initial_state()
     state.means = Means()
+    return record

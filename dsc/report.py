@@ -61,13 +61,6 @@ class Report:
             **{name: np.asarray(value).tolist() for name, value in means.items()},
         }
 
-    def shown(self, record):
-        """What TensorBoard shows of a record, with the speed, which does not repeat."""
-        values = {k: v for k, v in record.items() if k not in ("step", "epoch")}
-        if "actions" in values:
-            values["skip_length"] = values.pop("actions")[::-1]  # the shortest first
-        return {**values, f"{self.task.unit}_per_second": self.speed}
-
     def close(self):
         """Leaves the terminal without a bar."""
         self.bar.clear()

@@ -208,9 +208,7 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         config |= {"data": data, "about": about(task.model, corpus)}
         check_same_command(task.distribution, config)
         folder = task.distribution.folder(flags.train_dir)
-        folder = RunFolder.begin(folder, config, flags.restart)
-        if vocabulary is not None:
-            folder.write_vocabulary(vocabulary)
+        folder = RunFolder.begin(folder, config, flags.restart, vocabulary)
         best = fit(
             task,
             folder,
@@ -231,7 +229,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     """Trains a `Task`, its metrics shown in TensorBoard too; see `fitting.fit`."""
 
     def begin(state):
-        events = Events(folder.path, state.step, folder.hparams)
+        events = Events(folder.path, folder.records, folder.hparams)
         train_step = make_train_step(task)
 
         def train(state):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dsc import files
-from dsc.errors import one_line
+from dsc.errors import cannot_write, one_line
 from dsc.progress import Progress
 from language_modeling import text, tokens
 from language_modeling.text import DataError
@@ -164,10 +164,7 @@ def writing(folder):
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"--cache_dir: cannot write to {folder} ({one_line(error)}); free space or "
-            "give another folder."
-        ) from None
+        raise DataError(cannot_write(folder, "--cache_dir", error)) from None
 
 
 def _size(path):

@@ -16,6 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from dsc import files
+from dsc.errors import RunError, writing
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
@@ -122,7 +123,8 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         n_numbers: see `generate`.
 
     Raises:
-        DataError: there are no such data, or the file cannot be written.
+        DataError: there are no such data.
+        RunError: the file cannot be written.
     """
     if released_data and sequence_length > RELEASED_LENGTH:
         raise DataError(
@@ -137,14 +139,9 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         if released_data:
             x, y = as_released(x, y, sequence_length)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
-    try:
+    with writing(path, "--data_dir"):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, lambda aside: np.savez_compressed(aside, **arrays))
-    except OSError as error:
-        raise DataError(
-            f"--data_dir: cannot write {path}: {error.strerror}; free space or give "
-            "another folder."
-        ) from None
 
 
 def read(path, sequence_length, n_numbers=DIGITS):
@@ -204,7 +201,7 @@ def main(argv):
     sizes = {"train": values.n_train, "valid": values.n_valid, "test": values.n_test}
     try:
         write(path, length, sizes, values.seed, released, n_numbers)
-    except DataError as error:
+    except (DataError, RunError) as error:
         sys.exit(str(error))
     except MemoryError:
         sys.exit("There is not enough memory for so many sequences; make fewer.")

@@ -4,7 +4,6 @@ A folder that another process trains in is waited for: it may be a run whose par
 killed, and its training is not lost.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -118,6 +117,7 @@ class Execution:
         with writing(self.job.run.folder, self.job.placed_by):
             if self.process:
                 return self._ended()
+            self.job.run.folder.mkdir(parents=True, exist_ok=True)
             if not _in_use(self.job.run.folder):
                 self._start()
         return None
@@ -155,7 +155,6 @@ class Execution:
         run = self.job.run
         self.tries += 1
         threads = {"TF_NUM_INTRAOP_THREADS": str(self.job.threads)}
-        run.folder.mkdir(parents=True, exist_ok=True)
         with open(run.folder / OUTPUT, "ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -235,10 +234,7 @@ def finished(job):
 def _in_use(folder):
     """Whether a process trains in a folder; see `dsc.run_folder`."""
     try:
-        with open(folder / LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+        files.lock(folder / LOCK).close()
     except BlockingIOError:
         return True
     return False

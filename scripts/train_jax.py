@@ -66,8 +66,7 @@ def run():
         "about": about(task.model, paths["train"].resolve().parent.name, accelerator()),
         "trained with": "JAX",  # with other random numbers than TensorFlow's script
     }
-    folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart)
-    folder.write_vocabulary(corpus.vocabulary)
+    folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart, corpus.vocabulary)
     try:
         score = fit(
             task,

@@ -664,7 +664,7 @@ REFUSED = {
     "cache in a file": (
         LANGUAGE,
         (*TRAIN, "--cache_dir=corpus/train.txt"),
-        r"--cache_dir: cannot write to corpus/train\.txt \(.*\); free space or .*\.",
+        r"--cache_dir: cannot write to corpus/train\.txt \(.*\); .* move it or .*\.",
     ),
     "nothing for unknown words": (
         LANGUAGE,
@@ -762,7 +762,7 @@ REFUSED = {
     "file in the way of the digits": (
         PRODUCE,
         ("--data_dir=file", "--n_train=1", "--n_valid=1", "--n_test=1"),
-        r"--data_dir: cannot write file/digits_10\.npz: .*; .* give another folder\.",
+        r"--data_dir: cannot write to file/digits_10\.npz \(.*\); .* give .* folder\.",
     ),
     "stray argument to produce_data": (
         PRODUCE,
