@@ -9,7 +9,8 @@ import random
 import keras
 from keras import ops
 
-OBSERVATIONS = ("mean", "last")
+from dsc.recipes import OBSERVATIONS
+
 CHOICES = ("agent", "oldest", "uniform", "attention")
 SURE = 1e4  # a logit that no noise reaches
 

@@ -50,7 +50,7 @@ class Events:
         times = [int(time.time()), *(int(t) + 1 for t in times if t.isdecimal())]
         name = f"{PREFIX}{max(times)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
         with writing(folder, "--train_dir", tf.errors.OpError):
-            self._writer = tf.io.TFRecordWriter(str(folder / name))
+            self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
             self._write(Event(file_version="brain.Event:2"))
             self._write(Event(session_log=SessionLog(status=SessionLog.START)))
             self._write(Event(summary=_hparams(hparams)))
@@ -102,7 +102,7 @@ def _key(event):
 def _read(path):
     """Yields the events in a file."""
     with contextlib.suppress(tf.errors.OpError):  # a kill may have cut the last one
-        contents = tf.data.TFRecordDataset(str(path), buffer_size=1 << 18)
+        contents = tf.data.TFRecordDataset(os.fsencode(path), buffer_size=1 << 18)
         yield from map(Event.FromString, contents.as_numpy_iterator())
 
 

@@ -13,7 +13,7 @@ Gradients reach the logits only.
 import keras
 from keras import ops
 
-BASELINES = ("none", "mean", "standardised")
+from dsc.recipes import BASELINES
 
 
 def at_least_float32(x):

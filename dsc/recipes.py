@@ -7,6 +7,8 @@ the rows of the README's table of differences.
 
 import dataclasses
 
+BASELINES = ("none", "mean", "standardised")
+OBSERVATIONS = ("mean", "last")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
 # Attention has no policy to reward, and a random skip no likeliest one to take.

@@ -4,7 +4,7 @@ A task (`Task`) says what is learned; this file says how, `dsc.fitting` for how 
 """
 
 import abc
-import subprocess
+import ctypes
 
 import tensorflow as tf
 
@@ -108,18 +108,23 @@ def limit_gpu_memory(portion):
     gpus = tf.config.list_physical_devices("GPU")
     if portion == 1.0 or not gpus:
         return
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        result = subprocess.run(query, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise RunError(
-            f"--gpu_portion: nvidia-smi, which tells a GPU's memory, fails "
-            f"({one_line(error)}); leave the flag out."
-        ) from None
-    totals = result.stdout
-    for gpu, total in zip(gpus, totals.split(), strict=False):  # MiB each
+    # TensorFlow reports a GPU's memory only after it has initialised the GPU. It
+    # numbers GPUs as CUDA does, after CUDA_VISIBLE_DEVICES; nvidia-smi lists all.
+    device, total = ctypes.c_int(), ctypes.c_size_t()
+    for number, gpu in enumerate(gpus):
+        try:
+            cuda = ctypes.CDLL("libcuda.so.1")
+            failed = cuda.cuDeviceGet(ctypes.byref(device), number)
+            failed = failed or cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device)
+            if failed:
+                raise OSError(f"CUDA error {failed}")
+        except OSError as error:
+            raise RunError(
+                f"--gpu_portion: the driver does not tell the memory of GPU {number} "
+                f"({one_line(error)}); leave the flag out."
+            ) from None
         limit = tf.config.LogicalDeviceConfiguration(
-            memory_limit=portion * float(total)
+            memory_limit=portion * total.value / 2**20
         )
         tf.config.set_logical_device_configuration(gpu, [limit])
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 
 from dsc.errors import RunError, one_line
 from language_modeling import agreement, deciding, reader
 from language_modeling import flags as language_flags
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = flags.FLAGS
+FLAGS = language_flags.FLAGS
 
 
 class Known(NamedTuple):

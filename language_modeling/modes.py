@@ -7,15 +7,13 @@ said about it to the standard error.
 import itertools
 import sys
 
-from absl import flags
-
 from language_modeling import data, text
 from language_modeling import flags as language_flags
 from language_modeling.generation import Writer
 from language_modeling.reader import DataError
 from language_modeling.scoring import Scorer, sentences
 
-FLAGS = flags.FLAGS
+FLAGS = language_flags.FLAGS
 LINE_WIDTH = 88  # columns
 
 

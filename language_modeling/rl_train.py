@@ -7,26 +7,22 @@ The flags are those of the authors' release, with its defaults, and some new one
 
 import os
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-import keras
-from absl import app, flags
+from dsc import program
+from language_modeling.flags import FLAGS
 
-from dsc import distribution, program, training
-from dsc import flags as shared_flags
+if __name__ == "__main__":
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
+
+import keras
+
+from dsc import distribution, training
 from language_modeling import data, modes, reader, trained
 from language_modeling import flags as language_flags
 from language_modeling.model import LanguageModel
 from language_modeling.task import LanguageModeling
-
-FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(shared_flags)  # for --help
-flags.adopt_module_key_flags(language_flags)
 
 
 def run():
@@ -77,4 +73,4 @@ def make_task(corpus, replicas, known=None):
 
 
 if __name__ == "__main__":
-    app.run(program.main(run, reader.DataError))
+    program.main(FLAGS, run, reader.DataError)

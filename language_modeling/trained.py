@@ -1,7 +1,5 @@
 """A trained language model with its words."""
 
-from absl import flags
-
 from dsc import flags as shared_flags
 from dsc.run_folder import RunFolder
 from language_modeling import flags as language_flags
@@ -36,7 +34,7 @@ def restore(path):
             flag that does not fit its model.
     """
     run = RunFolder.open(path)
-    run.restore_flags(flags.FLAGS, FIXED, PRESET)
+    run.restore_flags(language_flags.FLAGS, FIXED, PRESET)
     return run
 
 

@@ -8,73 +8,25 @@ Flags that mean the same are named as in `language_modeling/rl_train.py`.
 
 import os
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+
+from dsc import program
+from number_prediction.flags import FLAGS, RECIPES
+
+if __name__ == "__main__":
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
 
 from pathlib import Path
 
 import keras
-from absl import app, flags
 
-from dsc import distribution, program, recipes, training
+from dsc import distribution, training
 from dsc import flags as shared_flags
 from dsc.run_folder import RunFolder
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction, describe_confusion
-
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = flags.FLAGS
-RECIPES = recipes.NUMBER_PREDICTION
-
-# data
-shared_flags.define_path(
-    "data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to"
-)
-produce_data.define_sequences()
-flags.DEFINE_bool(
-    "released_data", None, "read the data as the release makes it (recipe: no)"
-)
-shared_flags.define_run(train_dir="cv-number-prediction")
-
-# model
-shared_flags.define_model(rnn_size=200, n_actions=10, agent_units=10)
-
-# optimization
-shared_flags.define_optimization(learning_rate=0.001, batch_size=100, max_epochs=200)
-flags.DEFINE_integer(
-    "patience", 10, "end training after so many epochs without a better validation", 1
-)
-flags.DEFINE_bool(
-    "jit_compile",
-    True,
-    "have XLA compile the steps: seconds at the start, a third of every step saved "
-    "(scripts/benchmark.py --only np); only with --strategy none, since XLA compiles "
-    "no exchange between replicas, and not for --model attention",
-)
-
-# reinforcement learning
-shared_flags.define_recipe(RECIPES)
-produce_data.refuse_released("recipe", "released_data")
-flags.DEFINE_enum(
-    "credit",
-    None,
-    recipes.CREDITS,
-    "choices that the reward of a sequence credits: all, or the last alone, at the "
-    "index (default: the recipe's: all)",
-)
-
-# use of a trained model
-shared_flags.define_mode(
-    ("evaluate",), "of the model of --load_model: which numbers it takes for which"
-)
-
-for module in (shared_flags, produce_data):
-    flags.adopt_module_key_flags(module)  # for --help
 
 
 def run():
@@ -151,4 +103,4 @@ def make_task(replicas):
 
 
 if __name__ == "__main__":
-    app.run(program.main(run, produce_data.DataError))
+    program.main(FLAGS, run, produce_data.DataError)

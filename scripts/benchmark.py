@@ -25,17 +25,19 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import benchmark_plot
 import numpy as np
 import plotting
-from absl import app, flags
-from benchmark_cases import CASES, SIZES
+from benchmark_cases import CASES, FLAGS, SIZES
 from benchmark_profile import shares
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("repeats", 11, "turns per group", 1)
-flags.DEFINE_string("json", None, "write the figures to this file too")
-flags.DEFINE_string(
+from dsc import program
+from dsc.flags import Group
+
+group = Group("measurement", FLAGS)
+group.integer("repeats", 11, "turns per group", 1)
+group.path("json", None, "write the figures to this file too")
+group.path(
     "plot", None, "draw the groups lm, actions and steps to this file (.svg or .png)"
 )
-flags.DEFINE_string("measure_memory", None, "one case, for this script's own use")
+group.enum("measure_memory", None, CASES, "one case, for this script's own use")
 
 NP_BATCHES_PER_EPOCH = 1000
 MEMORY_STEPS = 5
@@ -212,7 +214,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list(
+    group.list(
         "only", list(MEASUREMENTS), f"groups to measure, of {','.join(MEASUREMENTS)}"
     )
-    app.run(main)
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -20,13 +20,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
 
-from dsc import losses, recipes, training
+from dsc import losses, program, recipes, training
+from dsc.flags import Group
 from dsc.layer import IMPLEMENTATIONS
 from language_modeling import model as language_model
 from number_prediction import model as number_predictor
 
+group = Group("flags")
+FLAGS = group.defined
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 TOLERANCE = 1e-5
 SMALLEST_SCALE = 0.1
@@ -369,14 +371,15 @@ def main(argv):
     if not paths:
         sys.exit(f"There are no .npz files in {GOLDEN}; name the files to check.")
     try:
-        results = [check(path, flags.FLAGS.implementation) for path in paths]
+        results = [check(path, FLAGS.implementation) for path in paths]
     except GoldenError as error:
         sys.exit(str(error))
     sys.exit(0 if all(results) else 1)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum(
+    group.enum(
         "implementation", "auto", IMPLEMENTATIONS, "the time loop that is checked"
     )
-    app.run(main)
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -12,12 +12,14 @@ import sys
 import numpy as np
 import plotting
 import runs
-from absl import app, flags
 
+from dsc import program
 from dsc.errors import RunError
+from dsc.flags import Group
 from language_modeling.measures import perplexity
 
-FLAGS = flags.FLAGS
+group = Group("flags")
+FLAGS = group.defined
 SPAN = 100  # highest perplexity that is drawn, by the lowest
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
@@ -270,5 +272,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("out", "run", "path of the pictures, without suffix")
-    app.run(main)
+    group.path("out", "run", "path of the pictures, without suffix")
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -21,13 +21,23 @@ import plotting
 import skips
 import skips_page
 import skips_picture
-from absl import app, flags
+
+from dsc import program
+from dsc.flags import Group
+from language_modeling.corpus import SPLITS
+from language_modeling.flags import FLAGS
+
+if __name__ == "__main__":
+    group = Group("picture", FLAGS)
+    group.string("text", None, "a sentence to draw, in place of one of a split")
+    group.enum("split", "valid", SPLITS, "text to take sentences from")
+    group.integer("sentence", 0, "number of the first, from 0", 0)
+    group.path("out", "skips", "path of the pictures, without suffix")
+    ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
 
 from dsc.errors import RunError
 from language_modeling import data, modes, reader, text
 from language_modeling.trained import Trained
-
-FLAGS = flags.FLAGS
 
 
 def sentences(trained):
@@ -82,8 +92,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("text", None, "a sentence to draw, in place of one of a split")
-    flags.DEFINE_enum("split", "valid", reader.SPLITS, "text to take sentences from")
-    flags.DEFINE_integer("sentence", 0, "number of the first, from 0", 0)
-    flags.DEFINE_string("out", "skips", "path of the pictures, without suffix")
-    app.run(main)
+    program.main(FLAGS, lambda: main(ARGV))

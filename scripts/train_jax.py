@@ -8,11 +8,13 @@ trained here (--load_model).
 
 import os
 
-from dsc import interruption
+os.environ["KERAS_BACKEND"] = "jax"
+
+from dsc import program
+from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
-os.environ["KERAS_BACKEND"] = "jax"
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
 
 import logging
 import random
@@ -24,10 +26,8 @@ except ImportError as error:
     sys.exit(f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`.")
 
 import keras
-from absl import app, flags
 
 from dsc import flags as shared_flags
-from dsc import program
 from dsc.about import about
 from dsc.errors import RunError
 from dsc.fitting import fit
@@ -37,9 +37,6 @@ from language_modeling import flags as language_flags
 from language_modeling.jax_task import JaxLanguageModeling
 from language_modeling.model import LanguageModel
 
-FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(shared_flags)  # for --help
-flags.adopt_module_key_flags(language_flags)
 logging.getLogger("jax").setLevel(logging.WARNING)  # not of devices that are not there
 
 
@@ -129,4 +126,4 @@ def make_task(corpus, known):
 
 
 if __name__ == "__main__":
-    app.run(program.main(run, reader.DataError))
+    program.main(FLAGS, run, reader.DataError)

@@ -1,5 +1,6 @@
 """Event files, as TensorBoard reads them."""
 
+import os
 import time
 
 import numpy as np
@@ -43,6 +44,14 @@ def test_numbers_are_scalars_and_shares_a_histogram(tmp_path):
     assert edges == {0.5: 0.0, 1.5: 0.5, 2.5: 0.125, 3.5: 0.375}
     assert value.num == 1.0
     assert value.sum == pytest.approx(np.dot([1, 2, 3], shares))
+
+
+def test_a_folder_may_have_a_name_that_is_no_text(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    Events(folder, [], {})
+    Events(folder, [], {})
+    assert len(list(folder.iterdir())) == 1
 
 
 def run(folder, records, new):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dsc import training
+from dsc.errors import RunError
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.run_folder import RunFolder
 from dsc.training import Task, clip, fit
@@ -17,6 +19,40 @@ from language_modeling.model import LanguageModel
 from language_modeling.reader import Corpus
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
+
+# Memory
+
+
+class Driver:
+    """CUDA's, which sees two of a machine's GPUs, of 80 and 16 GiB."""
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number
+        return 0 if number < 2 else 101
+
+    def cuDeviceTotalMem_v2(self, total, device):
+        total._obj.value = (80 * 2**30, 16 * 2**30)[device.value]
+        return 0
+
+
+def test_a_share_of_the_memory_of_each_gpu_that_tensorflow_sees(monkeypatch):
+    limits = {}
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(
+        tf.config,
+        "set_logical_device_configuration",
+        lambda gpu, limit: limits.update({gpu: limit[0].memory_limit}),
+    )
+    training.limit_gpu_memory(0.25)
+    assert limits == {"a": 20 * 1024, "b": 4 * 1024}
+
+
+def test_a_driver_that_does_not_tell_the_memory_is_said(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a"] * 3)
+    with pytest.raises(RunError, match=r"--gpu_portion: .* memory of GPU 0 \(.*; lea"):
+        training.limit_gpu_memory(0.5)
+
 
 # Clipping
 
