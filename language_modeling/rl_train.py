@@ -5,16 +5,18 @@
 The flags are those of the authors' release, with its defaults, and some new ones.
 """
 
-import os
+import sys
+from pathlib import Path
 
-from dsc import interruption
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import interruption, startup
 
 if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+with startup.backend("tensorflow"):
+    import keras
 
-import keras
 from absl import app, flags
 
 from dsc import distribution, program, training

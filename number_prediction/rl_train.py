@@ -6,18 +6,18 @@
 Flags that mean the same are named as in `language_modeling/rl_train.py`.
 """
 
-import os
+import sys
+from pathlib import Path
 
-from dsc import interruption
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import interruption, startup
 
 if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+with startup.backend("tensorflow"):
+    import keras
 
-from pathlib import Path
-
-import keras
 from absl import app, flags
 
 from dsc import distribution, program, recipes, training

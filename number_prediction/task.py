@@ -6,13 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import losses, noise, training
+from number_prediction import LAST_ACTIONS
 from number_prediction.model import answers, loss
 
 EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
 EVALUATION_SEED = 1  # added to the run's seed
-# In an epoch's record: the validation sequences by index digit and last greedy choice.
-LAST_ACTIONS = "valid last actions by index"
 
 
 class Predictions(NamedTuple):

@@ -12,22 +12,24 @@ steps, TensorFlow itself included.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from benchmark_cases import CASES, SIZES
+    from benchmark_profile import shares
 
 import benchmark_plot
 import numpy as np
 import plotting
 from absl import app, flags
-from benchmark_cases import CASES, SIZES
-from benchmark_profile import shares
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("repeats", 11, "turns per group", 1)

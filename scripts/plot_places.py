@@ -10,6 +10,9 @@ looks straight at the number that is asked for has the diagonal.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting
@@ -17,7 +20,7 @@ import runs
 from absl import app, flags
 
 from dsc.errors import RunError
-from number_prediction.task import LAST_ACTIONS
+from number_prediction import LAST_ACTIONS
 
 FLAGS = flags.FLAGS
 PLACE = "place of the number that it continues from"

@@ -9,12 +9,15 @@ at a word shows all states that the agent could have chosen, and what the model 
 in the word's place. The page has --sentences of the split, the picture their first.
 """
 
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from language_modeling.trained import Trained
 
 import plotting
 import skips
@@ -25,7 +28,6 @@ from absl import app, flags
 from dsc.errors import RunError
 from language_modeling import data, reader, text
 from language_modeling import flags as language_flags
-from language_modeling.trained import Trained
 
 FLAGS = flags.FLAGS
 

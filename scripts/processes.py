@@ -12,11 +12,16 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from dsc import startup
+
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
 NUMBERS = ROOT / "number_prediction" / "rl_train.py"
 PRODUCE = ROOT / "number_prediction" / "produce_data.py"
 
+# What is preloaded is this clone's code, and computes as the scripts do.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+startup.fix_settings("tensorflow")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["language_modeling.task", "number_prediction.task"])
 

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
 from dsc import interruption
 
 if __name__ == "__main__":

@@ -15,15 +15,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from dsc import interruption
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import interruption, startup
 
 if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+with startup.backend("tensorflow"):
+    import sweep_grid
 
 import many_runs
 import sweep_execution
-import sweep_grid
 import sweep_table
 from absl import app, flags
 

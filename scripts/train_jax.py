@@ -6,24 +6,27 @@ The flags are those of `language_modeling/rl_train.py`, which also evaluates wha
 trained here (--load_model).
 """
 
+import logging
 import os
+import random
+import sys
+from pathlib import Path
 
-from dsc import interruption
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import interruption, startup
 
 if __name__ == "__main__":
     interruption.exit_on_signals()  # the imports below take seconds
-os.environ["KERAS_BACKEND"] = "jax"
+with startup.backend("jax"):
+    try:
+        import jax
+    except ImportError as error:
+        sys.exit(
+            f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`."
+        )
+    import keras
 
-import logging
-import random
-import sys
-
-try:
-    import jax
-except ImportError as error:
-    sys.exit(f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`.")
-
-import keras
 from absl import app, flags
 
 from dsc import flags as shared_flags

@@ -19,7 +19,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what the first proce
 import numpy as np
 import pytest
 
-from dsc import interruption
+from dsc import interruption, startup
+
+startup.fix_settings("tensorflow")  # before a test imports Keras
 
 
 @pytest.fixture
