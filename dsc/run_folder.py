@@ -167,8 +167,8 @@ class RunFolder:
         return tuple(text.split("\n")[:-1])
 
     def log(self, record):
-        """Appends a record to the metrics."""
-        line = f"{json.dumps(record)}\n".encode()
+        """Appends a record to the metrics; see `files.to_json`."""
+        line = f"{files.to_json(record)}\n".encode()
         with writing(self.path), open(self.path / METRICS, "ab") as file:
             file.write(line)
         self._metrics_digest.update(line)
@@ -215,7 +215,7 @@ class RunFolder:
             for leftover in folder.glob("aside.*"):  # of a process that was killed
                 leftover.unlink()
         if old != self.config:
-            content = f"{json.dumps(self.config, indent=2)}\n".encode()
+            content = f"{files.to_json(self.config, indent=2)}\n".encode()
             files.write(self.path / CONFIG, content)
 
     def _lock(self):

@@ -205,7 +205,7 @@ def main(argv):
         print(f"{name} = {value:.4g}")
     if FLAGS.json:
         with open(FLAGS.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+            json.dump(figures, file, indent=2, allow_nan=False)
             file.write("\n")
     if FLAGS.plot:
         benchmark_plot.draw(
