@@ -44,6 +44,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         print(f"The run in {folder.path} is finished.", flush=True)
         return state.best_score
     saver = Saver(task, folder, state, path, save_every)
+    report = Report(task, state, max_epochs, print_every)
     train, show = begin(state)
     with (
         saver.guarding(),
@@ -51,7 +52,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         saver.votes.holding_signals(),
     ):
         while not state.is_finished(max_epochs, max_steps):
-            report = Report(task, state, max_epochs, print_every)
+            report.begin_epoch()
             while state.position < task.n_batches and state.step != max_steps:
                 # A signal has to wait until the step is counted, logged and saved.
                 with delayed():

@@ -65,8 +65,10 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     # What is known of batch and time before the run gets lost in the loop.
     h, logits, actions = (
         _swap_batch_time(tf.ensure_shape(p, (static[1], static[0], *p.shape[2:])))
-        for p in (h, logits, tf.cast(actions, tf.int32))
+        # Without AVX-512, oneDNN complains of integers to transpose.
+        for p in (h, logits, tf.cast(actions, tf.float32))
     )
+    actions = tf.cast(actions, tf.int32)
     if mask is None:
         lengths = tf.fill((batch,), time)
     else:

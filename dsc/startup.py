@@ -37,6 +37,7 @@ def fix_settings(name):
         os.environ.pop(variable, None)
     # In the null device there is no keras.json, and Keras can write none.
     os.environ |= {"KERAS_BACKEND": name, "KERAS_HOME": os.devnull}
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
 
 @contextlib.contextmanager
@@ -46,8 +47,8 @@ def backend(name):
     What is written to the standard error inside appears there, but for `MESSAGES`.
     """
     fix_settings(name)
-    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _without_messages() if level >= "2" else contextlib.nullcontext():
+    asked_for = os.environ["TF_CPP_MIN_LOG_LEVEL"] < "2"
+    with contextlib.nullcontext() if asked_for else _without_messages():
         yield
         if name == "tensorflow":
             import tensorflow

@@ -56,10 +56,14 @@ class Means:
                 self.sums[name] = self.sums[name] + value
             self.n += 1
 
-    def take(self):
-        """The means, a dict of arrays; the next ones begin anew."""
+    def so_far(self):
+        """The means, a dict of arrays."""
         self.read()
-        means = {name: total / self.n for name, total in self.sums.items()}
+        return {name: total / self.n for name, total in self.sums.items()}
+
+    def take(self):
+        """The means, of which the next ones begin anew."""
+        means = self.so_far()
         self.n, self.sums = 0, {}
         return means
 

@@ -60,8 +60,6 @@ def record(metrics):
 def describe(record):
     """A report's text from a `record`."""
     return (
-        f"loss {record['loss']:.4f}, perplexity {record['perplexity']:.2f}, "
-        f"RL loss {record['rl_loss']:.4f}, "
-        f"policy entropy {record['entropy']:.3f}, "
-        f"skips {describe_skips(record['actions'])}"
+        f"loss {record['loss']:#.4g}, perplexity {record['perplexity']:#.4g}, "
+        f"entropy {record['entropy']:.2f}"
     )

@@ -103,9 +103,8 @@ class NumberPrediction(training.Task):
 
     def describe(self, metrics):
         return (
-            f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f}, "
-            f"RL loss {metrics['rl_loss']:.4f}, "
-            f"policy entropy {metrics['entropy']:.3f}"
+            f"loss {metrics['loss']:#.4g}, accuracy {metrics['accuracy']:.4f}, "
+            f"entropy {metrics['entropy']:.2f}"
         )
 
     def evaluate(self):

@@ -6,7 +6,6 @@ than all that most short runs do.
 
 import multiprocessing
 import os
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -32,7 +31,7 @@ class Result(NamedTuple):
     Attributes:
         code: exit code; minus the number of the signal that killed it; None if it had
             to be stopped because it took too long.
-        out, err: the lines that it printed, those of TensorFlow's C++ left out.
+        out, err: the lines that it printed.
     """
 
     code: int | None
@@ -67,9 +66,7 @@ def finish(process, folder, timeout=None):
         (folder / name).read_text(errors="replace") if (folder / name).exists() else ""
         for name in ("stdout", "stderr")
     )
-    noise = re.compile(r"[IWE]0000 |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log")
-    err = [line for line in err.splitlines() if not noise.match(line)]
-    return Result(code, out.splitlines(), err)
+    return Result(code, out.splitlines(), err.splitlines())
 
 
 def run(folder, script, *arguments, timeout=None):
@@ -78,7 +75,7 @@ def run(folder, script, *arguments, timeout=None):
 
 
 def _become(arguments, folder, environment):
-    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", **environment})
+    os.environ.update(environment)
     for number, name in (1, "stdout"), (2, "stderr"):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(folder)

@@ -82,12 +82,10 @@ NUMBER = r"-?\d+\.\d+"
 CLOCK = r"\d+:\d\d"
 
 
-def test_training_reports_all_that_there_is_to_watch(trained):
+def test_training_reports_all_that_there_is_to_watch(trained, tmp):
     report = re.compile(
         rf"epoch [12]/2 step \d+/27: loss {NUMBER}, perplexity {NUMBER}, "
-        rf"RL loss {NUMBER}, policy entropy {NUMBER}, "
-        rf"skips 1: {NUMBER} 2: {NUMBER} 3: {NUMBER} 4: {NUMBER} 5: {NUMBER}, "
-        rf"gradient norm {NUMBER}, \d+ words/s, {CLOCK} left in this epoch"
+        rf"entropy {NUMBER}, \d+ words/s, {CLOCK} left"
     )
     reports = [line for line in trained.out if " step " in line]
     assert [line.split(":")[0] for line in reports] == [
@@ -96,7 +94,9 @@ def test_training_reports_all_that_there_is_to_watch(trained):
         for step in range(5, 26, 5)
     ]
     for line in reports:
-        assert report.fullmatch(line), line
+        assert report.fullmatch(line) and len(line) <= 100, line
+    kept = {"nll", "reward", "rl_loss", "actions", "grad_norm", "learning_rate"}
+    assert kept <= set(metrics(tmp / "trained")[0])
 
 
 def test_training_says_first_what_it_trains_on_what(trained, corpus):
@@ -392,8 +392,7 @@ def predictor(tmp, digits):
 def test_number_prediction_reports_and_ends_with_both_accuracies(predictor):
     report = re.compile(
         rf"epoch [12]/2 step [36]/7: loss {NUMBER}, accuracy {NUMBER}, "
-        rf"RL loss {NUMBER}, policy entropy {NUMBER}, gradient norm {NUMBER}, "
-        rf"\d+ sequences/s, {CLOCK} left in this epoch"
+        rf"entropy {NUMBER}, \d+ sequences/s, {CLOCK} left"
     )
     reports = [line for line in predictor.out if " step " in line]
     assert len(reports) == 4
