@@ -59,12 +59,7 @@ def write(path, content, digest=False):
 
 
 def to_json(value, **layout):
-    """JSON text of a value; infinities and NaN, which JSON does not have, become null.
-
-    Args:
-        value: JSON-serialisable.
-        **layout: see `json.dumps`.
-    """
+    """`json.dumps`, with null for infinities and NaN, which JSON does not have."""
     value = json.loads(json.dumps(value), parse_constant=lambda name: None)
     return json.dumps(value, allow_nan=False, **layout)
 

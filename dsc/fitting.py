@@ -6,7 +6,7 @@ What a step computes is the affair of `dsc.training`, or of `scripts/train_jax.p
 import numpy as np
 
 from dsc.interruption import delayed, undelayed
-from dsc.report import Report, epoch_done
+from dsc.report import Report
 from dsc.resuming import Saver, resume
 from dsc.state import Means
 
@@ -63,7 +63,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                         folder.log(record)
                         show(state.step, "train", report.shown(record))
                     saver.save_if_due()
-            report.close()
+            report.bar.clear()
             with delayed():
                 saver.save()
             # Changes nothing: a signal ends it at once.
@@ -71,7 +71,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                 lambda: undelayed(task.evaluate)
             )
             with delayed():
-                _end_epoch(task, folder, state, scores, score, report.elapsed())
+                _end_epoch(task, folder, state, scores, score, report)
                 show(state.step, "epoch", scores)
                 saver.save()
     reason = state.ended
@@ -82,13 +82,11 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
     return state.best_score
 
 
-def _end_epoch(task, folder, state, scores, score, elapsed):
-    rate = task.learning_rate
+def _end_epoch(task, folder, state, scores, score, report):
     state.epochs += 1
-    numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
-    print(epoch_done(state.epochs, elapsed, numbers, rate), flush=True)
-    record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
-    folder.log({**record, **scores})
+    report.end_epoch(scores)
+    record = {"epoch": state.epochs, "step": state.step}
+    folder.log({**record, "learning_rate": task.learning_rate, **scores})
     state.ended = task.end_epoch(score)
     is_number = not np.isnan(score).any()
     if is_number and (state.best_score is None or score > state.best_score):

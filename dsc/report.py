@@ -29,10 +29,10 @@ class Report:
         self.print_every = min(print_every, task.n_batches)
         self.speed = 0.0  # units per second since the report before
         self.bar = Bar()
-        self.is_awaited = not self.bar.is_shown  # nothing was printed yet
-        self.is_traced = False  # whether the first step is done, which takes seconds
         self.begun = time.monotonic()
-        self.looked, self.seen = -LOOK, ""  # when the bar looked, and at what
+        self.is_awaited = not self.bar.is_shown  # a first line
+        self.is_traced = False  # the first step takes seconds
+        self.looked, self.seen = -LOOK, ""
 
     def begin_epoch(self):
         """Starts the epoch's clock."""
@@ -46,16 +46,16 @@ class Report:
         """
         now, done = time.monotonic(), self.state.position
         if not self.is_traced:
-            self.timed = self.lap = now, done
             self.is_traced = True
-        self._draw(now, done)
-        to_come = -done % self.print_every
-        if to_come:
-            waited, to_wait = now - self.begun, self._seconds(now, done) * to_come
+            self.timed = self.lap = now, done
+        if self.bar.is_shown:
+            self._draw(now, done)
+        if to_come := -done % self.print_every:
+            waited, to_wait = now - self.begun, self._seconds(now, to_come)
             if self.is_awaited and min(waited, to_wait) > SOON:
-                self._print(now, done, self.state.means.so_far())
+                self._print(now, self.state.means.so_far())
             return None
-        means = self._print(now, done, self.state.means.take())
+        means = self._print(now, self.state.means.take())
         self.lap = now, done
         return {
             "step": self.state.step,
@@ -69,59 +69,47 @@ class Report:
         values = {k: v for k, v in record.items() if k not in ("step", "epoch")}
         if "actions" in values:
             values["skip_length"] = values.pop("actions")[::-1]  # the shortest first
-        if self.speed:
-            values[f"{self.task.unit}_per_second"] = self.speed
-        return values
+        return {**values, f"{self.task.unit}_per_second": self.speed}
 
-    def close(self):
-        """Leaves the terminal without a bar."""
-        self.bar.clear()
-
-    def elapsed(self):
-        """The time since the epoch began, or was gone on with."""
-        return clock(time.monotonic() - self.start)
+    def end_epoch(self, scores):
+        """Prints an epoch's scores, and the learning rate that it had."""
+        told = [f"{k} = {v:.6f}, " for k, v in scores.items() if np.ndim(v) == 0]
+        print(
+            f"epoch {self.state.epochs} done in {clock(time.monotonic() - self.start)}"
+            f": {''.join(told)}learning rate {self.task.learning_rate:g}",
+            flush=True,
+        )
 
     def _draw(self, now, done):
-        if self.bar.is_shown and now - self.looked >= LOOK:
+        if now - self.looked >= LOOK:
             means = self.task.record(self.state.means.so_far())
             # The loss, and how well it does; more has no room.
             self.seen = ", ".join(self.task.describe(means).split(", ")[:2])
             self.looked = now
-        text = [f"of epoch {self.state.epochs + 1}", *self._left(now, done), self.seen]
-        self.bar.draw(done / self.task.n_batches, ", ".join(text))
+        text = f"of epoch {self.state.epochs + 1}, {self._left(now)}, {self.seen}"
+        self.bar.draw(done / self.task.n_batches, text)
 
-    def _print(self, now, done, means):
+    def _print(self, now, means):
         """Prints a line; returns what of the means is to be logged."""
+        means, done = self.task.record(means), self.state.position
+        lap, first = self.lap
+        self.speed = (done - first) * self.task.batch_units / max(now - lap, 1e-9)
         self.is_awaited = False
-        means = self.task.record(means)
-        (lap, first), told = self.lap, [self.task.describe(means)]
-        if done > first:
-            units = (done - first) * self.task.batch_units
-            self.speed = units / max(now - lap, 1e-9)
-            told.append(f"{self.speed:.0f} {self.task.unit}/s")
+        self.bar.clear()
         line = (
             f"epoch {self.state.epochs + 1}/{self.max_epochs} "
-            f"step {done}/{self.task.n_batches}: "
-            f"{', '.join([*told, *self._left(now, done)])}"
+            f"step {done}/{self.task.n_batches}: {self.task.describe(means)}, "
+            f"{self.speed:.0f} {self.task.unit}/s, {self._left(now)}"
         )
-        self.bar.clear()
         print(line[:COLUMNS], flush=True)
         return means
 
-    def _seconds(self, now, done):
-        """Seconds per step of the epoch, without the first, or 0 after that."""
+    def _seconds(self, now, n_steps):
+        """How long so many steps take as the epoch's went, without one that traced."""
         start, first = self.timed
-        return (now - start) / max(done - first, 1)
+        return (now - start) / max(self.state.position - first, 1) * n_steps
 
-    def _left(self, now, done):
-        """The time left in the epoch, as a list: empty where there is no telling."""
-        if done == self.timed[1]:
-            return []
-        seconds = self._seconds(now, done) * (self.task.n_batches - done)
-        return [f"{clock(seconds)} left"]
-
-
-def epoch_done(epoch, elapsed, scores, rate):
-    """What is printed after an epoch: its scores, and the learning rate that it had."""
-    told = ", ".join(f"{name} = {value:.6f}" for name, value in scores.items())
-    return f"epoch {epoch} done in {elapsed}: {told}, learning rate {rate:g}"
+    def _left(self, now):
+        to_come = self.task.n_batches - self.state.position
+        is_known = self.state.position > self.timed[1]
+        return f"{clock(self._seconds(now, to_come)) if is_known else '?'} left"

@@ -142,9 +142,8 @@ def to_arrays(state, task, metrics_mark):
     counts = {name: getattr(state, name) for name in COUNTS}
     counts |= {"n_means": state.means.n, "metrics": metrics_mark}
     counts |= {"schedule": task.schedule_state()}
-    arrays["counts"] = np.frombuffer(
-        json.dumps(counts, allow_nan=False).encode(), np.uint8
-    )
+    text = json.dumps(counts, allow_nan=False)
+    arrays["counts"] = np.frombuffer(text.encode(), np.uint8)
     return arrays
 
 

@@ -27,13 +27,12 @@ from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction, describe_confusion
 
-ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 RECIPES = recipes.NUMBER_PREDICTION
 
 # data
 shared_flags.define_path(
-    "data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to"
+    "data_dir", str(produce_data.ROOT / "data"), "folder that produce_data.py wrote to"
 )
 produce_data.define_sequences()
 flags.DEFINE_bool(

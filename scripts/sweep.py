@@ -37,7 +37,6 @@ SCRIPTS = {
     "number_prediction/rl_train.py": "number_prediction.rl_train",
     "scripts/train_jax.py": "train_jax",
 }
-ROOT = Path(__file__).resolve().parents[1]
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
@@ -76,7 +75,7 @@ def sweep(arguments):
 
     # All runs have one --data_dir; the embedded corpus does not change.
     (data_dir,) = grid.get("data_dir", [FLAGS.data_dir])
-    data = sweep_execution.stamps(data_dir or ROOT / "data" / "ptb")
+    data = sweep_execution.stamps(data_dir or sweep_execution.ROOT / "data" / "ptb")
     job = functools.partial(
         sweep_execution.Job,
         script=FLAGS.script,

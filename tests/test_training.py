@@ -235,7 +235,7 @@ def test_no_estimate_counts_the_step_that_is_traced(monkeypatch, capsys):
     )
     Watched(monkeypatch, 0.5).report(print_every=1, n_steps=1)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.endswith(", entropy 1.50")  # nothing is known yet
+    assert line.endswith(", 0 words/s, ? left")
 
 
 def test_a_first_line_comes_soon_and_changes_no_record(monkeypatch, capsys):
