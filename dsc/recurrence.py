@@ -65,7 +65,7 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     # What is known of batch and time before the run gets lost in the loop.
     h, logits, actions = (
         _swap_batch_time(tf.ensure_shape(p, (static[1], static[0], *p.shape[2:])))
-        # Without AVX-512, oneDNN complains of integers to transpose.
+        # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
         for p in (h, logits, tf.cast(actions, tf.float32))
     )
     actions = tf.cast(actions, tf.int32)

@@ -7,12 +7,14 @@ import numpy as np
 from dsc.progress import Bar, clock
 
 COLUMNS = 100  # of a line
-SOON = 5.0  # seconds until a first line, where there is no bar and the next one is far
-LOOK = 0.5  # seconds between two looks at the metrics for the bar
+# Without a bar, a first line is printed after so many seconds if the next is not due
+# within as many.
+SOON = 5.0
+LOOK = 0.5  # seconds between two readings of the metrics for the bar
 
 
 class Report:
-    """The reports of a training.
+    """Prints the progress of a training and makes its records.
 
     Args:
         task: `dsc.training.Task`.
@@ -30,9 +32,9 @@ class Report:
         self.speed = 0.0  # units per second since the report before
         self.bar = Bar()
         self.begun = time.monotonic()
-        self.is_awaited = not self.bar.is_shown  # a first line
-        self.is_traced = False  # the first step takes seconds
-        self.looked, self.seen = -LOOK, ""
+        self.needs_line = not self.bar.is_shown
+        self.is_traced = False  # by the first step, which takes seconds
+        self.read_at, self.metrics = -LOOK, ""  # the bar's
 
     def begin_epoch(self):
         """Starts the epoch's clock."""
@@ -52,7 +54,7 @@ class Report:
             self._draw(now, done)
         if to_come := -done % self.print_every:
             waited, to_wait = now - self.begun, self._seconds(now, to_come)
-            if self.is_awaited and min(waited, to_wait) > SOON:
+            if self.needs_line and min(waited, to_wait) > SOON:
                 self._print(now, self.state.means.so_far())
             return None
         means = self._print(now, self.state.means.take())
@@ -81,12 +83,12 @@ class Report:
         )
 
     def _draw(self, now, done):
-        if now - self.looked >= LOOK:
+        if now - self.read_at >= LOOK:
             means = self.task.record(self.state.means.so_far())
-            # The loss, and how well it does; more has no room.
-            self.seen = ", ".join(self.task.describe(means).split(", ")[:2])
-            self.looked = now
-        text = f"of epoch {self.state.epochs + 1}, {self._left(now)}, {self.seen}"
+            # Loss and score; there is no room for more.
+            self.metrics = ", ".join(self.task.describe(means).split(", ")[:2])
+            self.read_at = now
+        text = f"of epoch {self.state.epochs + 1}, {self._left(now)}, {self.metrics}"
         self.bar.draw(done / self.task.n_batches, text)
 
     def _print(self, now, means):
@@ -94,7 +96,7 @@ class Report:
         means, done = self.task.record(means), self.state.position
         lap, first = self.lap
         self.speed = (done - first) * self.task.batch_units / max(now - lap, 1e-9)
-        self.is_awaited = False
+        self.needs_line = False
         self.bar.clear()
         line = (
             f"epoch {self.state.epochs + 1}/{self.max_epochs} "
@@ -105,7 +107,7 @@ class Report:
         return means
 
     def _seconds(self, now, n_steps):
-        """How long so many steps take as the epoch's went, without one that traced."""
+        """Seconds for `n_steps`, from the epoch's steps but for one that traced."""
         start, first = self.timed
         return (now - start) / max(self.state.position - first, 1) * n_steps
 

@@ -1,14 +1,14 @@
-"""The import of Keras by a script: fixed settings, without start-up messages."""
+"""Fixed settings and no start-up messages when a script imports Keras."""
 
 import contextlib
 import os
 import subprocess
 import sys
 
-# Variables that change what is computed: other random numbers, another precision.
+# Environment variables that change the results: random numbers or precision.
 CHANGING = ("KERAS_", "JAX_DEFAULT_", "JAX_ENABLE_X64", "JAX_NUMPY_", "JAX_THREEFRY_")
-# What TensorFlow prints whatever TF_CPP_MIN_LOG_LEVEL is: information, and as an error
-# that there is no CUDA driver (303).
+# What TensorFlow prints whatever TF_CPP_MIN_LOG_LEVEL is: information, and an error if
+# there is no CUDA driver (303).
 MESSAGES = (
     r"WARNING: All log messages before absl::InitializeLog|I\d{4} "
     r"|E\d{4} .*failed call to cuInit: .*\(303\)$"
@@ -19,24 +19,24 @@ for line in sys.stdin.buffer:
 
 
 def fix_settings(name):
-    """Leaves a Keras that is imported now the backend `name` and no user's settings."""
+    """Before Keras is imported: sets its backend and drops the user's settings."""
     for variable in [v for v in os.environ if v.startswith(CHANGING)]:
         del os.environ[variable]
-    # In the null device there is no keras.json, and Keras can write none.
+    # There is no keras.json in the null device, and Keras cannot write one.
     os.environ |= {"KERAS_BACKEND": name, "KERAS_HOME": os.devnull}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
 
 @contextlib.contextmanager
 def backend(name):
-    """Keras is to be imported inside, after `fix_settings` and without `MESSAGES`."""
+    """Context to import Keras in: `fix_settings`, and no `MESSAGES` on stderr."""
     fix_settings(name)
     if sys.stderr is None or os.environ["TF_CPP_MIN_LOG_LEVEL"] < "2":
         yield  # closed by the shell, or the messages are asked for
         return
     stderr = os.dup(2)
     command = [sys.executable, "-ISc", FILTER, MESSAGES]
-    # A process: it outlives a crash of this one, and not being of this session, Ctrl-C.
+    # A process in a session of its own: it survives a crash of this one, and Ctrl-C.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=stderr, start_new_session=True
     ) as process:

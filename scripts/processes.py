@@ -18,7 +18,7 @@ LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
 NUMBERS = ROOT / "number_prediction" / "rl_train.py"
 PRODUCE = ROOT / "number_prediction" / "produce_data.py"
 
-# What is preloaded is this clone's code, and computes as the scripts do.
+# The fork server preloads this clone's code, with the scripts' Keras settings.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
 startup.fix_settings("tensorflow")
 SERVER = multiprocessing.get_context("forkserver")
