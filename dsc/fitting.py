@@ -6,7 +6,7 @@ What a step computes is the affair of `dsc.training`, or of `scripts/train_jax.p
 import numpy as np
 
 from dsc.interruption import delayed, undelayed
-from dsc.report import Report, epoch_done
+from dsc.report import Report
 from dsc.resuming import Saver, resume
 from dsc.state import Means
 
@@ -44,6 +44,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         print(f"The run in {folder.path} is finished.", flush=True)
         return state.best_score
     saver = Saver(task, folder, state, path, save_every)
+    report = Report(task, state, max_epochs, print_every)
     train, show = begin(state)
     with (
         saver.guarding(),
@@ -51,7 +52,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         saver.votes.holding_signals(),
     ):
         while not state.is_finished(max_epochs, max_steps):
-            report = Report(task, state, max_epochs, print_every)
+            report.begin_epoch()
             while state.position < task.n_batches and state.step != max_steps:
                 # A signal has to wait until the step is counted, logged and saved.
                 with delayed():
@@ -62,7 +63,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                         folder.log(record)
                         show(record | {f"{task.unit}_per_second": report.speed})
                     saver.save_if_due()
-            report.close()
+            report.bar.clear()
             with delayed():
                 saver.save()
             # Changes nothing: a signal ends it at once.
@@ -70,7 +71,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                 lambda: undelayed(task.evaluate)
             )
             with delayed():
-                show(_end_epoch(task, folder, state, scores, score, report.elapsed()))
+                show(_end_epoch(task, folder, state, scores, score, report))
                 saver.save()
     reason = state.ended
     if reason is None and state.step == max_steps:
@@ -80,13 +81,11 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
     return state.best_score
 
 
-def _end_epoch(task, folder, state, scores, score, elapsed):
-    rate = task.learning_rate
+def _end_epoch(task, folder, state, scores, score, report):
     state.epochs += 1
-    numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
-    print(epoch_done(state.epochs, elapsed, numbers, rate), flush=True)
-    record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
-    record |= scores
+    report.end_epoch(scores)
+    record = {"epoch": state.epochs, "step": state.step}
+    record |= {"learning_rate": task.learning_rate, **scores}
     folder.log(record)
     state.ended = task.end_epoch(score)
     is_number = not np.isnan(score).any()

@@ -31,7 +31,7 @@ class Skips(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="dsc")
 class DSCLSTM(keras.layers.Layer):
-    """LSTM with dynamic skip connections (Gui et al., AAAI 2019, section 3).
+    """LSTM with dynamic skip connections (Gui et al., AAAI 2019).
 
     At each step an agent picks which of the last `n_actions` states the LSTM
     continues from; see `dsc.DSCLSTMCell` for the step itself. The layer has the

@@ -203,8 +203,8 @@ class RunFolder:
             ) from None
 
     def log(self, record):
-        """Appends a record to the metrics."""
-        line = f"{json.dumps(record)}\n".encode()
+        """Appends a record to the metrics; see `files.to_json`."""
+        line = f"{files.to_json(record)}\n".encode()
         with writing(self.path), open(self.path / METRICS, "ab") as file:
             file.write(line)
         self._metrics_digest.update(line)
@@ -262,7 +262,7 @@ class RunFolder:
             about = {**self.config.get("about", {}), VOCABULARY: files.digest(words)}
             self.config = {**self.config, "about": about}
         if old != self.config:
-            content = f"{json.dumps(self.config, indent=2)}\n".encode()
+            content = f"{files.to_json(self.config, indent=2)}\n".encode()
             files.write(self.path / CONFIG, content)
         if vocabulary is not None:
             files.write(self.path / VOCABULARY, words)

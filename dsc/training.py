@@ -72,7 +72,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, record):
-        """A report's text from what `record` gave."""
+        """A report's text from what `record` gave: first the loss, then the score."""
 
     @abc.abstractmethod
     def evaluate(self):

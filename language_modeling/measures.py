@@ -74,7 +74,6 @@ def describe(record, chooses=True):
     """A report's text from a `record`, with the skips if the model chooses them."""
     skips = f", skips {describe_skips(record['actions'])}" if chooses else ""
     return (
-        f"loss {record['loss']:.4f}, perplexity {record['perplexity']:.2f}, "
-        f"RL loss {record['rl_loss']:.4f}, "
-        f"policy entropy {record['entropy']:.3f}{skips}"
+        f"loss {record['loss']:#.4g}, perplexity {record['perplexity']:#.4g}, "
+        f"entropy {record['entropy']:.2f}{skips}"
     )

@@ -5,18 +5,18 @@
 The flags are those of the authors' release, with its defaults, and some new ones.
 """
 
-import os
+import sys
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program
+from dsc import program, startup
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
     program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
-
-import keras
+with startup.backend("tensorflow"):
+    import keras
 
 from dsc import distribution, training
 from language_modeling import data, modes, reader, trained

@@ -82,8 +82,9 @@ class OnWindows:
         """`(scores, score)` after an epoch, as `dsc.training.Task` says."""
         evaluated = self._score_both()
         valid, test = (evaluation.perplexity for evaluation in evaluated[:2])
-        self._evaluated.setdefault(-valid, evaluated)
-        return {"valid perplexity": valid, "test perplexity": test}, -valid
+        score = -min(valid, 1e308)  # finite: a state keeps it as JSON
+        self._evaluated.setdefault(score, evaluated)
+        return {"valid perplexity": valid, "test perplexity": test}, score
 
     def _score_both(self):
         """`(Evaluation of valid, of test, counts of deciding.count or None)`."""

@@ -5,11 +5,14 @@
 A sequence is `sequence_length` random numbers a below `n_numbers` and then another such
 number b, the index; the answer is the one at place b of the last `n_numbers`:
 a[sequence_length - n_numbers + b]. With ten numbers, which are digits, this is the task
-of the paper, section 4.1, and of the release's `number_prediction/produce_data.py`.
+of the paper, "Number Prediction with Skips", and of the release's `produce_data.py`.
 """
 
 import os
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 

@@ -7,19 +7,18 @@ Flags that mean the same are named as in `language_modeling/rl_train.py`.
 """
 
 import os
+import sys
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program
+from dsc import program, startup
 from number_prediction.flags import FLAGS, RECIPES
 
 if __name__ == "__main__":
     program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
-
-from pathlib import Path
-
-import keras
+with startup.backend("tensorflow"):
+    import keras
 
 from dsc import distribution, training
 from dsc import flags as shared_flags

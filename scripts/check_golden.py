@@ -9,17 +9,18 @@ compared: exit code 0 only if all agree to 1e-5, relative to 0.1 or the number i
 whichever is larger.
 """
 
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
-
 from pathlib import Path
 
-import keras
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    import keras
+    import tensorflow as tf
+
 import numpy as np
-import tensorflow as tf
 
 from dsc import losses, program, recipes, training
 from dsc.flags import Group

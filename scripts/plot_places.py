@@ -10,6 +10,9 @@ looks straight at the number that is asked for has the diagonal.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting
@@ -18,7 +21,7 @@ import runs
 from dsc import program
 from dsc.errors import RunError
 from dsc.flags import Group
-from number_prediction.task import LAST_ACTIONS
+from number_prediction import LAST_ACTIONS
 
 group = Group("flags")
 FLAGS = group.defined

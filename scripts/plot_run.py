@@ -8,6 +8,9 @@ A perplexity of more than a hundred times the lowest is out of the picture.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting

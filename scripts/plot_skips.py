@@ -14,8 +14,12 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from language_modeling.trained import Trained
 
 import plotting
 import skips
@@ -37,7 +41,6 @@ if __name__ == "__main__":
 
 from dsc.errors import RunError
 from language_modeling import data, modes, reader, text
-from language_modeling.trained import Trained
 
 
 def sentences(trained):

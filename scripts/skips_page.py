@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import html as markup
-import json
 import math
 import re
 from pathlib import Path
+
+from dsc import files
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 DIGITS = 4  # of a probability
@@ -39,7 +40,7 @@ def html(sentences, title, first=None):
     filled = {
         "POLICY": policy,
         "TITLE": markup.escape(title),
-        "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        "DATA": files.to_json(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
     return re.sub("{{([A-Z]+)}}", lambda match: filled[match[1]], page)
 

@@ -12,7 +12,10 @@ import functools
 import importlib
 import os
 import shlex
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import many_runs
 import sweep_execution
@@ -29,7 +32,6 @@ SCRIPTS = {  # and where their flags are defined
     "number_prediction/rl_train.py": "number_prediction.flags",
     "scripts/train_jax.py": "language_modeling.flags",
 }
-ROOT = Path(__file__).resolve().parents[1]
 
 group = Group("sweep", FLAGS)
 group.enum(
@@ -66,8 +68,8 @@ def sweep(arguments):
             run.folder.mkdir(parents=True, exist_ok=True)
 
     # All runs have one --data_dir; the embedded corpus does not change.
-    (data_dir,) = grid.get("data_dir", [of_script["data_dir"].value])
-    data = sweep_execution.stamps(data_dir or ROOT / "data" / "ptb")
+    (data_dir,) = grid.get("data_dir", [FLAGS.data_dir])
+    data = sweep_execution.stamps(data_dir or sweep_execution.ROOT / "data" / "ptb")
     job = functools.partial(
         sweep_execution.Job,
         script=FLAGS.script,

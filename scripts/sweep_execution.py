@@ -5,6 +5,7 @@ killed, and its training is not lost.
 """
 
 import json
+import math
 import os
 import re
 import signal
@@ -145,7 +146,8 @@ class Execution:
         scores = _scores(output) if code == 0 else None
         if scores:
             result = {**self.job.computed, "scores": scores}
-            files.write(folder / RESULT, f"{json.dumps(result, indent=2)}\n".encode())
+            content = f"{files.to_json(result, indent=2)}\n"
+            files.write(folder / RESULT, content.encode())
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
             return Outcome(None, _error(code, output), self.tries)
@@ -225,7 +227,10 @@ def finished(job):
     """The `Outcome` of a job that was done before, or None."""
     try:
         result = json.loads((job.run.folder / RESULT).read_text(encoding="utf-8"))
-        scores = {k: float(score) for k, score in result.pop("scores").items()}
+        scores = {  # what no float holds is null, see `files.to_json`
+            name: math.inf if score is None else float(score)
+            for name, score in result.pop("scores").items()
+        }
         return Outcome(scores) if result == job.computed else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # the training script will say how far it is

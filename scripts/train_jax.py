@@ -6,26 +6,27 @@ The flags are those of `language_modeling/rl_train.py`, which also evaluates wha
 trained here (--load_model).
 """
 
+import logging
 import os
+import random
+import sys
+from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program
+from dsc import program, startup
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
     program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
-
-import logging
-import random
-import sys
-
-try:
-    import jax
-except ImportError as error:
-    sys.exit(f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`.")
-
-import keras
+with startup.backend("jax"):
+    try:
+        import jax
+    except ImportError as error:
+        sys.exit(
+            f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`."
+        )
+    import keras
 
 from dsc import flags as shared_flags
 from dsc.about import about

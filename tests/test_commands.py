@@ -83,12 +83,10 @@ NUMBER = r"-?\d+\.\d+"
 CLOCK = r"\d+:\d\d"
 
 
-def test_training_reports_all_that_there_is_to_watch(trained):
+def test_training_reports_all_that_there_is_to_watch(trained, tmp):
     report = re.compile(
         rf"epoch [12]/2 step \d+/27: loss {NUMBER}, perplexity {NUMBER}, "
-        rf"RL loss {NUMBER}, policy entropy {NUMBER}, "
-        rf"skips 1: {NUMBER} 2: {NUMBER} 3: {NUMBER} 4: {NUMBER} 5: {NUMBER}, "
-        rf"gradient norm {NUMBER}, \d+ words/s, {CLOCK} left in this epoch"
+        rf"entropy {NUMBER}, \d+ words/s, {CLOCK} left"
     )
     reports = [line for line in trained.out if " step " in line]
     assert [line.split(":")[0] for line in reports] == [
@@ -97,7 +95,9 @@ def test_training_reports_all_that_there_is_to_watch(trained):
         for step in range(5, 26, 5)
     ]
     for line in reports:
-        assert report.fullmatch(line), line
+        assert report.fullmatch(line) and len(line) <= 100, line
+    kept = {"nll", "reward", "rl_loss", "actions", "grad_norm", "learning_rate"}
+    assert kept <= set(metrics(tmp / "trained")[0])
 
 
 def test_training_says_first_what_it_trains_on_what(trained, corpus):
@@ -228,18 +228,21 @@ def test_every_kind_of_model_trains(tmp, corpus):
 
 def test_a_plain_lstm_trains_from_any_folder_without_help_of_these_tests(tmp, corpus):
     # One program that nothing was imported for, python SCRIPT ARGUMENTS, where Keras is
-    # told to use another backend.
+    # told to use another backend and precision.
     arguments = ("--n_actions=1", "--max_steps=3", "--rnn_layers=0", "--train_dir=run")
     data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
-    (tmp / "plain").mkdir()
+    (tmp / "plain" / "keras").mkdir(parents=True)
+    (tmp / "plain" / "keras" / "keras.json").write_text('{"floatx": "float64"}')
+    keras = {"KERAS_BACKEND": "jax", "KERAS_HOME": str(tmp / "plain" / "keras")}
+    ours = ("PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL")
     result = subprocess.run(
         [sys.executable, LANGUAGE, *data, *SMALL, *arguments],
         cwd=tmp / "plain",
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={k: v for k, v in os.environ.items() if k not in ours} | keras,
         capture_output=True,
         text=True,
     )
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r"\ntest perplexity = \d+\.\d{6}\n$", result.stdout)
     assert "test skips chosen = 1: 1.00\n" in result.stdout
     assert best_weights(tmp / "plain" / "run").is_file()
@@ -390,8 +393,7 @@ def predictor(tmp, digits):
 def test_number_prediction_reports_and_ends_with_both_accuracies(predictor):
     report = re.compile(
         rf"epoch [12]/2 step [36]/7: loss {NUMBER}, accuracy {NUMBER}, "
-        rf"RL loss {NUMBER}, policy entropy {NUMBER}, gradient norm {NUMBER}, "
-        rf"\d+ sequences/s, {CLOCK} left in this epoch"
+        rf"entropy {NUMBER}, \d+ sequences/s, {CLOCK} left"
     )
     reports = [line for line in predictor.out if " step " in line]
     assert len(reports) == 4

@@ -84,7 +84,9 @@ def pick(values, index):
     return np.take_along_axis(values, np.asarray(index)[..., None], axis=-1)[..., 0]
 
 
-# Weights
+# Weights. The release's initial values: TensorFlow 1's BasicLSTMCell starts its biases
+# at 0, as does the `LSTMCell` of its `supercell_new.py`; `W_hh` there is orthogonal by
+# gate; the agent's layers are in `RL_brain.py`; `param_init` is for all others.
 
 
 def test_the_default_model_has_the_weights_of_the_release():
@@ -113,10 +115,21 @@ def is_orthogonal(name):
     return "dsc" in name and name.endswith("recurrent_kernel")
 
 
-def test_weights_start_uniform_but_for_the_agent_and_the_recurrent_blocks(initial):
-    uniform = [n for n in initial if not is_agent(n) and not is_orthogonal(n)]
-    # Embedding, 2 * 3 weights of the LSTMs, kernel and bias of the DSC, the softmax.
-    assert len(uniform) == 1 + 6 + 2 + 2
+def is_lstm_bias(name):
+    return "/cell/bias" in name
+
+
+def test_the_biases_of_all_lstms_start_at_zero(initial):
+    biases = [w for n, w in initial.items() if is_lstm_bias(n)]
+    assert [w.shape for w in biases] == [(4 * 48,)] * 3
+    assert not np.any(biases)
+
+
+def test_other_weights_start_uniform_but_for_agent_and_recurrent_blocks(initial):
+    others = (is_agent, is_orthogonal, is_lstm_bias)
+    uniform = [n for n in initial if not any(other(n) for other in others)]
+    # Embedding, 2 * 2 kernels of the LSTMs, the kernel of the DSC, the softmax.
+    assert len(uniform) == 1 + 4 + 1 + 2
     for name in uniform:
         values = initial[name].astype(float)
         n, deviation = values.size, 0.07 / math.sqrt(3)
@@ -130,7 +143,7 @@ def test_weights_start_uniform_but_for_the_agent_and_the_recurrent_blocks(initia
 
 def test_no_two_weights_start_with_the_same_numbers(initial):
     firsts = [w.ravel()[:16].tobytes() for n, w in initial.items() if np.ptp(w) > 0]
-    assert len(set(firsts)) == len(firsts) == len(initial) - 2  # two constant biases
+    assert len(set(firsts)) == len(firsts) == len(initial) - 5  # constant biases
 
 
 def test_the_default_range_is_the_releases():
@@ -601,6 +614,16 @@ def test_an_epoch_without_gain_slows_the_optimizer(recipe):
     for perplexity, rate in [(90.0, 0.6), (89.5, 0.5), (80.0, 0.5), (81.0, 0.5 / 1.2)]:
         assert task.end_epoch(-perplexity) is None
         assert float(task.optimizer.learning_rate) == pytest.approx(rate, rel=1e-6)
+
+
+def test_a_perplexity_that_no_float_holds_scores_worst_and_leaves_numbers(monkeypatch):
+    task = small_task(small_model(), CORRECTED)
+    monkeypatch.setattr(task, "perplexity", lambda split: math.inf)
+    scores, score = task.evaluate()
+    assert set(scores.values()) == {math.inf}
+    task.end_epoch(score)  # a state keeps both, in JSON
+    assert math.isfinite(score) and math.isfinite(task.schedule.best)
+    assert score == -1e308
 
 
 # The optimizer keeps the rate in float32, where 0.1 is a little more than 0.1.

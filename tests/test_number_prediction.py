@@ -13,6 +13,7 @@ import tensorflow as tf
 from dsc import Skips
 from dsc.errors import RunError
 from dsc.recipes import NUMBER_PREDICTION
+from number_prediction import LAST_ACTIONS
 from number_prediction.model import NumberPredictor, Outputs, is_right, loss
 from number_prediction.produce_data import (
     SPLITS,
@@ -22,11 +23,7 @@ from number_prediction.produce_data import (
     read,
     write,
 )
-from number_prediction.task import (
-    LAST_ACTIONS,
-    NumberPrediction,
-    describe_confusion,
-)
+from number_prediction.task import NumberPrediction, describe_confusion
 
 BATCH, TIME, UNITS, ACTIONS = 4, 7, 6, 3
 RELEASED = NUMBER_PREDICTION["released"]
@@ -317,6 +314,24 @@ def test_the_default_model_has_the_weights_that_its_sizes_give():
     model = NumberPredictor()
     model.build()
     assert model.count_params() == lstm + agent + out == 173_030
+
+
+def test_the_weights_start_as_in_the_release():
+    """Its `supercell_new.py`, and `fc3` of its `rl_train.py` for the output layer."""
+    keras.utils.set_random_seed(3)
+    model = NumberPredictor(rnn_size=400)
+    model.build()
+    limit = math.sqrt(6 / (10 + 1600))  # Glorot's, TensorFlow 1's default
+    kernel = model.dsc.cell.kernel.numpy()
+    assert 0.99 * limit < np.abs(kernel).max() <= limit
+    blocks = np.split(model.dsc.cell.recurrent_kernel.numpy(), 4, axis=1)
+    for block in blocks:
+        np.testing.assert_allclose(block.T @ block, np.eye(400), atol=1e-5)
+    assert not np.any(model.dsc.cell.bias)
+    kernel, bias = model.out.get_weights()
+    np.testing.assert_array_equal(bias, np.float32(0.1))
+    assert abs(kernel.mean()) < 4 * 0.3 / math.sqrt(kernel.size)
+    assert abs(kernel.var() / 0.09 - 1) < 4 * math.sqrt(2 / kernel.size)
 
 
 @pytest.mark.parametrize("n_numbers", [8, 10, 25])

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import math
 import multiprocessing
 import os
 from pathlib import Path
@@ -473,6 +474,16 @@ def test_records_are_kept_as_one_json_object_a_line(run):
         run.log(record)
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == records
+
+
+def test_what_is_no_number_in_json_is_null(run):
+    run.log({"perplexity": math.inf, "a": [-math.inf, 1 / 3], "b": {"c": math.nan}})
+    line = (run.path / "metrics.jsonl").read_text()
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "perplexity": None,
+        "a": [None, 1 / 3],
+        "b": {"c": None},
+    }
 
 
 @pytest.mark.parametrize(

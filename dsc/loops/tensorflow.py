@@ -70,8 +70,10 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     # The loop loses the sizes that are known while the graph is built.
     h, logits, actions = (
         _swap_batch_time(tf.ensure_shape(p, (static[1], static[0], *p.shape[2:])))
-        for p in (h, logits, tf.cast(actions, tf.int32))
+        # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
+        for p in (h, logits, tf.cast(actions, tf.float32))
     )
+    actions = tf.cast(actions, tf.int32)
     if mask is None:
         lengths = tf.fill((batch,), time)
     else:
