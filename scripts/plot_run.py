@@ -4,7 +4,8 @@
 
 writes run.png and run.svg. Runs that differ in their seed alone are one curve: the
 mean, in a band from the lowest to the highest of them, as far as all of them have come.
-A perplexity of more than a hundred times the lowest is out of the picture.
+A perplexity of more than a hundred times the lowest is out of the picture; one that no
+float holds (null or Infinity in the metrics) leaves a gap in its curve.
 """
 
 import sys
@@ -19,6 +20,7 @@ from language_modeling.measures import perplexity
 
 FLAGS = flags.FLAGS
 SPAN = 100  # highest perplexity that is drawn, by the lowest
+LARGEST = 1e100  # what is larger, or not finite, overflows the logarithmic axis
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
 
@@ -74,11 +76,13 @@ def aligned(series, value):
         value: function of a record, a number or an array.
 
     Returns:
-        `(steps [n], values [runs, n, ...])`.
+        `(steps [n], values [runs, n, ...])`; NaN stands for what is null, not finite or
+        beyond `LARGEST`.
     """
     by_step = [{record["step"]: value(record) for record in s} for s in series]
     steps = sorted(set.intersection(*map(set, by_step)))
-    return np.array(steps), np.array([[s[step] for step in steps] for s in by_step])
+    values = np.array([[s[step] for step in steps] for s in by_step], float)
+    return np.array(steps), np.where(values < LARGEST, values, np.nan)
 
 
 def draw_curve(axis, series, value, **style):
@@ -122,7 +126,8 @@ def draw_learning(axis, grouped, names):
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.minorticks_off()
         # A state that ran away once would leave no room for all else.
-        axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * axis.dataLim.ymin))
+        if np.isfinite(lowest := axis.dataLim.ymin):
+            axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * lowest))
 
 
 def n_choices(group):

@@ -5,11 +5,11 @@ import io
 import json
 import re
 import shlex
-import statistics
 from pathlib import Path
 
 import runs
-from sweep_execution import OUTPUT
+import sweep_table
+from sweep_execution import OUTPUT, as_json
 from sweep_table import line
 
 from dsc import files
@@ -56,10 +56,10 @@ def record(row, run, script, scores):
         "row": row.name,
         "seed": run.seed,
         "command": command(script, run),
-        "scores": scores,
+        "scores": as_json(scores),
         "seconds": seconds(output),
         "epochs": [
-            {k: v for k, v in epoch.items() if isinstance(v, int | float)}
+            {k: v for k, v in epoch.items() if not isinstance(v, list)}
             for epoch in kept.epochs
         ],
         "reports": [
@@ -161,10 +161,9 @@ def _cell(column, records):
         return ", ".join(NOTHING if v is None else f"{v:{column.form}}" for v in values)
     if None in values:
         return NOTHING
-    text = f"{statistics.fmean(known):{column.form}}"
-    if len(known) > 1:
-        text += f" ± {statistics.stdev(known):{column.form}}"
-    return text
+    mean, deviation = sweep_table.mean(known)
+    spread = "" if deviation is None else f" ± {deviation:{column.form}}"
+    return f"{mean:{column.form}}{spread}"
 
 
 def _as_json(name, table, records):

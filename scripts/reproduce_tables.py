@@ -128,7 +128,7 @@ class Table(NamedTuple):
 def score(name, factor=1):
     """What the training script printed last under that name."""
     return lambda record: (
-        factor * record["scores"][name] if name in record["scores"] else None
+        factor * float(record["scores"][name]) if name in record["scores"] else None
     )
 
 

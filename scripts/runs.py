@@ -18,7 +18,7 @@ class Run(NamedTuple):
         path: its folder.
         config: dict, what its `config.json` says; see `dsc.run_folder`.
         reports: list of dicts, the metrics every `--print_every` steps.
-        epochs: list of dicts, the scores after each epoch.
+        epochs: list of dicts, the scores after each epoch. None is what is not finite.
     """
 
     path: Path
@@ -59,7 +59,8 @@ def read(path):
 def _read_metrics(path):
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        records = [json.loads(line) for line in lines]
+        # Infinity is no JSON, but older runs have it.
+        records = [json.loads(line, parse_constant=lambda _: None) for line in lines]
         if not all({"step", "epoch"} <= dict(record).keys() for record in records):
             raise ValueError("a line without step and epoch")
     except (OSError, ValueError, TypeError, RecursionError) as error:

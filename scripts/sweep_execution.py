@@ -6,6 +6,7 @@ killed, and its training is not lost.
 
 import fcntl
 import json
+import math
 import os
 import re
 import signal
@@ -144,7 +145,7 @@ class Execution:
         output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         scores = _scores(output) if code == 0 else None
         if scores:
-            result = {**self.job.computed, "scores": scores}
+            result = {**self.job.computed, "scores": as_json(scores)}
             files.write(folder / RESULT, f"{json.dumps(result, indent=2)}\n".encode())
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
@@ -220,6 +221,11 @@ def stamps(folder):
         for name, status in sorted(files_in_it.items())
         if stat.S_ISREG(status.st_mode)
     }
+
+
+def as_json(scores):
+    """Scores as JSON has them: `inf` and `nan` are text there."""
+    return {k: x if math.isfinite(x) else str(x) for k, x in scores.items()}
 
 
 def finished(job):

@@ -34,7 +34,7 @@ def rows(grid, outcomes):
         done = [outcome.scores for _, outcome in point if outcome.scores]
         row = {name: run.settings[name] for name in varied}
         row["seeds"] = f"{len(done)}/{len(point)}"
-        row |= {name: _mean([s[name] for s in done if name in s]) for name in scores}
+        row |= {name: mean([s[name] for s in done if name in s]) for name in scores}
         table.append(row)
     return table
 
@@ -53,7 +53,8 @@ def line(cells):
     return f"| {' | '.join(cells)} |"
 
 
-def _mean(values):
+def mean(values):
+    """`(mean, standard deviation)`; see `rows`."""
     if not values:
         return None, None
     deviates = len(values) > 1 and all(map(math.isfinite, values))

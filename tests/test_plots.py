@@ -178,6 +178,27 @@ def test_a_perplexity_out_of_all_bounds_leaves_the_picture(nll, tmp_path):
     assert max(11.5, np.exp(2.0)) < top <= 100 * np.e
 
 
+@pytest.mark.parametrize("held", [None, np.inf, 1e308])
+def test_a_perplexity_that_no_float_holds_leaves_a_gap(held, tmp_path):
+    metrics = records((10, 20), nll=(2000.0, 1.0))
+    metrics += [{**EPOCH, "valid perplexity": value} for value in (held, 5.0)]
+    metrics[-1]["step"] = 20
+    grouped = runs.groups(plot_run.read([made(tmp_path / "run", metrics)]))
+    figure = plot_run.draw(plotting.require("this"), grouped, ["a"])
+    plotting.save(figure, tmp_path / "run.svg")
+    validation, training = figure.axes[0].lines
+    np.testing.assert_array_equal(validation.get_ydata(), [np.nan, 5.0])
+    np.testing.assert_array_equal(training.get_ydata(), [np.nan, np.e])
+    assert figure.axes[0].get_ylim()[1] < 10
+
+
+def test_a_run_without_a_finite_perplexity_is_drawn_all_the_same(tmp_path):
+    metrics = [*records((10,), nll=(2000.0,)), {**EPOCH, "valid perplexity": None}]
+    grouped = runs.groups(plot_run.read([made(tmp_path / "run", metrics)]))
+    figure = plot_run.draw(plotting.require("this"), grouped, ["a"])
+    plotting.save(figure, tmp_path / "run.svg")
+
+
 def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):
     *_, skips = drawn(
         tmp_path, records((10, 20), actions=([0.2, 0.3, 0.5], [0.1, 0.2, 0.7]))

@@ -3,10 +3,13 @@
 import csv
 import fcntl
 import json
+import math
 import shutil
 
+import plotting
 import processes
 import pytest
+import reproduce_picture
 import reproduce_results
 from reproduce import Pages
 from reproduce_tables import (
@@ -111,6 +114,29 @@ def test_of_a_run_is_kept_what_others_can_compare(tmp_path):
     assert "grad_norm" not in report
     assert kept["config"]["about"] == {"corpus": "x"}
     assert "train_dir" not in kept["config"]
+
+
+def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
+    row = table.rows[1]
+    records = {}
+    for run, (valid, test) in zip(
+        table.runs(row, tmp_path), [(None, math.inf), (3.0, 4.0)], strict=True
+    ):
+        run.folder.parent.mkdir(exist_ok=True)
+        made(run.folder, [REPORT, {**EPOCH, "valid perplexity": valid}])
+        (run.folder / "output.txt").write_text("")
+        kept = reproduce_results.record(row, run, TRAIN, {"test perplexity": test})
+        kept["config"]["about"] = record(row, "1", 1.0)["config"]["about"]
+        records[kept["command"]] = kept
+    few = table._replace(columns=table.columns[:1], traced=("second",))
+    rows = reproduce_results.by_row(few, records)
+    reproduce_results.write(tmp_path, "name", few, rows)
+    json.loads((tmp_path / "name.json").read_text(), parse_constant=pytest.fail)
+    rows = reproduce_results.by_row(few, reproduce_results.read(tmp_path / "name.json"))
+    assert "| second | 2/2 | inf |" in reproduce_results.as_table(few, rows)
+    pyplot = plotting.require("this")
+    for draw in (reproduce_picture.draw, reproduce_picture.draw_training):
+        plotting.save(draw(pyplot, few, rows), tmp_path / "name.svg")
 
 
 def test_the_time_of_an_interrupted_run_is_not_known():
