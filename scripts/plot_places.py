@@ -16,6 +16,7 @@ import plotting
 import runs
 from absl import app, flags
 
+from dsc import program
 from dsc.errors import RunError
 from number_prediction.task import LAST_ACTIONS
 
@@ -114,21 +115,20 @@ def animate(pyplot, places, path):
             writer.grab_frame()
 
 
+def plot(path):
+    """Draws the run in this folder."""
+    pyplot = plotting.require("plot_places.py")
+    places = read_places(path)
+    figure = draw_side_by_side(pyplot, places)
+    with plotting.writing(FLAGS.out, ".png", ".svg", ".gif") as (*pictures, gif):
+        plotting.save(figure, *pictures)
+        animate(pyplot, places, gif)
+
+
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
-    pyplot = plotting.require("plot_places.py")
-    try:
-        places = read_places(argv[1])
-    except RunError as error:
-        sys.exit(str(error))
-    png, svg, gif = plotting.paths(FLAGS.out, ".png", ".svg", ".gif")
-    figure = draw_side_by_side(pyplot, places)
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-        animate(pyplot, places, gif)
-    print(f"Written: {png}, {svg}, {gif}")
+    program.main(lambda: plot(argv[1]))(argv[:1])
 
 
 if __name__ == "__main__":

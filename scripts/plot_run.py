@@ -15,6 +15,7 @@ import plotting
 import runs
 from absl import app, flags
 
+from dsc import program
 from dsc.errors import RunError
 from language_modeling.measures import perplexity
 
@@ -258,20 +259,19 @@ def draw_all_skips(pyplot, figure, choosing, rows):
     figure.supylabel("choices by skip length, %", fontsize=11)
 
 
+def plot(paths):
+    """Draws the runs in these folders."""
+    pyplot = plotting.require("plot_run.py")
+    grouped = runs.groups(read(paths))
+    figure = draw(pyplot, grouped, runs.labels(grouped))
+    with plotting.writing(FLAGS.out, ".png", ".svg") as pictures:
+        plotting.save(figure, *pictures)
+
+
 def main(argv):
     if len(argv) < 2:
         sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
-    pyplot = plotting.require("plot_run.py")
-    try:
-        grouped = runs.groups(read(argv[1:]))
-    except RunError as error:
-        sys.exit(str(error))
-    png, svg = plotting.paths(FLAGS.out, ".png", ".svg")
-    figure = draw(pyplot, grouped, runs.labels(grouped))
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-    print(f"Written: {png}, {svg}")
+    program.main(lambda: plot(argv[1:]))(argv[:1])
 
 
 if __name__ == "__main__":

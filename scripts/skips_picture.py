@@ -1,6 +1,7 @@
 """Draws one sentence with its arcs, for papers and the README."""
 
 import textwrap
+import unicodedata
 
 import plotting
 
@@ -52,7 +53,6 @@ def draw(pyplot, sentence):
             ha="center",
             va="top",
             rotation=90 if upright else 0,
-            parse_math=False,
         )
     for arc in arcs:
         _draw_arc(axis, places, *arc)
@@ -63,7 +63,8 @@ def draw(pyplot, sentence):
 
 
 def _length(word):
-    return CHARACTER * len(word) + GAP
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in word)
+    return CHARACTER * (len(word) + wide) + GAP
 
 
 def _height(places, i, j):
