@@ -110,17 +110,27 @@ def report(task, saved):
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 
 
+def recipe_of(values):
+    """The `dsc.recipes.Recipe` that flags ask for."""
+    return RECIPES[values.recipe].changed_by(values).for_model(values.model)
+
+
+def data_path(values):
+    """The file with the sequences that flags ask for."""
+    released = recipe_of(values).released_data
+    name = produce_data.file_name(values.sequence_length, released, values.n_numbers)
+    return Path(values.data_dir) / name
+
+
 def make_task(replicas):
     """The data, the model and what is learned, from the flags."""
-    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
-    length, n_numbers = FLAGS.sequence_length, FLAGS.n_numbers
-    name = produce_data.file_name(length, recipe.released_data, n_numbers)
-    data = produce_data.read(Path(FLAGS.data_dir) / name, length, n_numbers)
+    recipe, path, n_numbers = recipe_of(FLAGS), data_path(FLAGS), FLAGS.n_numbers
+    data = produce_data.read(path, FLAGS.sequence_length, n_numbers)
     n_train = len(data["train"][1])
     if n_train < FLAGS.batch_size:
         raise produce_data.DataError(
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
-            f"sequences in {name}; lower it or make more with produce_data.py."
+            f"sequences in {path.name}; lower it or make more with produce_data.py."
         )
     compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
     compiled = compiled and FLAGS.model != "attention"  # which has a plain loop only

@@ -8,7 +8,6 @@ comma-separated list. Each run is an ordinary run folder in --sweep_dir; the sam
 command goes on, and does again what has failed.
 """
 
-import functools
 import importlib
 import os
 import shlex
@@ -29,6 +28,7 @@ from absl import app, flags
 
 from dsc import program
 from dsc.errors import RunError, one_line, writing
+from language_modeling import reader
 
 SCRIPTS = {
     "language_modeling/rl_train.py": "language_modeling.rl_train",
@@ -62,29 +62,28 @@ flags.adopt_module_key_flags(many_runs)  # for --help
 
 def sweep(arguments):
     """Does what the command line asks for; `arguments` are those for the script."""
-    importlib.import_module(SCRIPTS[FLAGS.script])  # defines its flags
+    script = importlib.import_module(SCRIPTS[FLAGS.script])  # defines its flags
     grid = sweep_grid.read(arguments, FLAGS)
     seeds = sweep_grid.values(FLAGS.seeds, FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
-    sweep_grid.check(runs, FLAGS)
+    parsed = sweep_grid.parsed(runs, FLAGS)
     engine = _engine()
     for run in runs:
         with writing(run.folder, "--sweep_dir"):
             run.folder.mkdir(parents=True, exist_ok=True)
 
-    # All runs have one --data_dir; the embedded corpus does not change.
-    (data_dir,) = grid.get("data_dir", [FLAGS.data_dir])
-    data = sweep_execution.stamps(data_dir or ROOT / "data" / "ptb")
-    job = functools.partial(
-        sweep_execution.Job,
-        script=FLAGS.script,
-        data=data,
-        working_dir=os.getcwd(),
-        threads=FLAGS.threads,
-        retries=FLAGS.retries,
-    )
+    jobs = [
+        sweep_execution.Job(
+            run,
+            FLAGS.script,
+            sweep_execution.stamps(_files_read(script, values)),
+            working_dir=os.getcwd(),
+            threads=FLAGS.threads,
+            retries=FLAGS.retries,
+        )
+        for run, values in zip(runs, parsed, strict=True)
+    ]
     progress = many_runs.Progress(len(runs))
-    jobs = [job(run) for run in runs]
     before = {job.run.name: sweep_execution.finished(job) for job in jobs}
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
     print(f"{len(runs)} runs, {len(progress.outcomes)} of them finished before.")
@@ -96,6 +95,16 @@ def sweep(arguments):
     table = sweep_table.rows(grid, outcomes)
     print("\n" + sweep_table.write(Path(FLAGS.sweep_dir), table, title))
     progress.check()
+
+
+def _files_read(script, values):
+    """The files that a run with these flags reads, an iterable of paths."""
+    if "sequence_length" in values:
+        return [script.data_path(values)]
+    try:
+        return reader.find(values.data_dir or ROOT / "data" / "ptb").values()
+    except reader.DataError:  # the embedded corpus, which does not change, or none
+        return []
 
 
 def _engine():

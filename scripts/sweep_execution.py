@@ -10,7 +10,6 @@ import math
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -207,19 +206,16 @@ def run_all(jobs, at_once, started, ended):
                 execution.wait()
 
 
-def stamps(folder):
+def stamps(paths):
     """What tells cheaply that data may have changed: sizes, times and inodes of files.
 
-    The training script, which is then started again, compares the content.
+    The training script, which is then started again, compares the content, or says
+    what is missing.
     """
-    try:
-        files_in_it = {path.name: path.stat() for path in Path(folder).iterdir()}
-    except OSError:
-        return {}  # the training script will say what is wrong
+    found = {path.name: path.stat() for path in paths if path.exists()}
     return {
         name: [status.st_size, status.st_mtime_ns, status.st_ino]
-        for name, status in sorted(files_in_it.items())
-        if stat.S_ISREG(status.st_mode)
+        for name, status in found.items()
     }
 
 

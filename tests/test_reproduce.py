@@ -388,7 +388,7 @@ importlib.import_module(module)
 for table in reproduce_tables.TABLES.values():
     if table.script == script:
         for row in table.rows:
-            sweep_grid.check(table.runs(row), flags.FLAGS)
+            sweep_grid.parsed(table.runs(row), flags.FLAGS)
 """
 
 
