@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from dsc import losses, recipes, training
+from dsc import files, losses, recipes, training
 from dsc.layer import IMPLEMENTATIONS
 from language_modeling import model as language_model
 from number_prediction import model as number_predictor
@@ -50,31 +50,27 @@ def load(path):
         GoldenError: the file cannot be read, or its arrays do not belong together.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = files.read_arrays(path)
     except FileNotFoundError:
-        raise GoldenError(f"{path}: there is no such file.") from None
-    except Exception as error:  # NumPy raises many kinds for damaged files
-        reason = str(error).splitlines()[0]
-        raise GoldenError(
-            f"{path}: not a readable .npz of numbers ({reason})."
-        ) from None
+        raise GoldenError("there is no such file.") from None
+    except ValueError as error:
+        raise GoldenError(f"not a readable .npz of numbers ({error}).") from None
     config = arrays.get("config", np.zeros(0))
     if config.dtype.kind != "i" or config.shape not in ((6,), (4,)):
         raise GoldenError(
-            f"{path}: 'config' must be 6 whole numbers ({', '.join(SIZES_LM)}) or 4 "
+            f"'config' must be 6 whole numbers ({', '.join(SIZES_LM)}) or 4 "
             f"({', '.join(SIZES_NP)})."
         )
     names = SIZES_LM if len(config) == 6 else SIZES_NP
     smallest = {"lower layers L": 0, "steps T": 2}
     for name, size in zip(names, config, strict=True):
         if size < smallest.get(name, 1):
-            raise GoldenError(f"{path}: 'config' gives {size} as {name}.")
-    _check_shapes(path, arrays, len(config) == 6)
+            raise GoldenError(f"'config' gives {size} as {name}.")
+    _check_shapes(arrays, len(config) == 6)
     return arrays, len(config) == 6
 
 
-def _check_shapes(path, arrays, is_language_model):
+def _check_shapes(arrays, is_language_model):
     hidden = arrays.get("w_policy_fc1_bias", np.zeros(0))
     expected = (lm_shapes if is_language_model else np_shapes)(
         *(int(size) for size in arrays["config"]), agent_units=hidden.size
@@ -83,28 +79,22 @@ def _check_shapes(path, arrays, is_language_model):
     missing = sorted(expected.keys() - arrays.keys() - optional)
     unknown = sorted(arrays.keys() - expected.keys())
     if missing:
-        raise GoldenError(f"{path}: the array {missing[0]!r} is missing.")
+        raise GoldenError(f"the array {missing[0]!r} is missing.")
     if unknown:
-        raise GoldenError(
-            f"{path}: the array {unknown[0]!r} is not part of the format."
-        )
+        raise GoldenError(f"the array {unknown[0]!r} is not part of the format.")
     for name, array in arrays.items():
         if array.shape != expected[name]:
-            raise GoldenError(
-                f"{path}: {name!r} has the shape {array.shape}; 'config' asks for "
-                f"{expected[name]}."
-            )
-        kind = "i" if name in ("config", "x", "y", "actions") else "f"
-        if array.dtype.kind != kind or not np.all(np.isfinite(array)):
-            raise GoldenError(
-                f"{path}: {name!r} must hold "
-                f"{'whole' if kind == 'i' else 'finite floating-point'} numbers."
-            )
+            shapes = f"{array.shape}; 'config' asks for {expected[name]}"
+            raise GoldenError(f"{name!r} has the shape {shapes}.")
+        whole = name in ("config", "x", "y", "actions")
+        if array.dtype.kind != "fi"[whole] or not np.all(np.isfinite(array)):
+            numbers = "whole" if whole else "finite floating-point"
+            raise GoldenError(f"{name!r} must hold {numbers} numbers.")
     limits = {"actions": arrays["config"][-1]}
     limits["x"] = limits["y"] = arrays["config"][0] if is_language_model else 10
     for name, limit in limits.items():
         if arrays[name].min() < 0 or arrays[name].max() >= limit:
-            raise GoldenError(f"{path}: {name!r} must lie between 0 and {limit - 1}.")
+            raise GoldenError(f"{name!r} must lie between 0 and {limit - 1}.")
 
 
 def lm_shapes(v, b, layers, h, t, k, agent_units):
@@ -366,10 +356,12 @@ def main(argv):
     paths = argv[1:] or sorted(GOLDEN.glob("*.npz"))
     if not paths:
         sys.exit(f"There are no .npz files in {GOLDEN}; name the files to check.")
-    try:
-        failed = sum(check(path, flags.FLAGS.implementation) for path in paths)
-    except GoldenError as error:
-        sys.exit(str(error))
+    failed = 0
+    for path in paths:
+        try:
+            failed += check(path, flags.FLAGS.implementation)
+        except GoldenError as error:
+            sys.exit(f"{path}: {error}")
     print(f"FAILED: {failed} arrays differ." if failed else "PASSED: all arrays agree.")
     sys.exit(1 if failed else 0)
 

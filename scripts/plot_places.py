@@ -36,24 +36,18 @@ def read_places(path):
     Raises:
         RunError: it is no run of number prediction with an epoch behind it.
     """
-    found = [
-        (
-            record["epoch"],
-            record["valid accuracy (greedy)"],
-            np.array(record[LAST_ACTIONS], float),
-        )
-        for record in runs.read(path).epochs
-        if LAST_ACTIONS in record
-    ]
+    found = []
+    for record in runs.read(path).epochs:
+        if LAST_ACTIONS in record:
+            counts = np.array(record[LAST_ACTIONS], float)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            found.append((record["epoch"], record["valid accuracy (greedy)"], shares))
     if not found:
         raise RunError(
             f"{path} has no epoch of number prediction; give the --train_dir of "
             "number_prediction/rl_train.py once its first epoch is done."
         )
-    return [
-        (epoch, accuracy, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-        for epoch, accuracy, counts in found
-    ]
+    return found
 
 
 def draw(axis, shares):

@@ -8,6 +8,7 @@ A perplexity of more than a hundred times the lowest is out of the picture; one 
 float holds (null or Infinity in the metrics) leaves a gap in its curve.
 """
 
+import itertools
 import sys
 
 import numpy as np
@@ -24,6 +25,7 @@ SPAN = 100  # highest perplexity that is drawn, by the lowest
 LARGEST = 1e100  # what is larger, or not finite, overflows the logarithmic axis
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
+LOOKS = [*itertools.product(("-", "--", ":"), plotting.LINES)]  # of one group, another
 
 # What is drawn of a task: the axis, training and validation as functions of a record.
 TASKS = {
@@ -106,7 +108,8 @@ def draw_learning(axis, grouped, names):
 
     drawn = task(grouped[0][0])
     label, training, validation = TASKS[drawn]
-    for (colour, dash), group, name in zip(looks(), grouped, names, strict=False):
+    looks = itertools.cycle(LOOKS)
+    for (dash, colour), group, name in zip(looks, grouped, names, strict=False):
         draw_curve(
             axis,
             [run.epochs for run in group],
@@ -137,7 +140,8 @@ def n_choices(group):
 
 
 def draw_entropy(axis, grouped):
-    for (colour, dash), group in zip(looks(), grouped, strict=False):
+    looks = itertools.cycle(LOOKS)
+    for (dash, colour), group in zip(looks, grouped, strict=False):
         if n_choices(group) > 1:
             draw_curve(
                 axis,
@@ -205,14 +209,6 @@ def draw_skips(pyplot, axis, group, name):
     axis.set_xlabel("training steps")
 
 
-def looks():
-    """Colour and dash of one group after another, without end."""
-    while True:
-        for dash in ("-", "--", ":"):
-            for colour in plotting.LINES:
-                yield colour, dash
-
-
 def draw(pyplot, grouped, names):
     """The whole figure: curves and entropy above, the skips of each group below.
 
@@ -224,9 +220,7 @@ def draw(pyplot, grouped, names):
         names: one for each group.
     """
     choosing = [
-        (group, name)
-        for group, name in zip(grouped, names, strict=True)
-        if n_choices(group) > 1
+        each for each in zip(grouped, names, strict=True) if n_choices(each[0]) > 1
     ]
     rows = -(-len(choosing) // COLUMNS)
     heights = [3.0 + 0.2 * len(grouped)]  # a line of the legend for each
@@ -240,23 +234,18 @@ def draw(pyplot, grouped, names):
     draw_learning(curves[0], grouped, names)
     if choosing:
         draw_entropy(curves[1], grouped)
-        draw_all_skips(pyplot, below[0], choosing, rows)
+        columns = min(COLUMNS, len(choosing))
+        axes = list(below[0].subplots(rows, columns, squeeze=False).flat)
+        for axis, (group, name) in zip(axes, choosing, strict=False):
+            draw_skips(pyplot, axis, group, name)
+        for axis in axes[len(choosing) :]:
+            axis.set_visible(False)
+        below[0].supylabel("choices by skip length, %", fontsize=11)
     for axis in curves:
         axis.set_xlabel("training steps")
     if len(grouped) > 1:
         above.legend(loc="outside upper left", frameon=False, fontsize=10)
     return figure
-
-
-def draw_all_skips(pyplot, figure, choosing, rows):
-    """The skips of each group, `COLUMNS` of them side by side at most."""
-    columns = min(COLUMNS, len(choosing))
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis, (group, name) in zip(axes, choosing, strict=False):
-        draw_skips(pyplot, axis, group, name)
-    for axis in axes[len(choosing) :]:
-        axis.set_visible(False)
-    figure.supylabel("choices by skip length, %", fontsize=11)
 
 
 def plot(paths):

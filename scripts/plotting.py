@@ -8,8 +8,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-from dsc import files
-from dsc.errors import RunError
+from dsc import errors, files
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -57,20 +56,15 @@ def writing(out, *suffixes):
         RunError: they cannot be written.
     """
     if not os.path.basename(out).strip("."):
-        raise RunError(
+        raise errors.RunError(
             f"--out: {out!r} names no file; give a path without suffix, such as "
             f"{os.path.join(out, 'picture')}."
         )
     paths = [Path(f"{out}{suffix}") for suffix in suffixes]
     old = ", over what was there" if any(path.exists() for path in paths) else ""
-    try:
+    with errors.writing(out, "--out"):
         paths[0].parent.mkdir(parents=True, exist_ok=True)
         yield paths
-    except OSError as error:
-        raise RunError(
-            f"--out: cannot write {error.filename} ({error.strerror}); free space or "
-            "give another path."
-        ) from None
     print(f"Written{old}: {', '.join(map(str, paths))}")
 
 

@@ -8,10 +8,8 @@ import plotting
 # All lengths are inches, so that one unit of the axes is one inch of the picture.
 CHARACTER, GAP, LINE = 0.1, 0.16, 0.3
 WIDEST = 9.6  # longer sentences stand upright
-MARGIN, SIDE = (
-    0.15,
-    0.045,
-)  # around the picture; of an arc's foot from its word's middle
+MARGIN = 0.15  # around the picture
+SIDE = 0.045  # of an arc's foot from its word's middle
 HIGHEST, STUB = 1.5, 0.28  # arc; arc that leads to nothing
 FOOT, LINE_LENGTH = 0.8, 130  # inches that the caption takes, characters in a line
 FADED = "#767676"

@@ -213,10 +213,7 @@ def stamps(paths):
     what is missing.
     """
     found = {path.name: path.stat() for path in paths if path.exists()}
-    return {
-        name: [status.st_size, status.st_mtime_ns, status.st_ino]
-        for name, status in found.items()
-    }
+    return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in found.items()}
 
 
 def as_json(scores):

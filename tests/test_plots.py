@@ -100,9 +100,11 @@ def test_a_picture_that_has_nothing_to_draw_with_says_what_to_install(monkeypatc
 
 def drawn_text(text, path):
     """Text as `plotting.save` draws it."""
-    figure = plotting.require("this").figure()
+    pyplot = plotting.require("this")
+    figure = pyplot.figure()
     drawn = figure.text(0.5, 0.5, text, wrap=True)
     plotting.save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
+    pyplot.close(figure)
     return drawn
 
 
