@@ -80,13 +80,9 @@ def reproduce(name):
     folder = runs_dir / name
     with contextlib.nullcontext() if FLAGS.dry_run else alone(folder):
         pages = Pages(name, table, results_dir)
-        missing = [
-            (row, run)
-            for row, run in pages.missing(folder, FLAGS.max_seeds)
-            if not FLAGS.row or row.name in FLAGS.row
-        ]
-        data = table.data_of([row for row, _ in missing])
-        data = [each for each in data if not (ROOT / each.path).exists()]
+        missing = pages.missing(folder, FLAGS.max_seeds, FLAGS.row or names)
+        needed = table.data_of([row for row, _ in missing])
+        data = [each for each in needed if not (ROOT / each.path).exists()]
         if FLAGS.dry_run:
             print_commands(table, data, missing)
             return
@@ -98,7 +94,7 @@ def reproduce(name):
         reproduce_results.show(README, name, pages.as_table())
     elif not FLAGS.smoke:
         study = reproduce_results.read(RESULTS / f"{name}.json")
-        print(f"Your runs, beside those in {RESULTS}:\n\n{pages.beside(study)}")
+        print(f"Beside what {RESULTS / name}.md says:\n\n{pages.beside(study)}")
 
 
 def train(pages, missing):
@@ -166,12 +162,13 @@ class Pages:
                 "now; delete their lines there, or give another --results_dir."
             )
 
-    def missing(self, folder, max_seeds):
+    def missing(self, folder, max_seeds, names):
         """The runs without a record, the first seed of every row before any second one.
 
         Args:
             folder: for the run folders.
             max_seeds: so many seeds of each row at most; None is all.
+            names: of the rows to do.
 
         Returns:
             List of `(Row, sweep_execution.Run)`.
@@ -183,6 +180,7 @@ class Pages:
                 zip(self.table.runs(row, folder), records, strict=True)
             )
             if record is None and (max_seeds is None or seed < max_seeds)
+            if row.name in names
         ]
         return [(row, run) for _, row, run in sorted(found, key=lambda each: each[0])]
 
