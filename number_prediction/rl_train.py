@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 from dsc import program, startup
-from number_prediction.flags import FLAGS, RECIPES
+from number_prediction.flags import FLAGS, data_path, recipe_of
 
 if __name__ == "__main__":
     program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
@@ -69,15 +69,13 @@ def report(task, saved):
 
 def make_task(replicas):
     """The data, the model and what is learned, from the flags."""
-    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
-    length, n_numbers = FLAGS.sequence_length, FLAGS.n_numbers
-    name = produce_data.file_name(length, recipe.released_data, n_numbers)
-    data = produce_data.read(Path(FLAGS.data_dir) / name, length, n_numbers)
+    recipe, path, n_numbers = recipe_of(FLAGS), data_path(FLAGS), FLAGS.n_numbers
+    data = produce_data.read(path, FLAGS.sequence_length, n_numbers)
     n_train = len(data["train"][1])
     if FLAGS.max_epochs and not FLAGS.load_model and n_train < FLAGS.batch_size:
         raise produce_data.DataError(
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
-            f"sequences in {name}; lower it or make more with produce_data.py."
+            f"sequences in {path.name}; lower it or make more with produce_data.py."
         )
     compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
     compiled = compiled and FLAGS.model != "attention"  # which has a plain loop only

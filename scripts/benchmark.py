@@ -191,6 +191,8 @@ def main(argv):
     if argv[1:] or unknown:
         sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
     for path in filter(None, (FLAGS.json, FLAGS.plot)):
+        if Path(path).is_dir():
+            sys.exit(f"{path} is a folder; give the path of a file.")
         if not Path(path).absolute().parent.is_dir():
             sys.exit(f"There is no folder for {path}; make it, or give another path.")
     if FLAGS.plot:

@@ -40,24 +40,18 @@ def read_places(path):
     Raises:
         RunError: it is no run of number prediction with an epoch behind it.
     """
-    found = [
-        (
-            record["epoch"],
-            record["valid accuracy (greedy)"],
-            np.array(record[LAST_ACTIONS], float),
-        )
-        for record in runs.read(path).epochs
-        if LAST_ACTIONS in record
-    ]
+    found = []
+    for record in runs.read(path).epochs:
+        if LAST_ACTIONS in record:
+            counts = np.array(record[LAST_ACTIONS], float)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            found.append((record["epoch"], record["valid accuracy (greedy)"], shares))
     if not found:
         raise RunError(
             f"{path} has no epoch of number prediction; give the --train_dir of "
             "number_prediction/rl_train.py once its first epoch is done."
         )
-    return [
-        (epoch, accuracy, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-        for epoch, accuracy, counts in found
-    ]
+    return found
 
 
 def draw(axis, shares):
@@ -119,21 +113,20 @@ def animate(pyplot, places, path):
             writer.grab_frame()
 
 
+def plot(path):
+    """Draws the run in this folder."""
+    pyplot = plotting.require("plot_places.py")
+    places = read_places(path)
+    figure = draw_side_by_side(pyplot, places)
+    with plotting.writing(FLAGS.out, ".png", ".svg", ".gif") as (*pictures, gif):
+        plotting.save(figure, *pictures)
+        animate(pyplot, places, gif)
+
+
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
-    pyplot = plotting.require("plot_places.py")
-    try:
-        places = read_places(argv[1])
-    except RunError as error:
-        sys.exit(str(error))
-    png, svg, gif = plotting.paths(FLAGS.out, ".png", ".svg", ".gif")
-    figure = draw_side_by_side(pyplot, places)
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-        animate(pyplot, places, gif)
-    print(f"Written: {png}, {svg}, {gif}")
+    program.main(lambda: plot(argv[1]))(argv[:1])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,6 @@ if __name__ == "__main__":
     group.path("out", "skips", "path of the pictures, without suffix")
     ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
 
-from dsc.errors import RunError
 from language_modeling import data, modes, reader, text
 
 
@@ -72,27 +71,25 @@ def sentences(trained):
     return found
 
 
-def main(argv):
-    if len(argv) != 2:
-        sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
+def plot(path):
+    """Draws sentences as the model of the run in this folder reads them."""
     pyplot = plotting.require("plot_skips.py")
-    png, svg, page = plotting.paths(FLAGS.out, ".png", ".svg", ".html")
-    try:
-        found = sentences(Trained.open(argv[1]))
-    except (RunError, reader.DataError) as error:
-        sys.exit(str(error))
+    found = sentences(Trained.open(path))
     of = FLAGS.split if FLAGS.text is None else "--text"
     first = FLAGS.sentence if FLAGS.text is None else None
     figure = skips_picture.draw(pyplot, found[0])
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-        title = f"{Path(argv[1]).name}, {of}"
+    with plotting.writing(FLAGS.out, ".png", ".svg", ".html") as (*pictures, page):
+        plotting.save(figure, *pictures)
         # A path may have bytes that no text has.
-        html = skips_page.html(found, title, first)
+        html = skips_page.html(found, f"{Path(path).name}, {of}", first)
         page.write_text(html, encoding="utf-8", errors="replace")
-    print(f"Written: {png}, {svg}, {page}")
+
+
+def main(argv):
+    if len(argv) != 2:
+        sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
+    program.main(FLAGS, lambda: plot(argv[1]), reader.DataError)
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, lambda: main(ARGV))
+    main(ARGV)

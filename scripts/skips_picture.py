@@ -1,16 +1,15 @@
 """Draws one sentence with its arcs, for papers and the README."""
 
 import textwrap
+import unicodedata
 
 import plotting
 
 # All lengths are inches, so that one unit of the axes is one inch of the picture.
 CHARACTER, GAP, LINE = 0.1, 0.16, 0.3
 WIDEST = 9.6  # longer sentences stand upright
-MARGIN, SIDE = (
-    0.15,
-    0.045,
-)  # around the picture; of an arc's foot from its word's middle
+MARGIN = 0.15  # around the picture
+SIDE = 0.045  # of an arc's foot from its word's middle
 HIGHEST, STUB = 1.5, 0.28  # arc; arc that leads to nothing
 FOOT, LINE_LENGTH = 0.8, 130  # inches that the caption takes, characters in a line
 FADED = "#767676"
@@ -50,7 +49,6 @@ def draw(pyplot, sentence):
             ha="center",
             va="top",
             rotation=90 if upright else 0,
-            parse_math=False,
         )
     for arc in arcs:
         _draw_arc(axis, places, *arc)
@@ -61,7 +59,8 @@ def draw(pyplot, sentence):
 
 
 def _length(word):
-    return CHARACTER * len(word) + GAP
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in word)
+    return CHARACTER * (len(word) + wide) + GAP
 
 
 def _height(places, i, j):

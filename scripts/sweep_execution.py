@@ -9,7 +9,6 @@ import math
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -145,7 +144,7 @@ class Execution:
         output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         scores = _scores(output) if code == 0 else None
         if scores:
-            result = {**self.job.computed, "scores": scores}
+            result = {**self.job.computed, "scores": as_json(scores)}
             content = f"{files.to_json(result, indent=2)}\n"
             files.write(folder / RESULT, content.encode())
             return Outcome(scores, tries=self.tries)
@@ -207,20 +206,19 @@ def run_all(jobs, at_once, started, ended):
                 execution.wait()
 
 
-def stamps(folder):
+def stamps(paths):
     """What tells cheaply that data may have changed: sizes, times and inodes of files.
 
-    The training script, which is then started again, compares the content.
+    The training script, which is then started again, compares the content, or says
+    what is missing.
     """
-    try:
-        files_in_it = {path.name: path.stat() for path in Path(folder).iterdir()}
-    except OSError:
-        return {}  # the training script will say what is wrong
-    return {
-        name: [status.st_size, status.st_mtime_ns, status.st_ino]
-        for name, status in sorted(files_in_it.items())
-        if stat.S_ISREG(status.st_mode)
-    }
+    found = {path.name: path.stat() for path in paths if path.exists()}
+    return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in found.items()}
+
+
+def as_json(scores):
+    """Scores as JSON has them: `inf` and `nan` are text there."""
+    return {k: x if math.isfinite(x) else str(x) for k, x in scores.items()}
 
 
 def finished(job):

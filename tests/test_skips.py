@@ -128,7 +128,11 @@ def test_an_arc_is_the_thicker_the_surer_the_agent():
     assert widths[0] < widths[1]
 
 
-@pytest.mark.parametrize("words", [["short", "words"], ["long_words"] * 29, ["$\\a^"]])
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize(
+    "words",
+    [["short", "words"], ["long_words"] * 29, ["$\\a^"], ["\u8bed\u8a00" * 4] * 3],
+)
 def test_no_word_stands_on_another_or_leaves_the_picture(words):
     sentence = sentence_of(words, [1] * len(words))
     figure = skips_picture.draw(plotting.require("this"), sentence)
