@@ -72,7 +72,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, record):
-        """A report's text from what `record` gave."""
+        """A report's text from what `record` gave: first the loss, then the score."""
 
     @abc.abstractmethod
     def evaluate(self):
@@ -200,6 +200,9 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
             another run.
         vocabulary: words to keep with a new run, or None.
 
+    Returns:
+        The best score, which the weights of a training have, or None.
+
     Raises:
         RunError: a run cannot be read or written.
     """
@@ -210,10 +213,8 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         config |= {"data": data, "about": about(task.model, corpus)}
         check_same_command(task.distribution, config)
         folder = task.distribution.folder(flags.train_dir)
-        folder = RunFolder.begin(folder, config, flags.restart)
-        if vocabulary is not None:
-            folder.write_vocabulary(vocabulary)
-        fit(
+        folder = RunFolder.begin(folder, config, flags.restart, vocabulary)
+        best = fit(
             task,
             folder,
             flags.max_epochs,
@@ -223,15 +224,17 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
+        return best
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    return None
 
 
 def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     """Trains a `Task`, its metrics shown in TensorBoard too; see `fitting.fit`."""
 
     def begin(state):
-        events = Events(folder.path, state.step, folder.hparams)
+        events = Events(folder.path, folder.records, folder.hparams)
         train_step = make_train_step(task)
 
         def train(state):

@@ -48,3 +48,15 @@ shared_flags.define_use(
     ("evaluate",),
     "of the model of --load_model: which numbers it takes for which",
 )
+
+
+def recipe_of(values):
+    """The `dsc.recipes.Recipe` that flags ask for."""
+    return RECIPES[values.recipe].changed_by(values).for_model(values.model)
+
+
+def data_path(values):
+    """The file with the sequences that flags ask for."""
+    released = recipe_of(values).released_data
+    name = produce_data.file_name(values.sequence_length, released, values.n_numbers)
+    return Path(values.data_dir) / name

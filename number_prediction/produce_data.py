@@ -5,14 +5,19 @@
 A sequence is `sequence_length` random numbers a below `n_numbers` and then another such
 number b, the index; the answer is the one at place b of the last `n_numbers`:
 a[sequence_length - n_numbers + b]. With ten numbers, which are digits, this is the task
-of the paper, section 4.1, and of the release's `number_prediction/produce_data.py`.
+of the paper, "Number Prediction with Skips", and of the release's `produce_data.py`.
 """
 
+import os
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 
 from dsc import files, program
+from dsc.errors import writing
 from dsc.flags import Group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,7 +127,8 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         n_numbers: see `generate`.
 
     Raises:
-        DataError: there are no such data, or the file cannot be written.
+        DataError: there are no such data.
+        RunError: the file cannot be written.
     """
     if released_data and sequence_length > RELEASED_LENGTH:
         raise DataError(
@@ -137,14 +143,9 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         if released_data:
             x, y = as_released(x, y, sequence_length)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
-    try:
+    with writing(path, "--data_dir"):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, lambda aside: np.savez_compressed(aside, **arrays))
-    except OSError as error:
-        raise DataError(
-            f"--data_dir: cannot write {path}: {error.strerror}; free space or give "
-            "another folder."
-        ) from None
 
 
 def read(path, sequence_length, n_numbers=DIGITS):
@@ -161,15 +162,15 @@ def read(path, sequence_length, n_numbers=DIGITS):
     Raises:
         DataError: the file is missing, damaged or holds something else.
     """
-    try:
-        arrays = files.read_arrays(path)
-        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
-    except FileNotFoundError:
+    if not os.path.exists(path):
         raise DataError(
             f"There is no {path}; make it with `python "
             "number_prediction/produce_data.py` and the same --n_numbers, "
             "--sequence_length, --data_dir and --recipe."
-        ) from None
+        )
+    try:
+        arrays = files.read_arrays(path)
+        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} is damaged or not a file of produce_data.py ({error}); delete it "

@@ -7,19 +7,18 @@ Flags that mean the same are named as in `language_modeling/rl_train.py`.
 """
 
 import os
+import sys
+from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program
-from number_prediction.flags import FLAGS, RECIPES
+from dsc import program, startup
+from number_prediction.flags import FLAGS, data_path, recipe_of
 
 if __name__ == "__main__":
     program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
-
-from pathlib import Path
-
-import keras
+with startup.backend("tensorflow"):
+    import keras
 
 from dsc import distribution, training
 from dsc import flags as shared_flags
@@ -40,15 +39,19 @@ def run():
         saved.restore_flags(
             FLAGS,
             fixed=(*shared_flags.MODEL, "sequence_length", "n_numbers"),
-            preset=("released_data", "batch_size", "seed", "jit_compile"),
+            preset=("data_dir", "released_data", "batch_size", "seed", "jit_compile"),
         )
     task = make_task(replicas)
-    print(
-        f"{task.model.count_params():,} weights, {task.n_batches} steps of "
-        f"{FLAGS.batch_size} sequences per epoch."
-    )
+    FLAGS.data_dir = os.path.abspath(FLAGS.data_dir)  # so that a run keeps it
+    digests = produce_data.digests(task.data)
+    if saved:
+        saved.check_data(digests, FLAGS, "data_dir", "released_data")
+    size = f"{task.model.count_params():,} weights"
+    if FLAGS.max_epochs and not saved:
+        size += f", {task.n_batches} steps of {FLAGS.batch_size} sequences per epoch"
+    print(f"{size}.")
     name = f"{FLAGS.sequence_length}+1 {produce_data.numbers(FLAGS.n_numbers)}"
-    training.train_or_load(task, saved, FLAGS, name, produce_data.digests(task.data))
+    training.train_or_load(task, saved, FLAGS, name, digests)
     if replicas.is_chief:
         report(task, saved)
     replicas.leave()
@@ -56,23 +59,23 @@ def run():
 
 def report(task, saved):
     """Prints how the task's model does on the test split."""
-    greedy, sampled = (task.accuracy("test", how) for how in ("greedy", "sample"))
+    confusion = task.confusion("test")
     if saved:
-        print(describe_confusion(task.confusion("test")))
+        print(describe_confusion(confusion))
+    greedy = confusion.trace() / confusion.sum()
+    sampled = task.accuracy("test", "sample")
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 
 
 def make_task(replicas):
     """The data, the model and what is learned, from the flags."""
-    recipe = RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
-    length, n_numbers = FLAGS.sequence_length, FLAGS.n_numbers
-    name = produce_data.file_name(length, recipe.released_data, n_numbers)
-    data = produce_data.read(Path(FLAGS.data_dir) / name, length, n_numbers)
+    recipe, path, n_numbers = recipe_of(FLAGS), data_path(FLAGS), FLAGS.n_numbers
+    data = produce_data.read(path, FLAGS.sequence_length, n_numbers)
     n_train = len(data["train"][1])
-    if n_train < FLAGS.batch_size:
+    if FLAGS.max_epochs and not FLAGS.load_model and n_train < FLAGS.batch_size:
         raise produce_data.DataError(
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
-            f"sequences in {name}; lower it or make more with produce_data.py."
+            f"sequences in {path.name}; lower it or make more with produce_data.py."
         )
     compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
     compiled = compiled and FLAGS.model != "attention"  # which has a plain loop only

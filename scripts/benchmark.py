@@ -12,21 +12,23 @@ steps, TensorFlow itself included.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from benchmark_cases import CASES, FLAGS, SIZES
+    from benchmark_profile import shares
 
 import benchmark_plot
 import numpy as np
 import plotting
-from benchmark_cases import CASES, FLAGS, SIZES
-from benchmark_profile import shares
 
 from dsc import program
 from dsc.flags import Group
@@ -189,6 +191,8 @@ def main(argv):
     if argv[1:] or unknown:
         sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
     for path in filter(None, (FLAGS.json, FLAGS.plot)):
+        if Path(path).is_dir():
+            sys.exit(f"{path} is a folder; give the path of a file.")
         if not Path(path).absolute().parent.is_dir():
             sys.exit(f"There is no folder for {path}; make it, or give another path.")
     if FLAGS.plot:
@@ -205,7 +209,7 @@ def main(argv):
         print(f"{name} = {value:.4g}")
     if FLAGS.json:
         with open(FLAGS.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+            json.dump(figures, file, indent=2, allow_nan=False)
             file.write("\n")
     if FLAGS.plot:
         benchmark_plot.draw(

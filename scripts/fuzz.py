@@ -14,11 +14,18 @@ import json
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import traceback
 from pathlib import Path
 
-import hostile
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    import hostile
+
 import processes
 from absl import flags
 

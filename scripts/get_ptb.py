@@ -17,6 +17,8 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
 from absl import flags
 
 from dsc import files, program

@@ -12,9 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-import keras
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    import keras
+
 
 from dsc import program
 from dsc.flags import Group

@@ -10,6 +10,9 @@ looks straight at the number that is asked for has the diagonal.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting
@@ -18,7 +21,7 @@ import runs
 from dsc import program
 from dsc.errors import RunError
 from dsc.flags import Group
-from number_prediction.task import LAST_ACTIONS
+from number_prediction import LAST_ACTIONS
 
 group = Group("flags")
 FLAGS = group.defined
@@ -37,24 +40,18 @@ def read_places(path):
     Raises:
         RunError: it is no run of number prediction with an epoch behind it.
     """
-    found = [
-        (
-            record["epoch"],
-            record["valid accuracy (greedy)"],
-            np.array(record[LAST_ACTIONS], float),
-        )
-        for record in runs.read(path).epochs
-        if LAST_ACTIONS in record
-    ]
+    found = []
+    for record in runs.read(path).epochs:
+        if LAST_ACTIONS in record:
+            counts = np.array(record[LAST_ACTIONS], float)
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            found.append((record["epoch"], record["valid accuracy (greedy)"], shares))
     if not found:
         raise RunError(
             f"{path} has no epoch of number prediction; give the --train_dir of "
             "number_prediction/rl_train.py once its first epoch is done."
         )
-    return [
-        (epoch, accuracy, counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-        for epoch, accuracy, counts in found
-    ]
+    return found
 
 
 def draw(axis, shares):
@@ -116,21 +113,20 @@ def animate(pyplot, places, path):
             writer.grab_frame()
 
 
+def plot(path):
+    """Draws the run in this folder."""
+    pyplot = plotting.require("plot_places.py")
+    places = read_places(path)
+    figure = draw_side_by_side(pyplot, places)
+    with plotting.writing(FLAGS.out, ".png", ".svg", ".gif") as (*pictures, gif):
+        plotting.save(figure, *pictures)
+        animate(pyplot, places, gif)
+
+
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
-    pyplot = plotting.require("plot_places.py")
-    try:
-        places = read_places(argv[1])
-    except RunError as error:
-        sys.exit(str(error))
-    png, svg, gif = plotting.paths(FLAGS.out, ".png", ".svg", ".gif")
-    figure = draw_side_by_side(pyplot, places)
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-        animate(pyplot, places, gif)
-    print(f"Written: {png}, {svg}, {gif}")
+    program.main(lambda: plot(argv[1]))(argv[:1])
 
 
 if __name__ == "__main__":

@@ -4,10 +4,15 @@
 
 writes run.png and run.svg. Runs that differ in their seed alone are one curve: the
 mean, in a band from the lowest to the highest of them, as far as all of them have come.
-A perplexity of more than a hundred times the lowest is out of the picture.
+A perplexity of more than a hundred times the lowest is out of the picture; one that no
+float holds (null or Infinity in the metrics) leaves a gap in its curve.
 """
 
+import itertools
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting
@@ -21,8 +26,10 @@ from language_modeling.measures import perplexity
 group = Group("flags")
 FLAGS = group.defined
 SPAN = 100  # highest perplexity that is drawn, by the lowest
+LARGEST = 1e100  # what is larger, or not finite, overflows the logarithmic axis
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
+LOOKS = [*itertools.product(("-", "--", ":"), plotting.LINES)]  # of one group, another
 
 # What is drawn of a task: the axis, training and validation as functions of a record.
 TASKS = {
@@ -76,11 +83,13 @@ def aligned(series, value):
         value: function of a record, a number or an array.
 
     Returns:
-        `(steps [n], values [runs, n, ...])`.
+        `(steps [n], values [runs, n, ...])`; NaN stands for what is null, not finite or
+        beyond `LARGEST`.
     """
     by_step = [{record["step"]: value(record) for record in s} for s in series]
     steps = sorted(set.intersection(*map(set, by_step)))
-    return np.array(steps), np.array([[s[step] for step in steps] for s in by_step])
+    values = np.array([[s[step] for step in steps] for s in by_step], float)
+    return np.array(steps), np.where(values < LARGEST, values, np.nan)
 
 
 def draw_curve(axis, series, value, **style):
@@ -103,7 +112,8 @@ def draw_learning(axis, grouped, names):
 
     drawn = task(grouped[0][0])
     label, training, validation = TASKS[drawn]
-    for (colour, dash), group, name in zip(looks(), grouped, names, strict=False):
+    looks = itertools.cycle(LOOKS)
+    for (dash, colour), group, name in zip(looks, grouped, names, strict=False):
         draw_curve(
             axis,
             [run.epochs for run in group],
@@ -124,7 +134,8 @@ def draw_learning(axis, grouped, names):
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.minorticks_off()
         # A state that ran away once would leave no room for all else.
-        axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * axis.dataLim.ymin))
+        if np.isfinite(lowest := axis.dataLim.ymin):
+            axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * lowest))
 
 
 def n_choices(group):
@@ -133,7 +144,8 @@ def n_choices(group):
 
 
 def draw_entropy(axis, grouped):
-    for (colour, dash), group in zip(looks(), grouped, strict=False):
+    looks = itertools.cycle(LOOKS)
+    for (dash, colour), group in zip(looks, grouped, strict=False):
         if n_choices(group) > 1:
             draw_curve(
                 axis,
@@ -201,14 +213,6 @@ def draw_skips(pyplot, axis, group, name):
     axis.set_xlabel("training steps")
 
 
-def looks():
-    """Colour and dash of one group after another, without end."""
-    while True:
-        for dash in ("-", "--", ":"):
-            for colour in plotting.LINES:
-                yield colour, dash
-
-
 def draw(pyplot, grouped, names):
     """The whole figure: curves and entropy above, the skips of each group below.
 
@@ -220,9 +224,7 @@ def draw(pyplot, grouped, names):
         names: one for each group.
     """
     choosing = [
-        (group, name)
-        for group, name in zip(grouped, names, strict=True)
-        if n_choices(group) > 1
+        each for each in zip(grouped, names, strict=True) if n_choices(each[0]) > 1
     ]
     rows = -(-len(choosing) // COLUMNS)
     heights = [3.0 + 0.2 * len(grouped)]  # a line of the legend for each
@@ -236,7 +238,13 @@ def draw(pyplot, grouped, names):
     draw_learning(curves[0], grouped, names)
     if choosing:
         draw_entropy(curves[1], grouped)
-        draw_all_skips(pyplot, below[0], choosing, rows)
+        columns = min(COLUMNS, len(choosing))
+        axes = list(below[0].subplots(rows, columns, squeeze=False).flat)
+        for axis, (group, name) in zip(axes, choosing, strict=False):
+            draw_skips(pyplot, axis, group, name)
+        for axis in axes[len(choosing) :]:
+            axis.set_visible(False)
+        below[0].supylabel("choices by skip length, %", fontsize=11)
     for axis in curves:
         axis.set_xlabel("training steps")
     if len(grouped) > 1:
@@ -244,31 +252,19 @@ def draw(pyplot, grouped, names):
     return figure
 
 
-def draw_all_skips(pyplot, figure, choosing, rows):
-    """The skips of each group, `COLUMNS` of them side by side at most."""
-    columns = min(COLUMNS, len(choosing))
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis, (group, name) in zip(axes, choosing, strict=False):
-        draw_skips(pyplot, axis, group, name)
-    for axis in axes[len(choosing) :]:
-        axis.set_visible(False)
-    figure.supylabel("choices by skip length, %", fontsize=11)
+def plot(paths):
+    """Draws the runs in these folders."""
+    pyplot = plotting.require("plot_run.py")
+    grouped = runs.groups(read(paths))
+    figure = draw(pyplot, grouped, runs.labels(grouped))
+    with plotting.writing(FLAGS.out, ".png", ".svg") as pictures:
+        plotting.save(figure, *pictures)
 
 
 def main(argv):
     if len(argv) < 2:
         sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
-    pyplot = plotting.require("plot_run.py")
-    try:
-        grouped = runs.groups(read(argv[1:]))
-    except RunError as error:
-        sys.exit(str(error))
-    png, svg = plotting.paths(FLAGS.out, ".png", ".svg")
-    figure = draw(pyplot, grouped, runs.labels(grouped))
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-    print(f"Written: {png}, {svg}")
+    program.main(lambda: plot(argv[1:]))(argv[:1])
 
 
 if __name__ == "__main__":

@@ -9,12 +9,17 @@ at a word shows all states that the agent could have chosen, and what the model 
 in the word's place. The page has --sentences of the split, the picture their first.
 """
 
+import itertools
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from language_modeling.trained import Trained
 
 import plotting
 import skips
@@ -34,10 +39,7 @@ if __name__ == "__main__":
     group.path("out", "skips", "path of the pictures, without suffix")
     ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
 
-from dsc.errors import RunError
-from language_modeling import data, reader, text
-from language_modeling import flags as language_flags
-from language_modeling.trained import Trained
+from language_modeling import data, modes, reader, text
 
 
 def sentences(trained):
@@ -51,64 +53,43 @@ def sentences(trained):
             "The model attends to all states (--model attention): it chooses none to "
             "draw an arc to; give a run of another model."
         )
-    end = trained.encode(FLAGS.EOS, "error")
     if FLAGS.text is not None:
-        ids = encoded(trained, FLAGS.text.split())
-        found = list(skips.of_text(trained, ids, end, n_context=1))
-        if not found:
-            raise reader.DataError(
-                "--text: it has no word that the model knows; give other text, or "
-                "--unknown unk."
-            )
-        return found
-    path = data.find(tell)[0][FLAGS.split]
-    ids = encoded(trained, text.words(path, FLAGS.EOS))
-    n_context = FLAGS.num_unroll_steps
-    found = list(
-        skips.of_text(trained, ids, end, n_context, FLAGS.sentence, FLAGS.sentences)
-    )
+        source, blocks = "--text", [os.fsencode(FLAGS.text)]
+    else:
+        source = data.of_run(trained.run, FLAGS.split, modes.tell)
+        blocks = text.read_blocks(source)
+    words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
+    scorer = modes.make_scorer(trained)
+    place = trained.n_actions, FLAGS.sentence, FLAGS.sentences
+    found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *place))
+    modes.tell_unknown(scorer.n_unknown)
     if not found:
         raise reader.DataError(
-            f"--sentence {FLAGS.sentence}: {path} has fewer; give a lower number."
+            f"{source}: there is no sentence {FLAGS.sentence} with a word that the "
+            "model knows; give a lower --sentence, or other text."
         )
     return found
 
 
-def encoded(trained, words):
-    """Yields ids; unknown words are said, and treated as --unknown says."""
-    for word in words:
-        read_as = trained.encode(word, language_flags.unknown())
-        if read_as is None:
-            tell(f"The model does not know {word!r}: dropped (--unknown unk keeps it).")
-        else:
-            yield read_as
-
-
-def tell(line):
-    print(line, file=sys.stderr)
+def plot(path):
+    """Draws sentences as the model of the run in this folder reads them."""
+    pyplot = plotting.require("plot_skips.py")
+    found = sentences(Trained.open(path))
+    of = FLAGS.split if FLAGS.text is None else "--text"
+    first = FLAGS.sentence if FLAGS.text is None else None
+    figure = skips_picture.draw(pyplot, found[0])
+    with plotting.writing(FLAGS.out, ".png", ".svg", ".html") as (*pictures, page):
+        plotting.save(figure, *pictures)
+        # A path may have bytes that no text has.
+        html = skips_page.html(found, f"{Path(path).name}, {of}", first)
+        page.write_text(html, encoding="utf-8", errors="replace")
 
 
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
-    pyplot = plotting.require("plot_skips.py")
-    png, svg, page = plotting.paths(FLAGS.out, ".png", ".svg", ".html")
-    try:
-        found = sentences(Trained.open(argv[1]))
-    except (RunError, reader.DataError) as error:
-        sys.exit(str(error))
-    of = FLAGS.split if FLAGS.text is None else "--text"
-    first = FLAGS.sentence if FLAGS.text is None else None
-    figure = skips_picture.draw(pyplot, found[0])
-    with plotting.writing():
-        plotting.save(figure, png)
-        plotting.save(figure, svg)
-        title = f"{Path(argv[1]).name}, {of}"
-        # A path may have bytes that no text has.
-        html = skips_page.html(found, title, first)
-        page.write_text(html, encoding="utf-8", errors="replace")
-    print(f"Written: {png}, {svg}, {page}")
+    program.main(FLAGS, lambda: plot(argv[1]), reader.DataError)
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, lambda: main(ARGV))
+    main(ARGV)

@@ -1,10 +1,14 @@
 """What all pictures share: colours, fonts, and how a figure is kept."""
 
 import contextlib
+import os
+import re
 import sys
+import warnings
+from functools import partial
 from pathlib import Path
 
-from dsc import files
+from dsc import errors, files
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -45,34 +49,64 @@ def require(asked_by):
 
 
 @contextlib.contextmanager
-def writing():
-    """Ends the program in one sentence if what `--out` asks for cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        sys.exit(
-            f"--out: cannot write {error.filename} ({error.strerror}); free space or "
-            "give another path."
-        )
-
-
-def paths(out, *suffixes):
-    """The paths of `--out`, one for each suffix, in a folder that is made for them."""
-    found = [Path(f"{out}{suffix}") for suffix in suffixes]
-    with writing():
-        found[0].parent.mkdir(parents=True, exist_ok=True)
-    return found
-
-
-def save(figure, path):
-    """Writes a figure to a .svg or .png file, the same bytes each time.
+def writing(out, *suffixes):
+    """Yields the paths of `--out`, one for each suffix; says what was written there.
 
     Raises:
-        OSError: it cannot be written.
+        RunError: they cannot be written.
     """
-    suffix = Path(path).suffix[1:]
-    metadata = {"Date": None} if suffix == "svg" else None
-    files.write(
-        path,
-        lambda aside: figure.savefig(aside, dpi=150, format=suffix, metadata=metadata),
-    )
+    if not os.path.basename(out).strip("."):
+        raise errors.RunError(
+            f"--out: {out!r} names no file; give a path without suffix, such as "
+            f"{os.path.join(out, 'picture')}."
+        )
+    paths = [Path(f"{out}{suffix}") for suffix in suffixes]
+    old = ", over what was there" if any(path.exists() for path in paths) else ""
+    with errors.writing(out, "--out"):
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        yield paths
+    print(f"Written{old}: {', '.join(map(str, paths))}")
+
+
+def save(figure, *paths):
+    """Writes a figure to .svg or .png files, the same bytes each time.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    _make_drawable(figure)
+    for path in paths:
+        metadata = {"Date": None} if Path(path).suffix == ".svg" else None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # has been said
+            files.write(path, partial(figure.savefig, dpi=150, metadata=metadata))
+
+
+def _make_drawable(figure):
+    """Gives texts installed fonts that have their characters; says what none has."""
+    from matplotlib import font_manager, text
+
+    texts = figure.findobj(text.Text)
+    for each in texts:
+        # A path may have bytes that no text has, and a $ begins no formula.
+        shown = each.get_text().encode(errors="replace").decode()
+        each.set_text(re.sub(r"(?<!\\)\$", r"\$", shown))
+    missing = {ord(c) for each in texts for c in each.get_text() if c.isprintable()}
+    families = []
+    fonts = [f for f in font_manager.fontManager.ttflist if "Last Resort" not in f.name]
+    for font in sorted(fonts, key=lambda font: font.name != "DejaVu Sans"):
+        if not missing:
+            break
+        if here := missing & font_manager.get_font(font.fname).get_charmap().keys():
+            families.append(font.name)
+            missing -= here
+    if families[1:]:
+        for each in texts:
+            each.set_fontfamily(families)
+    if missing:
+        shown = " ".join(map(chr, sorted(missing)[:9]))
+        print(
+            f"No installed font has {shown}: boxes are drawn; install one that has, "
+            "such as Noto Sans CJK.",
+            file=sys.stderr,
+        )

@@ -2,11 +2,12 @@
 
     python scripts/reproduce.py number_prediction
 
-does the runs that results/number_prediction.json does not have yet, and writes the
-table as JSON, CSV, Markdown and SVG, and into the README. The same command goes on
-where it was interrupted. To measure all anew, give other --results_dir and --runs_dir.
-Processes that do different rows (--row) of one table may run side by side, each with a
---runs_dir of its own.
+trains the models of the table in cv-study, writes the table to cv-study/results as
+JSON, CSV, Markdown and SVG, and prints it beside the one in results/. The same command
+goes on where it was interrupted. `--results_dir results` adds to the study itself: it
+does the runs that results/ does not have yet, and writes the table there and into the
+README. Processes that do different rows (--row) of one table may run side by side with
+one --results_dir, each with a --runs_dir of its own.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import many_runs
 import plotting
@@ -23,7 +26,7 @@ import sweep_execution
 from many_runs import FLAGS
 from reproduce_tables import TABLES
 
-from dsc import about, files, program
+from dsc import files, program
 from dsc.errors import RunError, writing
 from dsc.flags import Group
 
@@ -41,26 +44,23 @@ group.multi_string(
 )
 group.integer("max_seeds", None, "do only so many seeds of each row", 1)
 group.path("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")
-group.path("results_dir", str(RESULTS), "folder for the results")
+group.path(
+    "results_dir", None, "folder for the results (default: results in --runs_dir)"
+)
 
 
 def reproduce(name):
     """Does what is missing of a table, and writes its pages after each run."""
-    if about.ROOT != ROOT:
-        raise RunError(
-            f"The runs would use the code and the data of {about.ROOT}, where dsc is "
-            f"installed from; install it from {ROOT} with `pip install -e .`."
-        )
     table = TABLES[name]
-    runs_dir, results_dir = Path(FLAGS.runs_dir).absolute(), Path(FLAGS.results_dir)
-    if FLAGS.smoke and FLAGS["results_dir"].present:
+    runs_dir = Path(FLAGS.runs_dir).absolute()
+    if FLAGS.smoke and FLAGS.results_dir:
         raise RunError(
             "--smoke keeps its results in --runs_dir; leave out --results_dir."
         )
     if FLAGS.smoke:
         runs_dir = runs_dir / "smoke"
-        results_dir = runs_dir / "results"
         table = table.as_smoke(runs_dir / "data")
+    results_dir = Path(FLAGS.results_dir or runs_dir / "results")
     names = [row.name for row in table.rows]
     if unknown := set(FLAGS.row) - set(names):
         raise RunError(
@@ -70,12 +70,9 @@ def reproduce(name):
     folder = runs_dir / name
     with contextlib.nullcontext() if FLAGS.dry_run else alone(folder):
         pages = Pages(name, table, results_dir)
-        missing = [
-            (row, run)
-            for row, run in pages.missing(folder, FLAGS.max_seeds)
-            if not FLAGS.row or row.name in FLAGS.row
-        ]
-        data = [d for d in table.data if missing and not (ROOT / d.path).exists()]
+        missing = pages.missing(folder, FLAGS.max_seeds, FLAGS.row or names)
+        needed = table.data_of([row for row, _ in missing])
+        data = [each for each in needed if not (ROOT / each.path).exists()]
         if FLAGS.dry_run:
             print_commands(table, data, missing)
             return
@@ -85,6 +82,9 @@ def reproduce(name):
         print(f"The table is in {results_dir / name}.md.")
     if results_dir.resolve() == RESULTS:
         reproduce_results.show(README, name, pages.as_table())
+    elif not FLAGS.smoke:
+        study = reproduce_results.read(RESULTS / f"{name}.json")
+        print(f"Beside what {RESULTS / name}.md says:\n\n{pages.beside(study)}")
 
 
 def train(pages, missing):
@@ -152,12 +152,13 @@ class Pages:
                 "now; delete their lines there, or give another --results_dir."
             )
 
-    def missing(self, folder, max_seeds):
+    def missing(self, folder, max_seeds, names):
         """The runs without a record, the first seed of every row before any second one.
 
         Args:
             folder: for the run folders.
             max_seeds: so many seeds of each row at most; None is all.
+            names: of the rows to do.
 
         Returns:
             List of `(Row, sweep_execution.Run)`.
@@ -169,6 +170,7 @@ class Pages:
                 zip(self.table.runs(row, folder), records, strict=True)
             )
             if record is None and (max_seeds is None or seed < max_seeds)
+            if row.name in names
         ]
         return [(row, run) for _, row, run in sorted(found, key=lambda each: each[0])]
 
@@ -213,6 +215,16 @@ class Pages:
         """The table in Markdown."""
         return reproduce_results.as_table(self.table, self._rows())
 
+    def beside(self, others):
+        """The rows that have runs in Markdown, each above what other records say."""
+        theirs = reproduce_results.by_row(self.table, others)
+        rows = []
+        for (row, own), (_, other) in zip(self._rows(), theirs, strict=True):
+            if any(own) and any(other):
+                known = row._replace(name=f"{row.name}, in results/")
+                rows += [(row, own), (known, other)]
+        return reproduce_results.as_table(self.table, rows)
+
     def _rows(self):
         return reproduce_results.by_row(self.table, self.records)
 
@@ -230,7 +242,7 @@ def alone(folder):
         except BlockingIOError:
             raise RunError(
                 f"--runs_dir: another process does the runs in {folder}; wait for its "
-                "end, or give another --runs_dir and --results_dir."
+                "end, or give another --runs_dir."
             ) from None
 
 

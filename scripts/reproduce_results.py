@@ -1,15 +1,13 @@
 """The results of a table: what is kept of each run, and its pages for readers."""
 
-import csv
-import io
 import json
 import re
 import shlex
-import statistics
 from pathlib import Path
 
 import runs
-from sweep_execution import OUTPUT
+import sweep_table
+from sweep_execution import OUTPUT, as_json
 from sweep_table import line
 
 from dsc import files
@@ -56,10 +54,10 @@ def record(row, run, script, scores):
         "row": row.name,
         "seed": run.seed,
         "command": command(script, run),
-        "scores": scores,
+        "scores": as_json(scores),
         "seconds": seconds(output),
         "epochs": [
-            {k: v for k, v in epoch.items() if isinstance(v, int | float)}
+            {k: v for k, v in epoch.items() if not isinstance(v, list)}
             for epoch in kept.epochs
         ],
         "reports": [
@@ -161,84 +159,66 @@ def _cell(column, records):
         return ", ".join(NOTHING if v is None else f"{v:{column.form}}" for v in values)
     if None in values:
         return NOTHING
-    text = f"{statistics.fmean(known):{column.form}}"
-    if len(known) > 1:
-        text += f" ± {statistics.stdev(known):{column.form}}"
-    return text
+    return sweep_table.shown(*sweep_table.mean(known), column.form)
 
 
 def _as_json(name, table, records):
     # A run is a line: whoever compares two versions sees which runs are others.
-    lines = ",\n".join(json.dumps(record) for record in records)
-    head = json.dumps({"table": name, "title": table.title})[:-1]
+    lines = ",\n".join(files.to_json(record) for record in records)
+    head = files.to_json({"table": name, "title": table.title})[:-1]
     return f'{head}, "runs": [\n{lines}\n]}}\n'
 
 
 def _as_csv(table, records):
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    heads = [column.head for column in table.columns]
-    writer.writerow(["row", "seed", *heads, "command"])
+    rows = [["row", "seed", *(column.head for column in table.columns), "command"]]
     for record in records:
         values = [column.value(record) for column in table.columns]
-        writer.writerow([record["row"], record["seed"], *values, record["command"]])
-    return text.getvalue()
+        rows.append([record["row"], record["seed"], *values, record["command"]])
+    return sweep_table.as_csv(rows)
 
 
 def _as_page(name, table, rows, records):
-    title = [
-        f"# {table.title}",
-        "",
-        f"Written by `python scripts/reproduce.py {name}`. {table.how_to_read}",
-        "",
-        as_table(table, rows),
-        "",
-    ]
-    if not records:
-        return "\n".join(title)
-    made = [f"    python {data.command}" for data in table.data]
-    trained = [
-        f"    {text}"
-        for row, found in rows
-        if any(found)
-        for text in (f"# {row.name}", *(r["command"] for r in found if r))
-    ]
-    pictures = [f"![{table.columns[0].head}, a dot for each run]({name}.svg)", ""]
-    if any(record["row"] in table.traced for record in records):
-        pictures += [
-            "How some rows learned; where a row has several seeds, their mean, as far "
-            "as all of them have come, in a band from the lowest to the highest:",
-            "",
-            f"![Curves, entropy of the policy and skips]({name}-training.svg)",
-            "",
-        ]
-    return "\n".join(
-        [
-            *title,
-            "Mean ± sample standard deviation over the seeds, as many as are done of "
-            "those that the row has; - stands for what is not there: a choice where "
-            "there is one state, the minutes of a run that was interrupted.",
-            "",
-            *pictures,
-            "## Where it was measured",
-            "",
-            *sorted({f"- {_origin(record['config']['about'])}" for record in records}),
-            "",
-            "## Commands",
-            "",
-            f"{table.how_run or HOW_RUN} What the flags mean: "
-            f"`python {table.script} --help`.",
-            "",
-            *made,
-            *trained,
-            "",
-        ]
+    page = (
+        f"# {table.title}\n\nWritten by `python scripts/reproduce.py {name}`. "
+        f"{table.how_to_read}\n\n{as_table(table, rows)}\n"
     )
+    if not records:
+        return page
+    commands = [f"    python {data.command}" for data in table.data]
+    for row, found in rows:
+        if done := [f"    {record['command']}" for record in found if record]:
+            commands += [f"    # {row.name}", *done]
+    pictures = f"![{table.columns[0].head}, a dot for each run]({name}.svg)\n"
+    if any(record["row"] in table.traced for record in records):
+        pictures += f"""
+How some rows learned; where a row has several seeds, their mean, as far as all of \
+them have come, in a band from the lowest to the highest:
+
+![Curves, entropy of the policy and skips]({name}-training.svg)
+"""
+    origins = "\n".join(sorted({_origin(r["config"]["about"]) for r in records}))
+    commands = "\n".join(commands)
+    return f"""{page}
+Mean ± sample standard deviation over the seeds, as many as are done of those that \
+the row has; - stands for what is not there: a choice where there is one state, the \
+minutes of a run that was interrupted.
+
+{pictures}
+## Where it was measured
+
+{origins}
+
+## Commands
+
+{table.how_run or HOW_RUN} What the flags mean: `python {table.script} --help`.
+
+{commands}
+"""
 
 
 def _origin(about):
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    return f"{about['machine']}; {versions}; commit {about['git_commit']}"
+    return f"- {about['machine']}; {versions}; commit {about['git_commit']}"
 
 
 def _rounded(value):

@@ -28,11 +28,13 @@ class Row(NamedTuple):
         name: what sets the row apart.
         flags: dict from flag to value, as text, beside the table's.
         seeds: as texts.
+        data: name of the one file that its runs read; None if they read all.
     """
 
     name: str
     flags: dict
     seeds: tuple = SEEDS
+    data: str | None = None
 
 
 class Column(NamedTuple):
@@ -76,7 +78,7 @@ class Table(NamedTuple):
         flags: dict from flag to value, as text, of all its runs.
         rows: tuple of `Row`.
         columns: tuple of `Column`; the first is drawn.
-        data: tuple of `Data` that the runs read.
+        data: tuple of `Data` that the runs read; see `data_of`.
         smoke: dict of flags that make a run a matter of seconds.
         traced: names of rows whose training is drawn too, step by step.
         how_run: in which circumstances its runs were done, a sentence; None if they
@@ -100,6 +102,11 @@ class Table(NamedTuple):
         settings = {**self.flags, **row.flags}
         return [Run(settings, seed, place / f"seed={seed}") for seed in row.seeds]
 
+    def data_of(self, rows):
+        """The `Data` that some rows read, a list."""
+        names = {row.data for row in rows}
+        return [d for d in self.data if names & {None, Path(d.path).name}]
+
     def as_smoke(self, folder):
         """This table in small: a run of a few steps in each of the first two rows.
 
@@ -113,7 +120,8 @@ class Table(NamedTuple):
         return self._replace(
             how_to_read="A trial of a few steps: its figures mean nothing.",
             rows=tuple(
-                Row(row.name, row.flags | small, row.seeds[:1]) for row in self.rows[:2]
+                row._replace(flags=row.flags | small, seeds=row.seeds[:1])
+                for row in self.rows[:2]
             ),
             data=tuple(
                 Data(
@@ -128,7 +136,7 @@ class Table(NamedTuple):
 def score(name, factor=1):
     """What the training script printed last under that name."""
     return lambda record: (
-        factor * record["scores"][name] if name in record["scores"] else None
+        factor * float(record["scores"][name]) if name in record["scores"] else None
     )
 
 
@@ -197,7 +205,11 @@ def _lengths(length, max_epochs):
         "attention": {"model": "attention"},
         "released recipe": {"recipe": "released", "released_data": "false"},
     }
-    return [Row(f"{length}+1, {kind}", flags | own) for kind, own in kinds.items()]
+    data = produce_data.file_name(int(length))
+    return [
+        Row(f"{length}+1, {kind}", flags | own, data=data)
+        for kind, own in kinds.items()
+    ]
 
 
 number_prediction = Table(
@@ -216,7 +228,8 @@ number_prediction = Table(
         Row(
             "10+1, released recipe and data",
             {"sequence_length": "10", "max_epochs": "4", "recipe": "released"},
-            ("1",),
+            ONE,
+            produce_data.file_name(10, released_data=True),
         ),
     ),
     ACCURACIES,
@@ -249,6 +262,7 @@ more_numbers = Table(
             f"R = {n}{name}",
             {"n_numbers": n, "sequence_length": n, "n_actions": n, **flags},
             seeds,
+            produce_data.file_name(int(n), n_numbers=int(n)),
         )
         for name, flags, *seeds_of_each in (
             ("", {}, SEEDS, ONE),

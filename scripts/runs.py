@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.errors import RunError, one_line
-from dsc.run_folder import CONFIG, METRICS, UNCOMPARED
+from dsc.run_folder import METRICS, UNCOMPARED, read_config
 
 # Beside what never matters: what seeds are to differ in, and where a run comes from.
 SET_ASIDE = {*UNCOMPARED, "seed", "about"}
@@ -18,7 +18,7 @@ class Run(NamedTuple):
         path: its folder.
         config: dict, what its `config.json` says; see `dsc.run_folder`.
         reports: list of dicts, the metrics every `--print_every` steps.
-        epochs: list of dicts, the scores after each epoch.
+        epochs: list of dicts, the scores after each epoch. None is what is not finite.
     """
 
     path: Path
@@ -40,16 +40,7 @@ def read(path):
         RunError: there is no run, or its files are damaged.
     """
     path = Path(path)
-    try:
-        config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} holds no run (no {CONFIG}); give the --train_dir of one."
-        ) from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(
-            f"{path / CONFIG} cannot be read ({one_line(error)}); give another run."
-        ) from None
+    config = read_config(path)
     records = _read_metrics(path / METRICS)
     reports = [record for record in records if "nll" in record]
     epochs = [record for record in records if "nll" not in record]
@@ -59,7 +50,8 @@ def read(path):
 def _read_metrics(path):
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        records = [json.loads(line) for line in lines]
+        # Infinity is no JSON, but older runs have it.
+        records = [json.loads(line, parse_constant=lambda _: None) for line in lines]
         if not all({"step", "epoch"} <= dict(record).keys() for record in records):
             raise ValueError("a line without step and epoch")
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -99,8 +91,9 @@ def labels(grouped):
         if any(config.get(name) != configs[0].get(name) for config in configs)
     ]
     texts = []
-    for group, config in zip(grouped, configs, strict=True):
-        parts = [f"{name} {_shown(name, config, group[0])}" for name in apart]
+    for group, config, data in zip(grouped, configs, _corpora(grouped), strict=True):
+        config["data"] = data  # digests say nothing
+        parts = [f"{name} {_shown(config.get(name))}" for name in apart]
         texts.append(with_seeds(", ".join(parts) or group[0].path.name, group))
     return texts
 
@@ -114,8 +107,18 @@ def _compared(run):
     return {k: v for k, v in run.config.items() if k not in SET_ASIDE}
 
 
-def _shown(name, config, run):
-    if name == "data":  # digests say nothing
-        return run.config.get("about", {}).get("corpus", "unnamed")
-    value = config.get(name)
+def _corpora(grouped):
+    """The name of each group's data, with a run's folder if other data have it too."""
+    firsts = [group[0] for group in grouped]
+    names = [run.config.get("about", {}).get("corpus", "unnamed") for run in firsts]
+    data = [run.config.get("data") for run in firsts]
+    return [
+        f"{name} of {firsts[data.index(own)].path}"
+        if any(n == name and other != own for n, other in zip(names, data, strict=True))
+        else name
+        for name, own in zip(names, data, strict=True)
+    ]
+
+
+def _shown(value):
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,16 +1,15 @@
 """Draws one sentence with its arcs, for papers and the README."""
 
 import textwrap
+import unicodedata
 
 import plotting
 
 # All lengths are inches, so that one unit of the axes is one inch of the picture.
 CHARACTER, GAP, LINE = 0.1, 0.16, 0.3
 WIDEST = 9.6  # longer sentences stand upright
-MARGIN, SIDE = (
-    0.15,
-    0.045,
-)  # around the picture; of an arc's foot from its word's middle
+MARGIN = 0.15  # around the picture
+SIDE = 0.045  # of an arc's foot from its word's middle
 HIGHEST, STUB = 1.5, 0.28  # arc; arc that leads to nothing
 FOOT, LINE_LENGTH = 0.8, 130  # inches that the caption takes, characters in a line
 FADED = "#767676"
@@ -23,7 +22,7 @@ words: read before the sentence."""
 
 def draw(pyplot, sentence):
     """A figure of a `skips.Sentence`."""
-    words = [*sentence.context, *sentence.words]
+    words = [*sentence.context, *(word.read_as for word in sentence.words)]
     n_context = len(sentence.context)
     upright = sum(map(_length, words)) > WIDEST
     widths = [LINE if upright else _length(word) for word in words]
@@ -31,12 +30,10 @@ def draw(pyplot, sentence):
     places = [left + sum(widths[:i]) + width / 2 for i, width in enumerate(widths)]
     below = max(map(_length, words)) if upright else LINE
     arcs = [
-        (i, i - skip, policy[skip - 1])
-        for i, (skip, policy) in enumerate(
-            zip(sentence.skips, sentence.policy, strict=True), n_context
-        )
+        (i, i - word.skip, word.policy[word.skip])
+        for i, word in enumerate(sentence.words, n_context)
     ]
-    above = max([STUB] + [_height(places, i, j) for i, j, _ in arcs if j >= 0])
+    above = max([STUB] + [_height(places, i, j) for i, j, _ in arcs])
 
     size = 2 * MARGIN + max(sum(widths), WIDEST), above + below + FOOT
     figure = pyplot.figure(figsize=size)
@@ -52,7 +49,6 @@ def draw(pyplot, sentence):
             ha="center",
             va="top",
             rotation=90 if upright else 0,
-            parse_math=False,
         )
     for arc in arcs:
         _draw_arc(axis, places, *arc)
@@ -63,7 +59,8 @@ def draw(pyplot, sentence):
 
 
 def _length(word):
-    return CHARACTER * len(word) + GAP
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in word)
+    return CHARACTER * (len(word) + wide) + GAP
 
 
 def _height(places, i, j):
@@ -71,7 +68,7 @@ def _height(places, i, j):
 
 
 def _draw_arc(axis, places, i, j, probability):
-    """An arc from word i back to word j, which there may not be."""
+    """An arc from word i back to word j, or a stub if they are the same."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -81,7 +78,7 @@ def _draw_arc(axis, places, i, j, probability):
         "color": "#555555" if i - j == 1 else plotting.BLUE,
     }
     start = places[i] - SIDE
-    if j < 0:
+    if i == j:
         style["linewidth"] = 1.2
         axis.plot([start, start - SIDE], [0, STUB], linestyle=":", **style)
         axis.plot(start - SIDE, STUB, "o", markersize=4.5, fillstyle="none", **style)

@@ -8,11 +8,13 @@ comma-separated list. Each run is an ordinary run folder in --sweep_dir; the sam
 command goes on, and does again what has failed.
 """
 
-import functools
 import importlib
 import os
 import shlex
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import many_runs
 import sweep_execution
@@ -23,13 +25,13 @@ from many_runs import FLAGS
 from dsc import program
 from dsc.errors import RunError, writing
 from dsc.flags import Group
+from language_modeling import reader
 
 SCRIPTS = {  # and where their flags are defined
     "language_modeling/rl_train.py": "language_modeling.flags",
     "number_prediction/rl_train.py": "number_prediction.flags",
     "scripts/train_jax.py": "language_modeling.flags",
 }
-ROOT = Path(__file__).resolve().parents[1]
 
 group = Group("sweep", FLAGS)
 group.enum(
@@ -55,29 +57,28 @@ group.float("gpus", 0.0, "GPUs of each run, may be a fraction; ray only", 0.0)
 
 def sweep(arguments):
     """Does what the command line asks for; `arguments` are those for the script."""
-    of_script = importlib.import_module(SCRIPTS[FLAGS.script]).FLAGS
-    grid = sweep_grid.read(arguments, of_script)
-    seeds = sweep_grid.values(FLAGS.seeds, of_script["seed"])
+    script = importlib.import_module(SCRIPTS[FLAGS.script])
+    grid = sweep_grid.read(arguments, script.FLAGS)
+    seeds = sweep_grid.values(FLAGS.seeds, script.FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
-    sweep_grid.check(runs, of_script)
+    parsed = sweep_grid.parsed(runs, script.FLAGS)
     engine = _engine()
     for run in runs:
         with writing(run.folder, "--sweep_dir"):
             run.folder.mkdir(parents=True, exist_ok=True)
 
-    # All runs have one --data_dir; the embedded corpus does not change.
-    (data_dir,) = grid.get("data_dir", [of_script["data_dir"].value])
-    data = sweep_execution.stamps(data_dir or ROOT / "data" / "ptb")
-    job = functools.partial(
-        sweep_execution.Job,
-        script=FLAGS.script,
-        data=data,
-        working_dir=os.getcwd(),
-        threads=FLAGS.threads,
-        retries=FLAGS.retries,
-    )
+    jobs = [
+        sweep_execution.Job(
+            run,
+            FLAGS.script,
+            sweep_execution.stamps(_files_read(script, values)),
+            working_dir=os.getcwd(),
+            threads=FLAGS.threads,
+            retries=FLAGS.retries,
+        )
+        for run, values in zip(runs, parsed, strict=True)
+    ]
     progress = many_runs.Progress(len(runs))
-    jobs = [job(run) for run in runs]
     before = {job.run.name: sweep_execution.finished(job) for job in jobs}
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
     print(f"{len(runs)} runs, {len(progress.outcomes)} of them finished before.")
@@ -89,6 +90,18 @@ def sweep(arguments):
     table = sweep_table.rows(grid, outcomes)
     print("\n" + sweep_table.write(Path(FLAGS.sweep_dir), table, title))
     progress.check()
+
+
+def _files_read(script, values):
+    """The files that a run with these flags reads, an iterable of paths."""
+    if "sequence_length" in values:
+        return [script.data_path(values)]
+    try:
+        return reader.find(
+            values.data_dir or sweep_execution.ROOT / "data" / "ptb"
+        ).values()
+    except reader.DataError:  # the embedded corpus, which does not change, or none
+        return []
 
 
 def _engine():

@@ -4,12 +4,11 @@ A folder that another process trains in is waited for: it may be a run whose par
 killed, and its training is not lost.
 """
 
-import fcntl
 import json
+import math
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -118,6 +117,7 @@ class Execution:
         with writing(self.job.run.folder, self.job.placed_by):
             if self.process:
                 return self._ended()
+            self.job.run.folder.mkdir(parents=True, exist_ok=True)
             if not _in_use(self.job.run.folder):
                 self._start()
         return None
@@ -144,8 +144,9 @@ class Execution:
         output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         scores = _scores(output) if code == 0 else None
         if scores:
-            result = {**self.job.computed, "scores": scores}
-            files.write(folder / RESULT, f"{json.dumps(result, indent=2)}\n".encode())
+            result = {**self.job.computed, "scores": as_json(scores)}
+            content = f"{files.to_json(result, indent=2)}\n"
+            files.write(folder / RESULT, content.encode())
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
             return Outcome(None, _error(code, output), self.tries)
@@ -155,7 +156,6 @@ class Execution:
         run = self.job.run
         self.tries += 1
         threads = {"TF_NUM_INTRAOP_THREADS": str(self.job.threads)}
-        run.folder.mkdir(parents=True, exist_ok=True)
         with open(run.folder / OUTPUT, "ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -206,27 +206,29 @@ def run_all(jobs, at_once, started, ended):
                 execution.wait()
 
 
-def stamps(folder):
+def stamps(paths):
     """What tells cheaply that data may have changed: sizes, times and inodes of files.
 
-    The training script, which is then started again, compares the content.
+    The training script, which is then started again, compares the content, or says
+    what is missing.
     """
-    try:
-        files_in_it = {path.name: path.stat() for path in Path(folder).iterdir()}
-    except OSError:
-        return {}  # the training script will say what is wrong
-    return {
-        name: [status.st_size, status.st_mtime_ns, status.st_ino]
-        for name, status in sorted(files_in_it.items())
-        if stat.S_ISREG(status.st_mode)
-    }
+    found = {path.name: path.stat() for path in paths if path.exists()}
+    return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in found.items()}
+
+
+def as_json(scores):
+    """Scores as JSON has them: `inf` and `nan` are text there."""
+    return {k: x if math.isfinite(x) else str(x) for k, x in scores.items()}
 
 
 def finished(job):
     """The `Outcome` of a job that was done before, or None."""
     try:
         result = json.loads((job.run.folder / RESULT).read_text(encoding="utf-8"))
-        scores = {k: float(score) for k, score in result.pop("scores").items()}
+        scores = {  # what no float holds is null, see `files.to_json`
+            name: math.inf if score is None else float(score)
+            for name, score in result.pop("scores").items()
+        }
         return Outcome(scores) if result == job.computed else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # the training script will say how far it is
@@ -235,10 +237,7 @@ def finished(job):
 def _in_use(folder):
     """Whether a process trains in a folder; see `dsc.run_folder`."""
     try:
-        with open(folder / LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+        files.lock(folder / LOCK).close()
     except BlockingIOError:
         return True
     return False

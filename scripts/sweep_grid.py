@@ -8,6 +8,7 @@ from urllib.parse import quote
 from absl import flags
 from sweep_execution import Run
 
+from dsc import files
 from dsc.errors import RunError, one_line
 from dsc.flags import USE
 from dsc.run_folder import GROWING, UNCOMPARED
@@ -18,6 +19,8 @@ CHOSEN = {
     "restart": "to begin a run anew, remove its folder",
 }
 NAMELESS = UNCOMPARED | GROWING  # do not make it another run
+PATHS = {"data_dir", "cache_dir"}  # may have commas
+LONGEST = 200  # bytes in the name of a folder
 
 
 def runs(grid, seeds, folder):
@@ -81,7 +84,7 @@ def read(arguments, defined):
             raise RunError(f"--{name} is given twice; separate its values by commas.")
         if not equals:
             text = "true" if defined[name].boolean else next(arguments, "")
-        grid[name] = values(text.split(","), defined[name])
+        grid[name] = values([text] if name in PATHS else text.split(","), defined[name])
         if name in NAMELESS and len(grid[name]) > 1:
             raise RunError(
                 f"--{name} takes one value, since runs that differ in it alone would "
@@ -111,22 +114,28 @@ def values(texts, flag):
     return parsed
 
 
-def check(runs, defined):
-    """Refuses runs whose flags the training script would refuse.
+def parsed(runs, defined):
+    """The flags of runs as the training script has them, a `FlagValues` for each.
 
     Raises:
         RunError: says which flag, and what it may be.
     """
+    found = []
     for run in runs:
         try:
             # A copy: what one run sets is not to be there for the next.
-            copy.deepcopy(defined)(["", *run.flags])
+            found.append(copy.deepcopy(defined))
+            found[-1](["", *run.flags])
         except flags.Error as error:
             raise RunError(
                 f"The run {run.name} cannot be: {one_line(error)}; give another value."
             ) from None
+    return found
 
 
 def _name(point):
     named = sorted(point.keys() - NAMELESS)
-    return ",".join(f"{n}={quote(point[n], safe='')}" for n in named) or "defaults"
+    name = ",".join(f"{n}={quote(point[n], safe='')}" for n in named) or "defaults"
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}-{files.digest(name.encode())}"
+    return name

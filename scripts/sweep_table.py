@@ -34,7 +34,7 @@ def rows(grid, outcomes):
         done = [outcome.scores for _, outcome in point if outcome.scores]
         row = {name: run.settings[name] for name in varied}
         row["seeds"] = f"{len(done)}/{len(point)}"
-        row |= {name: _mean([s[name] for s in done if name in s]) for name in scores}
+        row |= {name: mean([s[name] for s in done if name in s]) for name in scores}
         table.append(row)
     return table
 
@@ -53,27 +53,37 @@ def line(cells):
     return f"| {' | '.join(cells)} |"
 
 
-def _mean(values):
+def mean(values):
+    """`(mean, standard deviation)`; see `rows`."""
     if not values:
         return None, None
     deviates = len(values) > 1 and all(map(math.isfinite, values))
     return statistics.fmean(values), statistics.stdev(values) if deviates else None
 
 
-def _as_csv(table):
+def as_csv(rows):
+    """Rows of cells as CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    heads = []
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def shown(mean, deviation, form):
+    """A mean and its standard deviation, which may be None, in a cell."""
+    return f"{mean:{form}}" + ("" if deviation is None else f" ± {deviation:{form}}")
+
+
+def _as_csv(table):
+    rows = [[]]
     for name, value in table[0].items():
-        heads += [f"{name} mean", f"{name} std"] if isinstance(value, tuple) else [name]
-    writer.writerow(heads)
+        is_score = isinstance(value, tuple)
+        rows[0] += [f"{name} mean", f"{name} std"] if is_score else [name]
     for row in table:
-        cells = []
+        rows.append([])
         for value in row.values():
             parts = value if isinstance(value, tuple) else (value,)
-            cells += [f"{p:.6f}" if isinstance(p, float) else p for p in parts]
-        writer.writerow(cells)
-    return text.getvalue()
+            rows[-1] += [f"{p:.6f}" if isinstance(p, float) else p for p in parts]
+    return as_csv(rows)
 
 
 def _as_markdown(table, title):
@@ -85,7 +95,4 @@ def _as_markdown(table, title):
 def _cell(value):
     if not isinstance(value, tuple):
         return value.replace("|", "\\|")
-    mean, deviation = value
-    if mean is None:
-        return "-"
-    return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+    return "-" if value[0] is None else shown(*value, ".4f")

@@ -12,9 +12,12 @@ the end must be the same. Exits with 0 only if all that is so.
 
 import random
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import processes

@@ -63,6 +63,7 @@ def test_all_other_groups(tmp_path):
     [
         ("--only=lm,all", "Unknown: all; see --help."),
         ("--json=gone/x.json", "There is no folder for gone/x.json; make it, or give "),
+        ("--json=.", ". is a folder; give the path of a file."),
         ("--plot=speed", "--plot takes a path that ends in .png or .svg."),
     ],
 )

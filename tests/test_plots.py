@@ -55,8 +55,9 @@ def test_a_run_is_drawn_to_both_files_the_same_each_time(folder, task):
     with Image.open(paths[0]) as image:
         assert image.width == 1500
     before = [path.read_bytes() for path in paths]
-    succeeds(folder, PLOT_RUN, task, f"--out=pictures/{task}")
+    again = succeeds(folder, PLOT_RUN, task, f"--out=pictures/{task}")
     assert [path.read_bytes() for path in paths] == before
+    assert again.out == [f"Written, over what was there: {written}"]
 
 
 def test_places_of_a_run_are_drawn_side_by_side_and_in_turn(folder):
@@ -77,6 +78,9 @@ REFUSED = {
         ("numbers", "--out=corpus/train.txt/x"),
         "--out:",
     ),
+    "a folder": (PLOT_RUN, ("numbers", "--out=corpus/"), "--out: 'corpus/' names no"),
+    "here": (PLOT_PLACES, ("numbers", "--out=."), "--out: '.' names no file; give"),
+    "no path": (PLOT_RUN, ("numbers", "--out="), "--out: '' names no file; give a"),
 }
 
 
@@ -92,6 +96,39 @@ def test_a_picture_that_has_nothing_to_draw_with_says_what_to_install(monkeypatc
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r"^this needs matplotlib: pip install .*plot"):
         plotting.require("this")
+
+
+def drawn_text(text, path):
+    """Text as `plotting.save` draws it."""
+    pyplot = plotting.require("this")
+    figure = pyplot.figure()
+    drawn = figure.text(0.5, 0.5, text, wrap=True)
+    plotting.save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
+    pyplot.close(figure)
+    return drawn
+
+
+def test_characters_are_drawn_with_an_installed_font_that_has_them(tmp_path, capsys):
+    families = drawn_text("a \u2312", tmp_path / "x").get_fontfamily()
+    assert families[0] == "DejaVu Sans" and len(families) == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_characters_that_no_font_has_are_said_once(tmp_path, capsys, monkeypatch):
+    manager = pytest.importorskip("matplotlib.font_manager").fontManager
+    ours = [font for font in manager.ttflist if font.name.startswith("DejaVu")]
+    monkeypatch.setattr(manager, "ttflist", ours)
+    drawn_text("\u6a21\u578b \u6a21", tmp_path / "x")
+    assert capsys.readouterr().err.splitlines() == [
+        "No installed font has \u578b \u6a21: boxes are drawn; install one that has, "
+        "such as Noto Sans CJK."
+    ]
+
+
+@pytest.mark.parametrize("name", ["a$\\frac$b", "caf\udce9"])
+def test_any_name_of_a_folder_is_drawn(name, tmp_path):
+    drawn_text(name, tmp_path / "x")
 
 
 # What the curves are
@@ -176,6 +213,27 @@ def test_a_perplexity_out_of_all_bounds_leaves_the_picture(nll, tmp_path):
     learning, *_ = drawn(tmp_path, records((10, 20, 30), nll=(1.0, nll, 1.0)))
     top = learning.get_ylim()[1]
     assert max(11.5, np.exp(2.0)) < top <= 100 * np.e
+
+
+@pytest.mark.parametrize("held", [None, np.inf, 1e308])
+def test_a_perplexity_that_no_float_holds_leaves_a_gap(held, tmp_path):
+    metrics = records((10, 20), nll=(2000.0, 1.0))
+    metrics += [{**EPOCH, "valid perplexity": value} for value in (held, 5.0)]
+    metrics[-1]["step"] = 20
+    grouped = runs.groups(plot_run.read([made(tmp_path / "run", metrics)]))
+    figure = plot_run.draw(plotting.require("this"), grouped, ["a"])
+    plotting.save(figure, tmp_path / "run.svg")
+    validation, training = figure.axes[0].lines
+    np.testing.assert_array_equal(validation.get_ydata(), [np.nan, 5.0])
+    np.testing.assert_array_equal(training.get_ydata(), [np.nan, np.e])
+    assert figure.axes[0].get_ylim()[1] < 10
+
+
+def test_a_run_without_a_finite_perplexity_is_drawn_all_the_same(tmp_path):
+    metrics = [*records((10,), nll=(2000.0,)), {**EPOCH, "valid perplexity": None}]
+    grouped = runs.groups(plot_run.read([made(tmp_path / "run", metrics)]))
+    figure = plot_run.draw(plotting.require("this"), grouped, ["a"])
+    plotting.save(figure, tmp_path / "run.svg")
 
 
 def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):

@@ -3,10 +3,13 @@
 import csv
 import fcntl
 import json
+import math
 import shutil
 
+import plotting
 import processes
 import pytest
+import reproduce_picture
 import reproduce_results
 from reproduce import Pages
 from reproduce_tables import (
@@ -21,6 +24,8 @@ from reproduce_tables import (
     score,
 )
 from test_runs import EPOCH, REPORT, made
+
+from number_prediction import produce_data
 
 REPRODUCE = processes.ROOT / "scripts" / "reproduce.py"
 RESULTS = processes.ROOT / "results"
@@ -111,6 +116,29 @@ def test_of_a_run_is_kept_what_others_can_compare(tmp_path):
     assert "grad_norm" not in report
     assert kept["config"]["about"] == {"corpus": "x"}
     assert "train_dir" not in kept["config"]
+
+
+def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
+    row = table.rows[1]
+    records = {}
+    for run, (valid, test) in zip(
+        table.runs(row, tmp_path), [(None, math.inf), (3.0, 4.0)], strict=True
+    ):
+        run.folder.parent.mkdir(exist_ok=True)
+        made(run.folder, [REPORT, {**EPOCH, "valid perplexity": valid}])
+        (run.folder / "output.txt").write_text("")
+        kept = reproduce_results.record(row, run, TRAIN, {"test perplexity": test})
+        kept["config"]["about"] = record(row, "1", 1.0)["config"]["about"]
+        records[kept["command"]] = kept
+    few = table._replace(columns=table.columns[:1], traced=("second",))
+    rows = reproduce_results.by_row(few, records)
+    reproduce_results.write(tmp_path, "name", few, rows)
+    json.loads((tmp_path / "name.json").read_text(), parse_constant=pytest.fail)
+    rows = reproduce_results.by_row(few, reproduce_results.read(tmp_path / "name.json"))
+    assert "| second | 2/2 | inf |" in reproduce_results.as_table(few, rows)
+    pyplot = plotting.require("this")
+    for draw in (reproduce_picture.draw, reproduce_picture.draw_training):
+        plotting.save(draw(pyplot, few, rows), tmp_path / "name.svg")
 
 
 def test_the_time_of_an_interrupted_run_is_not_known():
@@ -253,8 +281,8 @@ def test_every_table_is_made_in_small_and_once(tmp_path, name):
 
 
 def commands(folder, *arguments):
-    """The commands of the runs that number prediction still needs, with no results."""
-    arguments = ("number_prediction", "--dry_run", "--results_dir=none", *arguments)
+    """The commands of the runs that number prediction still needs."""
+    arguments = ("number_prediction", "--dry_run", "--runs_dir=runs", *arguments)
     result = reproduce(folder, *arguments)
     return [line for line in result.out if "rl_train.py" in line]
 
@@ -265,13 +293,39 @@ def test_the_commands_are_printed_the_first_seeds_first(tmp_path):
     assert seeds == sorted(seeds)
     rows = TABLES["number_prediction"].rows
     assert len(set(found)) == len(found) == sum(len(row.seeds) for row in rows)
-    assert not list(tmp_path.glob("cv-study"))
+    assert not (tmp_path / "runs").exists()
+    # To add to the study's own results is asked for.
+    assert commands(tmp_path, f"--results_dir={RESULTS}") == []
 
 
 def test_a_user_may_do_a_part_of_a_table(tmp_path):
     found = commands(tmp_path, "--row=20+1, LSTM", "--max_seeds=2")
     assert len(found) == 2
     assert all("--sequence_length=20 " in c and "--model=lstm" in c for c in found)
+
+
+def test_a_row_needs_the_data_that_its_runs_read_alone():
+    for made_of in (TABLES["number_prediction"], TABLES["more_numbers"]):
+        for row in made_of.rows:
+            flags = dict(flag[2:].split("=") for flag in made_of.runs(row)[0].flags)
+            released = "recipe" in flags and "released_data" not in flags
+            length, n_numbers = flags["sequence_length"], flags.get("n_numbers", "10")
+            name = produce_data.file_name(int(length), released, int(n_numbers))
+            assert [d.path for d in made_of.data_of([row])] == [f"data/{name}"]
+    words = TABLES["penn_treebank_200"]
+    assert words.data_of(words.rows[:1]) == list(words.data)
+    assert words.data_of([]) == []
+
+
+def test_a_readers_runs_stand_beside_those_of_the_study(tmp_path, records):
+    first, _, third = table.rows
+    pages = Pages("name", table, tmp_path)
+    own = record(first, "1", 11.0), record(third, "7", 5.0)
+    pages.records = {r["command"]: r for r in own}
+    assert pages.beside(records).splitlines()[2:] == [
+        "| first | 1/3 | 11.00 | - |",
+        "| first, in results/ | 3/3 | 12.00 ± 2.00 | 2, -, 1 |",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -361,7 +415,7 @@ flags = importlib.import_module(module).FLAGS
 for table in reproduce_tables.TABLES.values():
     if table.script == script:
         for row in table.rows:
-            sweep_grid.check(table.runs(row), flags)
+            sweep_grid.parsed(table.runs(row), flags)
 """
 
 

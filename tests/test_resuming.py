@@ -15,6 +15,7 @@ import tensorflow as tf
 from dsc import files
 from dsc.errors import RunError
 from dsc.interruption import Interrupted
+from dsc.one_process import Distribution
 from dsc.program import Output
 from dsc.run_folder import RunFolder
 from dsc.training import Task, fit
@@ -48,7 +49,7 @@ class Small(Task):
         h, other = state
         h = tf.tanh(h + self.model(batch[0]))
         loss = tf.reduce_mean(h * tf.sin(tf.cast(step, tf.float32)))
-        return loss, (h, {"h": other["h"] * 1.5}), {"h": h, "step": step}
+        return loss, (h, {"h": other["h"] * 1.5}), {"h": h, "seen_step": step}
 
     def describe(self, metrics):
         return f"loss {metrics['loss']:.3f}"
@@ -299,6 +300,26 @@ def test_a_run_of_which_no_state_can_be_gone_on_from_is_left_as_it_is(tmp_path, 
     with pytest.raises(RunError, match=r"None of the states .* --restart"):
         train(tmp_path)
     assert contents(tmp_path) == before
+
+
+class WithoutTheOther(Distribution):
+    """A chief whose only other worker has lost its states."""
+
+    n_workers = 2
+
+    def exchange(self, value):
+        return [value, ["", 0]]
+
+
+def test_a_refused_resume_leaves_good_states_as_they_are(tmp_path, expected):
+    train(tmp_path)
+    before = contents(tmp_path)
+    task = Small()
+    task.distribution = WithoutTheOther()
+    with pytest.raises(RunError, match=r"worker 1 has 0.*put the folders"):
+        train(tmp_path, task)
+    assert contents(tmp_path) == before
+    assert outcome(tmp_path, train(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(

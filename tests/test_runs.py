@@ -80,5 +80,17 @@ def test_other_data_are_another_group_named_after_their_corpus(tmp_path):
     assert runs.labels(runs.groups(found)) == ["data x", "data y"]
 
 
+def test_data_that_share_their_name_are_told_apart_by_a_run_of_theirs(tmp_path):
+    found = [
+        runs.read(made(tmp_path / name, data={"train": train}, lamda=lamda))
+        for name, train, lamda in (("a", "1", 1.0), ("b", "2", 0.5), ("c", "2", 1.0))
+    ]
+    assert runs.labels(runs.groups(found)) == [
+        f"data x of {tmp_path / 'a'}, lamda 1",
+        f"data x of {tmp_path / 'b'}, lamda 0.5",
+        f"data x of {tmp_path / 'b'}, lamda 1",
+    ]
+
+
 def test_a_single_group_has_the_name_of_its_folder(tmp_path):
     assert runs.labels([[runs.read(made(tmp_path / "cv-3"))]]) == ["cv-3"]

@@ -1,7 +1,9 @@
 """The scripts that look for what can be lost: short runs, and that they find it."""
 
 import random
+import shutil
 import signal
+import subprocess
 
 import numpy as np
 import processes
@@ -22,6 +24,27 @@ def test_outcomes_that_differ_in_anything_are_told_apart():
     ):
         with pytest.raises(torture.Failure, match=name):
             torture.compare(one, one | {name: value}, "other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [((), "one to two days"), (("--max_epochs", "1"), "")]
+)
+def test_the_penn_treebank_is_trained_on_for_days_only_after_saying_so(
+    tmp_path, arguments, said
+):
+    (tmp_path / "scripts").mkdir()
+    train = shutil.copy(SCRIPTS / "train", tmp_path / "scripts")
+    environment = tmp_path / "scripts" / "environment.sh"
+    environment.write_text("prepare_environment() { :; }")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "python $@"\n')
+    python.chmod(0o755)
+    (tmp_path / "data" / "ptb").mkdir(parents=True)
+    out = subprocess.run([train, *arguments], check=True, capture_output=True).stdout
+    before, _, after = out.decode().partition("python ")
+    assert after.split() == [f"{tmp_path}/language_modeling/rl_train.py", *arguments]
+    assert (said in before) and ("scripts/train --rnn_size" in before) == bool(said)
 
 
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped"])

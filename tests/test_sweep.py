@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import importlib.util
+import json
 import math
 import os
 import shutil
@@ -84,6 +85,21 @@ def test_values_that_no_folder_could_be_named_after_make_one():
     assert names({}) == ["defaults/seed=1"]
 
 
+def test_many_flags_make_a_folder_that_a_file_system_takes(tmp_path):
+    values = {f"flag_{i}": ["0.123456"] for i in range(19)}
+    texts = [["x" * 300 + end] for end in "ab"]
+    grids = [values | {"EOS": text} for text in texts] + [values]
+    found = [sweep_grid.runs(grid, ["1"], tmp_path)[0] for grid in grids]
+    for run in found:
+        run.folder.mkdir(parents=True)
+    assert len({run.folder for run in found}) == 3
+    assert found[0].folder == sweep_grid.runs(grids[0], ["1"], tmp_path)[0].folder
+
+
+def test_a_path_may_have_a_comma(defined):
+    assert sweep_grid.read(["--data_dir=a,b"], defined) == {"data_dir": ["a,b"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -99,7 +115,6 @@ def test_values_that_no_folder_could_be_named_after_make_one():
         (["--seed", "1,2"], "give the seeds of all runs with --seeds"),
         (["--train_dir=x"], "--train_dir is the sweep's to set"),
         (["--max_epochs=1,3"], "--max_epochs takes one value, since runs that differ"),
-        (["--data_dir=a,b"], "--data_dir takes one value, since runs that differ"),
     ],
 )
 def test_what_the_training_script_would_refuse_is_refused_before(
@@ -115,9 +130,9 @@ def test_validators_of_the_training_script_are_asked_too(defined):
         "units", lambda n: n != 13, "not thirteen", flag_values=defined
     )
     runs = sweep_grid.runs({"units": ["7", "13"]}, ["1"], "sweep")
-    sweep_grid.check(runs[:1], defined)
+    sweep_grid.parsed(runs[:1], defined)
     with pytest.raises(RunError, match=r"units=13/seed=1 cannot be: .*not thirteen"):
-        sweep_grid.check(runs, defined)
+        sweep_grid.parsed(runs, defined)
 
 
 # The table
@@ -231,21 +246,43 @@ def test_a_run_gets_its_flags_its_threads_and_the_working_directory(
     assert told == f"--seed=1 --train_dir={one.run.folder} 3"
 
 
+def test_a_score_that_no_float_holds_is_kept_as_json(job):
+    (outcome,) = outcomes(one := job(SCORES.replace("2.5", "inf")))
+    assert outcome.scores["valid perplexity"] == math.inf
+    text = (one.run.folder / "result.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["scores"] == {
+        "valid perplexity": None,
+        "test perplexity": 3.25,
+    }
+    assert sweep_execution.finished(one).scores == outcome.scores
+
+
 def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "train.txt").write_text("a b")
-    one = job(SCORES)._replace(data=sweep_execution.stamps(corpus))
+    paths = [corpus / "train.txt"]
+    one = job(SCORES)._replace(data=sweep_execution.stamps(paths))
     (outcome,) = outcomes(one)
     assert sweep_execution.finished(one).scores == outcome.scores
     run = one.run._replace(settings={"max_epochs": "3"})
     assert sweep_execution.finished(one._replace(run=run)) is None
     assert sweep_execution.finished(one._replace(script="other.py")) is None
-    same = one._replace(data=sweep_execution.stamps(corpus))
+    (corpus / "README.md").write_text("no part of it")
+    same = one._replace(data=sweep_execution.stamps(paths))
     assert sweep_execution.finished(same).scores == outcome.scores
     (corpus / "train.txt").write_text("a b c")
-    changed = one._replace(data=sweep_execution.stamps(corpus))
+    changed = one._replace(data=sweep_execution.stamps(paths))
     assert sweep_execution.finished(changed) is None
+
+
+def test_a_score_that_no_float_holds_is_json_that_all_read(job):
+    one = job("print('valid perplexity = inf')\nprint('test perplexity = nan')")
+    (outcome,) = outcomes(one)
+    text = (one.run.folder / "result.json").read_text()
+    read = json.loads(text, parse_constant=pytest.fail)
+    assert read["scores"] == {"valid perplexity": "inf", "test perplexity": "nan"}
+    assert str(sweep_execution.finished(one).scores) == str(outcome.scores)
 
 
 def test_the_scores_are_those_that_either_script_prints_last(job):
@@ -434,7 +471,9 @@ def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp):
     folder = tmp / "changed"
     shutil.copytree(tmp / "corpus", folder / "corpus")
     one = (*SMALL, "--seeds=1", "--data_dir=corpus", "--sweep_dir=sweep", "--retries=0")
-    before = [processes.run(folder, SWEEP, *one).out[0] for _ in range(2)]
+    before = [processes.run(folder, SWEEP, *one).out[0]]
+    (folder / "corpus" / "README.md").write_text("no part of the corpus")
+    before += [processes.run(folder, SWEEP, *one).out[0]]
     assert before == [f"1 runs, {n} of them finished before." for n in (0, 1)]
     with open(folder / "corpus" / "valid.txt", "a") as file:
         file.write("one more line\n")
@@ -442,6 +481,21 @@ def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp):
     assert result.code == 1
     assert result.out[0] == "1 runs, 0 of them finished before."
     assert any("holds another run, with sha256 of valid" in x for x in result.out)
+
+
+def test_a_run_is_compared_with_the_file_that_it_reads_alone(tmp):
+    folder = tmp / "num,bers"
+    made = ("--data_dir=.", "--n_train=60", "--n_valid=40", "--n_test=30")
+    for length in (10, 20):
+        processes.run(folder, processes.PRODUCE, *made, f"--sequence_length={length}")
+    sweep = ("--script=number_prediction/rl_train.py", f"--data_dir={folder}")
+    sweep += ("--sequence_length=10,20", "--sweep_dir=sweep", "--retries=0")
+    sweep += ("--rnn_size=6", "--batch_size=8", "--max_steps=2", "--nojit_compile")
+    first = processes.run(folder, SWEEP, *sweep)
+    assert first.code == 0, first
+    processes.run(folder, processes.PRODUCE, *made, "--seed=7", "--sequence_length=20")
+    second = processes.run(folder, SWEEP, *sweep)
+    assert second.out[0] == "2 runs, 1 of them finished before."
 
 
 @pytest.mark.skipif(
