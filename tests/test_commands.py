@@ -769,17 +769,12 @@ REFUSED = {
     "no folder for the digits": (
         PRODUCE,
         ("--data_dir=",),
-        r"FATAL Flags parsing error: flag --data_dir=: it is empty; give a folder",
+        r"flag --data_dir=: it is empty; give a path or leave it out",
     ),
     "file in the way of the digits": (
         PRODUCE,
         ("--data_dir=file", "--n_train=1", "--n_valid=1", "--n_test=1"),
         r"--data_dir: cannot write to file/digits_10\.npz \(.*\); .* give .* folder\.",
-    ),
-    "digits into a folder of a variable that is not set": (
-        PRODUCE,
-        ("--data_dir=",),
-        r"flag --data_dir=: it is empty; give a path or leave it out",
     ),
     "stray argument to produce_data": (
         PRODUCE,
