@@ -44,22 +44,19 @@ class Group:
 
     def float(self, name, default, help_text, lower=-MAX_FLOAT, upper=MAX_FLOAT):
         flags.DEFINE_float(name, default, help_text, lower, upper, **self._place)
-        flags.register_validator(
-            name,
-            lambda value: value is None or not math.isnan(value),
-            "it must be a finite number",
-            flag_values=self.defined,
-        )
+        finite = "it must be a finite number"
+        self.check(name, lambda x: x is None or not math.isnan(x), finite)
 
     def path(self, name, default, help_text):
         """A file or folder, which must not be empty as an unset variable is."""
         self.string(name, default, help_text)
-        flags.register_validator(
-            name,
-            lambda value: value != "",
-            "it is empty; give a path or leave it out",
-            flag_values=self.defined,
+        self.check(
+            name, lambda path: path != "", "it is empty; give a path or leave it out"
         )
+
+    def check(self, name, holds, because):
+        """Refuses values of a flag for which `holds(value)` is false."""
+        flags.register_validator(name, holds, because, flag_values=self.defined)
 
     def refuse_unless(self, names, holds, because):
         """Refuses values of the named flags for which `holds(dict)` is false."""

@@ -16,17 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import startup
-
-with startup.backend("tensorflow"):
-    from language_modeling.trained import Trained
-
-import plotting
-import skips
-import skips_page
-import skips_picture
-
-from dsc import program
+from dsc import program, startup
 from dsc.flags import Group
 from language_modeling.corpus import SPLITS
 from language_modeling.flags import FLAGS
@@ -38,6 +28,13 @@ if __name__ == "__main__":
     group.integer("sentence", 0, "number of the first, from 0", 0)
     group.path("out", "skips", "path of the pictures, without suffix")
     ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
+with startup.backend("tensorflow"):
+    from language_modeling.trained import Trained
+
+import plotting
+import skips
+import skips_page
+import skips_picture
 
 from language_modeling import data, modes, reader, text
 

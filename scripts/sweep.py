@@ -41,7 +41,7 @@ group.enum(
     "the training script",
 )
 group.list("seeds", ["3435"], "--seed of the runs at each point of the grid")
-group.refuse_unless(["seeds"], lambda given: given["seeds"], "give at least one")
+group.check("seeds", bool, "give at least one")
 group.path("sweep_dir", "cv-sweep", "folder for the runs and the table")
 group.enum(
     "engine",

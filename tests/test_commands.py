@@ -769,7 +769,7 @@ REFUSED = {
     "no folder for the digits": (
         PRODUCE,
         ("--data_dir=",),
-        r"FATAL Flags parsing error: flag --data_dir=: it is empty; give a folder",
+        r"flag --data_dir=: it is empty; give a path or leave it out",
     ),
     "file in the way of the digits": (
         PRODUCE,

@@ -54,8 +54,9 @@ def test_help_of_training_needs_no_tensorflow_and_groups_the_flags(script, asked
     assert "--load_model:" in use and "--train_dir:" not in use
 
 
-def test_a_wrong_flag_needs_no_tensorflow():
-    result = light(LANGUAGE, "--n_actions=0")
+@pytest.mark.parametrize("script", [LANGUAGE, SCRIPTS / "plot_skips.py"])
+def test_a_wrong_flag_needs_no_tensorflow(script):
+    result = light(script, "--n_actions=0")
     assert result.returncode == 1
     assert result.stderr == (
         "flag --n_actions=0: 0 is not an integer in the range [1, 1000]; --help lists "
