@@ -40,14 +40,13 @@ def backend(name):
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=stderr, start_new_session=True
     ) as process:
-        os.dup2(process.stdin.fileno(), 2)
         try:
+            os.dup2(process.stdin.fileno(), 2)
             yield
             if name == "tensorflow":
                 import tensorflow
 
                 tensorflow.config.list_physical_devices()  # has messages as well
         finally:
-            sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -6,6 +6,7 @@ than all that most short runs do.
 
 import multiprocessing
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ class Result(NamedTuple):
     Attributes:
         code: exit code; minus the number of the signal that killed it; None if it had
             to be stopped because it took too long.
-        out, err: the lines that it printed.
+        out, err: the lines that it printed, but for `startup.MESSAGES`.
     """
 
     code: int | None
@@ -67,7 +68,9 @@ def finish(process, folder, timeout=None):
         (folder / name).read_text(errors="replace") if (folder / name).exists() else ""
         for name in ("stdout", "stderr")
     )
-    return Result(code, out.splitlines(), err.splitlines())
+    # Those of the preloaded TensorFlow, in programs that do not import it.
+    err = [line for line in err.splitlines() if not re.match(startup.MESSAGES, line)]
+    return Result(code, out.splitlines(), err)
 
 
 def run(folder, script, *arguments, timeout=None):

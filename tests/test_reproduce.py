@@ -351,16 +351,6 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, arguments, sai
     assert result.err[0].startswith(said)
 
 
-def test_another_checkout_is_not_taken_for_this_one(tmp_path):
-    (tmp_path / "scripts").mkdir()
-    script = shutil.copy(REPRODUCE, tmp_path / "scripts")
-    result = processes.run(tmp_path, script, "agreement", "--dry_run")
-    assert (result.code, result.out) == (1, [])
-    (said,) = result.err
-    assert f"the code and the data of {processes.ROOT}, where dsc" in said
-    assert f"install it from {tmp_path} with" in said
-
-
 def test_results_of_another_table_are_not_lost(tmp_path, records):
     rows = reproduce_results.by_row(table, records)
     reproduce_results.write(tmp_path, "agreement", table, rows)
