@@ -1,7 +1,7 @@
 """One step of the LSTM with dynamic skip connections: the definition of the model.
 
 Gui et al., "Long Short-Term Memory with Dynamic Skip Connections", AAAI 2019,
-section 3. Everything here is `keras.ops`, so it runs on any Keras backend.
+"Dynamic Skip with REINFORCE". All of it is `keras.ops`, for any Keras backend.
 """
 
 import random
@@ -9,7 +9,8 @@ import random
 import keras
 from keras import ops
 
-OBSERVATIONS = ("mean", "last")
+from dsc.recipes import OBSERVATIONS
+
 CHOICES = ("agent", "oldest", "uniform", "attention")
 SURE = 1e4  # a logit that no noise reaches
 
@@ -104,7 +105,7 @@ class DSCLSTMCell(keras.layers.Layer):
         n_actions: how many past states to choose from. 1 is an ordinary LSTM and has
             no agent.
         lamda: between 0 and 1, how much of the chosen state enters the step; the
-            rest is the newest state (paper, section 3.2). 1 is pure choice.
+            rest is the newest state, as in the paper. 1 is pure choice.
         forget_bias: number added to the forget gate's pre-activation.
         agent_units: size of the agent's hidden layer.
         observation: what the agent sees of the past, beside the input: `"mean"` of

@@ -9,6 +9,7 @@ best when one of these states was saved: each state can be gone on from.
 """
 
 import math
+import re
 from pathlib import Path
 
 import h5py
@@ -18,6 +19,9 @@ from dsc import files
 from dsc.errors import RunError, one_line, writing
 
 KEPT = 3
+# Names of the files that are ours: a user may keep others beside them.
+STATE = r"state-\d+-\d+-\w+\.npz"
+BEST = r"best-\d+-\d+-\w+\.weights\.h5"
 
 
 class Checkpoints:
@@ -43,13 +47,9 @@ class Checkpoints:
         Returns:
             The state's path.
         """
+        name = f"state-{_label(epochs, step)}.npz"
+        path = self._write(self.last / name, lambda aside: np.savez(aside, **arrays))
         with writing(self.path):
-            self.last.mkdir(exist_ok=True)
-            path = files.write(
-                self.last / f"state-{_label(epochs, step)}.npz",
-                lambda aside: np.savez(aside, **arrays),
-                digest=True,
-            )
             self._prune(path)
         return path
 
@@ -59,7 +59,7 @@ class Checkpoints:
         Args:
             skip: function of the path and the reason, told of those that are not.
         """
-        for path in reversed(_sorted(self.last, "state-*.npz")):
+        for path in reversed(_sorted(self.last, STATE)):
             try:
                 if not files.is_intact(path):
                     raise ValueError("its checksum is wrong")
@@ -69,18 +69,12 @@ class Checkpoints:
 
     def n_states(self):
         """How many states there are, damaged ones included."""
-        return len(_sorted(self.last, "state-*.npz"))
+        return len(_sorted(self.last, STATE))
 
     def save_weights(self, model, epochs, step):
         """Keeps a model's weights as the best; returns the file's name."""
-        with writing(self.path):
-            self.best.mkdir(exist_ok=True)
-            path = files.write(
-                self.best / f"best-{_label(epochs, step)}.weights.h5",
-                model.save_weights,
-                digest=True,
-            )
-        return path.name
+        name = f"best-{_label(epochs, step)}.weights.h5"
+        return self._write(self.best / name, model.save_weights).name
 
     def has_weights(self, name):
         """Whether the best weights of that name are there and whole."""
@@ -88,7 +82,7 @@ class Checkpoints:
 
     def best_weights(self):
         """The path of the newest best weights, or None."""
-        return next(reversed(_sorted(self.best, "best-*.weights.h5")), None)
+        return next(reversed(_sorted(self.best, BEST)), None)
 
     def load_weights(self, model):
         """Loads the best weights into a built model of the same sizes.
@@ -115,14 +109,19 @@ class Checkpoints:
                 f"run must be trained again ({one_line(error)})."
             ) from None
 
+    def _write(self, path, content):
+        with writing(self.path):
+            path.parent.mkdir(exist_ok=True)
+            return files.write(path, content, digest=True)
+
     def _prune(self, newest):
         """Keeps the newest states up to this one, and the best weights of each.
 
         Later ones were passed over as damaged, or belong to an end that was taken back.
         """
-        states = _sorted(self.last, "state-*.npz")
+        states = _sorted(self.last, STATE)
         kept = [path for path in states if label(path) <= label(newest)][-KEPT:]
-        weights = _sorted(self.best, "best-*.weights.h5")
+        weights = _sorted(self.best, BEST)
         needed = set()
         for state in kept:
             earlier = [path for path in weights if label(path) <= label(state)]
@@ -141,7 +140,8 @@ def label(path):
 
 
 def _sorted(folder, pattern):
-    return sorted(folder.glob(pattern), key=lambda path: (label(path), path.name))
+    paths = (path for path in folder.glob("*") if re.fullmatch(pattern, path.name))
+    return sorted(paths, key=lambda path: (label(path), path.name))
 
 
 def _check_weights(path, model):

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -227,15 +228,21 @@ class Workers(Replicas):
 def _connected():
     """TensorFlow's strategy, when all workers are there."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    # TensorFlow holds Python's lock until all are connected, so that no thread of
-    # ours could end a wait for a worker that died in this moment: the system does.
-    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(CONNECT)
+    # TensorFlow holds Python's lock until all are connected, so no handler or thread of
+    # this process can end the wait for a worker that has died: another process does.
+    end = 'sleep "$0"; kill -KILL "$1" && echo "$2" >&2'
+    said = (
+        f"Not all workers have connected within {CONNECT} s; see what the others said, "
+        "then start all workers again with their commands."
+    )
+    watcher = subprocess.Popen(
+        ["sh", "-c", end, str(CONNECT), str(os.getpid()), said], start_new_session=True
+    )
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        os.killpg(watcher.pid, signal.SIGKILL)
+        watcher.wait()
         for number, handler in handlers.items():  # it has taken SIGTERM
             signal.signal(number, handler)
 

@@ -5,30 +5,35 @@ thing that is TensorBoard's, the hyper-parameters, is put together here.
 """
 
 import contextlib
-import itertools
 import os
 import re
 import socket
 import struct
 import time
+from numbers import Real
 
 import numpy as np
 import tensorflow as tf
 
-from dsc.errors import RunError, one_line
+from dsc.errors import writing
 
 Event = tf.compat.v1.Event
 Summary = tf.compat.v1.Summary
 SessionLog = tf.compat.v1.SessionLog
+PREFIX, SUFFIX = "events.out.tfevents.", ".dsc"
+RATE = "_per_second"
 
 
 class Events:
-    """Writes a new event file into the folder of a run.
+    """Writes the event file of a run.
+
+    The file begins with the metrics so far and replaces the files that the run wrote
+    before. TensorBoard would show what is in those, even if the run was resumed from
+    an earlier step.
 
     Args:
         folder: the run's.
-        step: number of training steps that are done: what earlier files say of later
-            ones is void, and TensorBoard drops it.
+        records: list of dicts, what `metrics.jsonl` holds.
         hparams: dict of the run's hyper-parameters, for the HParams tab; what is no
             number, text or truth value is left out.
 
@@ -36,55 +41,69 @@ class Events:
         RunError: the file cannot be written; so do all methods.
     """
 
-    def __init__(self, folder, step, hparams):
+    def __init__(self, folder, records, hparams):
         self.folder = folder
-        names = (
-            f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-            f".{os.getpid()}.{n}"
-            for n in itertools.count()
-        )
-        self.path = next(p for p in map(folder.joinpath, names) if not p.exists())
-        with self._writing():
-            self._writer = tf.io.TFRecordWriter(str(self.path))
-            self._write(file_version="brain.Event:2")
-            start = SessionLog(status=SessionLog.START)
-            self._write(session_log=start, step=step + 1)
-            self._write(summary=_hparams(hparams))
+        old = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
+        shown = {_key(event): event for path in old for event in _read(path)}
+        # TensorBoard reads files in the order of their names, but clocks are set back.
+        times = [path.name.split(".")[3] for path in folder.glob(f"{PREFIX}*")]
+        times = [int(time.time()), *(int(t) + 1 for t in times if t.isdecimal())]
+        name = f"{PREFIX}{max(times)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
+        with writing(folder, "--train_dir", tf.errors.OpError):
+            self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
+            self._write(Event(file_version="brain.Event:2"))
+            self._write(Event(session_log=SessionLog(status=SessionLog.START)))
+            self._write(Event(summary=_hparams(hparams)))
+            for event in map(_event, records):
+                if before := shown.get(_key(event)):
+                    event.wall_time = before.wall_time
+                    event.summary.value.extend(
+                        v for v in before.summary.value if v.tag.endswith(RATE)
+                    )
+                self._write(event)
             self._writer.flush()
+            for path in old:
+                path.unlink()
 
-    def log(self, step, prefix, values):
-        """Writes numbers as scalars and rows of shares as histograms.
+    def log(self, record):
+        """Writes a record of the metrics: a report, or the scores of an epoch.
 
-        Args:
-            step: number of training steps that are done.
-            prefix: the group in which TensorBoard shows them.
-            values: dict from name to a number, or to a list of shares: of the skips of
-                length 1, 2, and so on. What is neither is left out.
+        Numbers become scalars, and `actions`, the share of each choice, a histogram of
+        the skip lengths; other values are left out. Names that end with `RATE` need
+        not be in the metrics.
         """
-        summary = Summary()
-        for name, value in values.items():
-            tag = f"{prefix}/{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}"
-            if np.ndim(value) == 0:
-                summary.value.add(tag=tag, simple_value=float(value))
-            elif np.ndim(value) == 1:
-                summary.value.add(tag=tag, histo=_histogram(value))
-        with self._writing():
-            self._write(summary=summary, step=step)
+        with writing(self.folder, "--train_dir", tf.errors.OpError):
+            self._write(_event(record))
             self._writer.flush()
 
-    def _write(self, **content):
-        event = Event(wall_time=time.time(), **content)
+    def _write(self, event):
+        event.wall_time = event.wall_time or time.time()
         self._writer.write(event.SerializeToString())
 
-    @contextlib.contextmanager
-    def _writing(self):
-        try:
-            yield
-        except tf.errors.OpError as error:
-            raise RunError(
-                f"--train_dir: cannot write to {self.folder} "
-                f"({one_line(error.message)}); free space or give another folder."
-            ) from None
+
+def _event(record):
+    """A record of the metrics as an `Event`."""
+    group = "train" if "grad_norm" in record else "epoch"
+    summary = Summary()
+    for name, value in record.items():
+        tag = f"{group}/{re.sub(r'[^A-Za-z0-9]+', '_', name).strip('_')}"
+        if name == "actions":
+            summary.value.add(tag=f"{group}/skip_length", histo=_histogram(value[::-1]))
+        elif name not in ("step", "epoch") and isinstance(value, Real):
+            summary.value.add(tag=tag, simple_value=value)
+    return Event(step=record["step"], summary=summary)
+
+
+def _key(event):
+    """The step and the group of an event, which no other event of a run has."""
+    return event.step, *(v.tag.partition("/")[0] for v in event.summary.value[:1])
+
+
+def _read(path):
+    """Yields the events in a file."""
+    with contextlib.suppress(tf.errors.OpError):  # a kill may have cut the last one
+        contents = tf.data.TFRecordDataset(os.fsencode(path), buffer_size=1 << 18)
+        yield from map(Event.FromString, contents.as_numpy_iterator())
 
 
 def _histogram(shares):

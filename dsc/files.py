@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import warnings
@@ -55,6 +56,12 @@ def write(path, content, digest=False):
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
     return path
+
+
+def to_json(value, **layout):
+    """`json.dumps`, with null for infinities and NaN, which JSON does not have."""
+    value = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    return json.dumps(value, allow_nan=False, **layout)
 
 
 def write_folder(path, fill):

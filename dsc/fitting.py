@@ -6,7 +6,7 @@ What a step computes is the affair of `dsc.training`, or of `scripts/train_jax.p
 import numpy as np
 
 from dsc.interruption import delayed, undelayed
-from dsc.report import Report, epoch_done
+from dsc.report import Report
 from dsc.resuming import Saver, resume
 from dsc.state import Means
 
@@ -27,8 +27,8 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         save_every: seconds between states; there is one at each epoch's end too.
         begin: function of the `State` in which training begins, called if there is
             anything to do. Returns `(train, show)`: `train(state)` takes the step that
-            is next, changes `state.recurrent` and returns the metrics; `show(step,
-            prefix, values)` shows what is logged elsewhere too, see `Events.log`.
+            is next, changes `state.recurrent` and returns the metrics; `show(record)`
+            shows what is logged elsewhere too, see `Events.log`.
 
     Returns:
         The best score, or None if there is none.
@@ -44,6 +44,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         print(f"The run in {folder.path} is finished.", flush=True)
         return state.best_score
     saver = Saver(task, folder, state, path, save_every)
+    report = Report(task, state, max_epochs, print_every)
     train, show = begin(state)
     with (
         saver.guarding(),
@@ -51,7 +52,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         saver.votes.holding_signals(),
     ):
         while not state.is_finished(max_epochs, max_steps):
-            report = Report(task, state, max_epochs, print_every)
+            report.begin_epoch()
             while state.position < task.n_batches and state.step != max_steps:
                 # A signal has to wait until the step is counted, logged and saved.
                 with delayed():
@@ -60,9 +61,9 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                     state.step += 1
                     if record := report.after_step():
                         folder.log(record)
-                        show(state.step, "train", report.shown(record))
+                        show(record | {f"{task.unit}_per_second": report.speed})
                     saver.save_if_due()
-            report.close()
+            report.bar.clear()
             with delayed():
                 saver.save()
             # Changes nothing: a signal ends it at once.
@@ -70,8 +71,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                 lambda: undelayed(task.evaluate)
             )
             with delayed():
-                _end_epoch(task, folder, state, scores, score, report.elapsed())
-                show(state.step, "epoch", scores)
+                show(_end_epoch(task, folder, state, scores, score, report))
                 saver.save()
     reason = state.ended
     if reason is None and state.step == max_steps:
@@ -81,13 +81,12 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
     return state.best_score
 
 
-def _end_epoch(task, folder, state, scores, score, elapsed):
-    rate = task.learning_rate
+def _end_epoch(task, folder, state, scores, score, report):
     state.epochs += 1
-    numbers = {name: value for name, value in scores.items() if np.ndim(value) == 0}
-    print(epoch_done(state.epochs, elapsed, numbers, rate), flush=True)
-    record = {"epoch": state.epochs, "step": state.step, "learning_rate": rate}
-    folder.log({**record, **scores})
+    report.end_epoch(scores)
+    record = {"epoch": state.epochs, "step": state.step}
+    record |= {"learning_rate": task.learning_rate, **scores}
+    folder.log(record)
     state.ended = task.end_epoch(score)
     is_number = not np.isnan(score).any()
     if is_number and (state.best_score is None or score > state.best_score):
@@ -99,3 +98,4 @@ def _end_epoch(task, folder, state, scores, score, elapsed):
     state.position = 0
     state.recurrent = task.initial_state()
     state.means = Means()
+    return record

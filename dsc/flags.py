@@ -1,64 +1,84 @@
-"""The command-line flags that both training scripts share.
+"""How flags are defined, and the command-line flags that both training scripts share.
 
-Names and defaults are the release's where it has the flag.
+Names and defaults are the release's where it has the flag. Nothing here imports Keras
+or TensorFlow, so that `--help` takes no seconds.
 """
 
+import functools
 import math
 
 from absl import flags
 
-from dsc import losses
-from dsc.cell import OBSERVATIONS
-from dsc.recipes import OF_MODEL
+from dsc.recipes import BASELINES, OBSERVATIONS, OF_MODEL
 
 # Beyond these a model fits no machine; said here, it is said before memory runs out.
 MAX_UNITS = 100_000
 MAX_ACTIONS = 1000
+# Default bounds: int32, and a number that float32 can hold even when it is doubled.
+MAX_INTEGER = 2**31 - 1
+MAX_FLOAT = 1e30
+
+# Group of the flags that use a trained model: they are no part of a run's config.
+USE = "use of a trained model"
 
 
-def define_float(name, default, help_text, lower=None, upper=None):
-    """A flag for a float, which must be finite."""
-    flags.DEFINE_float(name, default, help_text, lower, upper)
-    flags.register_validator(
-        name,
-        lambda value: value is None or math.isfinite(value),
-        "it must be a finite number",
-    )
+class Group:
+    """Defines flags that `--help` lists together; every number has bounds.
 
+    Other kinds, such as `bool` and `enum`, are `absl.flags.DEFINE_bool` and so on.
 
-def define_path(name, default, help_text):
-    """A flag for a file or folder, which must not be empty as an unset variable is."""
-    flags.DEFINE_string(name, default, help_text)
-    flags.register_validator(
-        name, lambda value: value != "", "it is empty; give a path or leave it out"
-    )
+    Args:
+        title: of the group; groups are listed in the order of their first flags.
+        defined: `absl.flags.FlagValues` of a program; by default new ones.
+    """
 
+    def __init__(self, title, defined=None):
+        self.defined = flags.FlagValues() if defined is None else defined
+        self._place = {"flag_values": self.defined, "module_name": title}
 
-# What a trained model is used for: no part of how it was trained.
-USE = {
-    "input",
-    "load_model",
-    "mode",
-    "n_words",
-    "prompt",
-    "sentences",
-    "temperature",
-    "top_k",
-}
+    def __getattr__(self, kind):
+        return functools.partial(getattr(flags, f"DEFINE_{kind}"), **self._place)
+
+    def integer(self, name, default, help_text, lower, upper=MAX_INTEGER):
+        flags.DEFINE_integer(name, default, help_text, lower, upper, **self._place)
+
+    def float(self, name, default, help_text, lower=-MAX_FLOAT, upper=MAX_FLOAT):
+        flags.DEFINE_float(name, default, help_text, lower, upper, **self._place)
+        flags.register_validator(
+            name,
+            lambda value: value is None or not math.isnan(value),
+            "it must be a finite number",
+            flag_values=self.defined,
+        )
+
+    def path(self, name, default, help_text):
+        """A file or folder, which must not be empty as an unset variable is."""
+        self.string(name, default, help_text)
+        flags.register_validator(
+            name,
+            lambda value: value != "",
+            "it is empty; give a path or leave it out",
+            flag_values=self.defined,
+        )
+
+    def refuse_unless(self, names, holds, because):
+        """Refuses values of the named flags for which `holds(dict)` is false."""
+        flags.register_multi_flags_validator(
+            names, holds, because, flag_values=self.defined
+        )
 
 
 def values(defined):
-    """What a run is started with: this project's flags and their values.
+    """What a run is started with: the flags and their values.
 
     Args:
-        defined: `absl.flags.FLAGS`, parsed.
+        defined: `absl.flags.FlagValues` of a training script, parsed.
     """
     return {
         flag.name: flag.value
-        for module, module_flags in defined.flags_by_module_dict().items()
-        if not module.startswith(("absl.", "keras.", "tensorflow."))
-        for flag in module_flags
-        if flag.name not in USE
+        for group, members in defined.flags_by_module_dict().items()
+        if group != USE
+        for flag in members
     }
 
 
@@ -72,9 +92,10 @@ CHOICES = {
 }
 
 
-def define_model(rnn_size, n_actions, agent_units):
+def define_model(defined, rnn_size, n_actions, agent_units):
     """Flags of the DSC-LSTM, with the task's defaults."""
-    flags.DEFINE_enum(
+    model, agent = Group("model", defined), Group("agent", defined)
+    model.enum(
         "model",
         "dsc",
         CHOICES,
@@ -82,15 +103,15 @@ def define_model(rnn_size, n_actions, agent_units):
         "(--n_actions is then 1); always the oldest of --n_actions states; one of them "
         "at random; attention to all of them",
     )
-    flags.DEFINE_integer("rnn_size", rnn_size, "units of each layer", 1, MAX_UNITS)
-    flags.DEFINE_integer(
+    model.integer("rnn_size", rnn_size, "units of each layer", 1, MAX_UNITS)
+    model.integer(
         "n_actions",
         n_actions,
         "past states to choose from; 1 is an LSTM",
         1,
         MAX_ACTIONS,
     )
-    define_float(
+    model.float(
         "lamda",
         1.0,
         "how much of the chosen state enters the step; the rest is the newest state "
@@ -98,15 +119,15 @@ def define_model(rnn_size, n_actions, agent_units):
         0.0,
         1.0,
     )
-    define_float(
+    model.float(
         "forget_bias",
         1.0,
         "added in the DSC-LSTM's forget gate (--recipe released: see --lamda)",
     )
-    flags.DEFINE_integer(
+    agent.integer(
         "agent_units", agent_units, "units of the agent's layer", 1, MAX_UNITS
     )
-    flags.DEFINE_enum(
+    agent.enum(
         "observation",
         "mean",
         OBSERVATIONS,
@@ -150,65 +171,47 @@ def layer_arguments(values, recipe):
     }
 
 
-def define_optimization(learning_rate, batch_size, max_epochs):
-    """Flags of the optimisation, with the task's defaults."""
-    define_float("learning_rate", learning_rate, "initial learning rate", 0.0)
-    flags.DEFINE_integer(
-        "batch_size", batch_size, "sequences trained on in parallel", 1
-    )
-    flags.DEFINE_integer(
-        "max_epochs", max_epochs, "passes through the data; 0 only evaluates", 0
-    )
-    flags.DEFINE_integer("max_steps", None, "end training after so many steps", 1)
-    flags.DEFINE_enum(
-        "strategy",
-        "none",
-        ("none", "mirrored", "multi_worker"),
-        "split each batch over this machine's GPUs (mirrored) or over the workers that "
-        "TF_CONFIG names and their GPUs (multi_worker); the results are those of none, "
-        "to rounding",
-    )
-
-
-def define_recipe(recipes):
+def define_recipe(defined, recipes):
     """`--recipe`, and one flag for each switch of it that is worth turning alone.
 
     Args:
+        defined: `absl.flags.FlagValues` with the flags of `define_model`.
         recipes: dict from name to `dsc.recipes.Recipe`.
     """
     default = recipes["corrected"]
+    agent = Group("agent", defined)
 
     def help_text(text, name):
         return f"{text} (default: the recipe's; corrected: {getattr(default, name)})"
 
-    flags.DEFINE_enum(
+    Group("model", defined).enum(
         "recipe",
         "corrected",
         recipes,
         "corrected, or the arithmetic of the authors' release (see README)",
     )
-    flags.DEFINE_enum(
+    agent.enum(
         "baseline",
         None,
-        losses.BASELINES,
+        BASELINES,
         help_text("subtracted from the returns", "baseline"),
     )
-    define_float(
+    agent.float(
         "rl_weight", None, help_text("weight of the policy loss", "rl_weight"), 0.0
     )
-    define_float(
+    agent.float(
         "entropy_weight",
         None,
         help_text("weight of the policy's entropy", "entropy_weight"),
         0.0,
     )
-    flags.DEFINE_enum(
+    agent.enum(
         "eval_actions",
         None,
         ("greedy", "sample"),
         help_text("the agent's actions in evaluation", "eval_actions"),
     )
-    flags.register_multi_flags_validator(
+    agent.refuse_unless(
         ("model", "rl_weight", "entropy_weight", "eval_actions"),
         lambda given: all(
             given[name] in (None, value)
@@ -219,37 +222,59 @@ def define_recipe(recipes):
     )
 
 
-def define_run(train_dir):
+def define_optimization(defined, learning_rate, batch_size, max_epochs):
+    """Flags of the optimisation, with the task's defaults."""
+    group = Group("optimisation", defined)
+    group.float("learning_rate", learning_rate, "initial learning rate", 0.0)
+    group.integer("batch_size", batch_size, "sequences trained on in parallel", 1)
+    group.integer(
+        "max_epochs", max_epochs, "passes through the data; 0 only evaluates", 0
+    )
+    group.integer("max_steps", None, "end training after so many steps", 1)
+
+
+def define_run(defined, train_dir):
     """Flags of the run, with the task's folder."""
-    define_path(
+    group = Group("run", defined)
+    group.path(
         "train_dir",
         train_dir,
         "folder of the run: flags, metrics, states, best weights; the same command "
         "goes on with a run that it holds",
     )
-    define_float(
+    group.float(
         "save_every", 60.0, "seconds between states from which a run goes on", 0.0
     )
-    define_path(
-        "load_model", None, "folder of a run whose model to use, without training"
+    group.bool("restart", False, "move a run in --train_dir aside, begin anew")
+    group.integer("seed", 3435, "of weights, dropout, actions", 0)
+    group.integer("print_every", 400, "steps between reports", 1)
+    group.enum(
+        "strategy",
+        "none",
+        ("none", "mirrored", "multi_worker"),
+        "split each batch over this machine's GPUs (mirrored) or over the workers that "
+        "TF_CONFIG names and their GPUs (multi_worker); the results are those of none, "
+        "to rounding",
     )
-    flags.DEFINE_bool("restart", False, "move a run in --train_dir aside, begin anew")
-    flags.DEFINE_integer("seed", 3435, "of weights, dropout, actions", 0, 2**31 - 1)
-    flags.DEFINE_integer("print_every", 400, "steps between reports", 1)
-    define_float(
+    group.float(
         "gpu_portion", 1.0, "largest share of each GPU's memory to use", 0.01, 1.0
     )
 
 
-def define_mode(modes, help_text):
-    """`--mode`, of which all but `evaluate` need a trained model.
+def define_use(defined, modes, help_text):
+    """`--load_model`, and `--mode`, of which all but `evaluate` need it.
 
     Args:
-        modes: names of what can be done with the model of `--load_model`.
+        defined: `absl.flags.FlagValues` of the program.
+        modes: names of what can be done with a trained model.
         help_text: what they do.
     """
-    flags.DEFINE_enum("mode", "evaluate", modes, help_text)
-    flags.register_multi_flags_validator(
+    group = Group(USE, defined)
+    group.path(
+        "load_model", None, "folder of a run whose model to use, without training"
+    )
+    group.enum("mode", "evaluate", modes, help_text)
+    group.refuse_unless(
         ("mode", "load_model"),
         lambda given: given["mode"] == "evaluate" or given["load_model"],
         "--mode needs a trained model: give the folder of a run with --load_model",

@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM end a program at a moment at which nothing is lost."""
+"""Ctrl-C, SIGTERM and similar signals end a program where nothing is lost."""
 
 import contextlib
 import signal
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: terminal closed
+SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # a cluster's warnings
 
 
 class Interrupted(SystemExit):
@@ -15,16 +16,20 @@ class Interrupted(SystemExit):
 
 
 class _Moment:
-    """What the handler knows: how many wait for their end, and what signal came."""
+    """What `interrupt` knows: how many wait for their end, and what signal came."""
 
     waiting = 0
     number = None
 
 
 def exit_on_signals():
-    """From now on both signals raise `Interrupted`, at once or after `delayed`."""
+    """From now on the signals raise `Interrupted`, at once or after `delayed`.
+
+    A signal that was ignored at the start (`nohup`, `&` in a script) stays ignored.
+    """
     for number in SIGNALS:
-        signal.signal(number, _handle)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: interrupt(number))
 
 
 def ignore_signals():
@@ -33,11 +38,11 @@ def ignore_signals():
         signal.signal(number, signal.SIG_IGN)
 
 
-def _handle(number, frame):
-    if _Moment.waiting:
-        _Moment.number = number
-    else:
+def interrupt(number):
+    """Raises `Interrupted` for the number of a signal, at once or after `delayed`."""
+    if not _Moment.waiting:
         raise Interrupted(number)
+    _Moment.number = _Moment.number or number
 
 
 def waiting():

@@ -31,7 +31,7 @@ class Skips(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="dsc")
 class DSCLSTM(keras.layers.Layer):
-    """LSTM with dynamic skip connections (Gui et al., AAAI 2019, section 3).
+    """LSTM with dynamic skip connections (Gui et al., AAAI 2019).
 
     At each step an agent picks which of the last `n_actions` states the LSTM
     continues from; see `dsc.DSCLSTMCell` for the step itself. The layer has the
@@ -59,8 +59,8 @@ class DSCLSTM(keras.layers.Layer):
             `"fast"` is a loop of TensorFlow's or JAX's own with the same results, and
             `"xla"` TensorFlow's for functions that XLA compiles (`jit_compile=True`),
             which pays for small layers; `"auto"` takes the fast one where there is
-            one, but for `choice="attention"`, of which there is the plain one only.
-            Forward-mode differentiation under JAX takes the plain one.
+            one. Attention and layer normalisation have the plain one only, and
+            forward-mode differentiation under JAX needs it.
         seed: seed of the layer's own noise; see `noise` below.
 
     Call arguments:
@@ -164,14 +164,15 @@ class DSCLSTM(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
         self.stateful = False  # `keras.layers.Bidirectional` asks
-        if implementation in own_loops and choice == "attention":
+        only_plain = choice == "attention" or layer_norm
+        if implementation in own_loops and only_plain:
             raise ValueError(
-                f"implementation={implementation!r} follows choices, and attention "
-                "makes none; use 'plain' or 'auto'."
+                f"implementation={implementation!r} has no attention and no layer "
+                "normalisation; use 'plain' or 'auto'."
             )
         self._loop = implementation
         if implementation == "auto":
-            self._loop = "fast" if own_loops and choice != "attention" else "plain"
+            self._loop = "fast" if own_loops and not only_plain else "plain"
         # TensorFlow's fast loop writes in place, as XLA cannot; Keras then does
         # without XLA.
         self.supports_jit = (backend, self._loop) != ("tensorflow", "fast")
@@ -261,10 +262,10 @@ class DSCLSTM(keras.layers.Layer):
             return _plain_loop(self.cell, *tensors)
         # The only imports of a backend in the layer.
         if keras.backend.backend() == "jax":
-            from dsc.jax_recurrence import dsc_lstm
+            from dsc.loops.jax import dsc_lstm
 
             return dsc_lstm(self.cell, *tensors)
-        from dsc.recurrence import dsc_lstm
+        from dsc.loops.tensorflow import dsc_lstm
 
         return dsc_lstm(self.cell, *tensors, xla=self._loop == "xla")
 

@@ -1,7 +1,7 @@
 """REINFORCE as pure functions of tensors, for any training loop.
 
 Williams, "Simple statistical gradient-following algorithms for connectionist
-reinforcement learning", 1992; paper, section 3.3. A policy loss is put together as
+reinforcement learning", 1992; paper, "Training Methods". A policy loss is built as
 
     loss = reinforce(logits, actions, advantage) - weight * mean(entropy(logits))
 
@@ -13,7 +13,7 @@ Gradients reach the logits only.
 import keras
 from keras import ops
 
-BASELINES = ("none", "mean", "standardised")
+from dsc.recipes import BASELINES
 
 
 def at_least_float32(x):

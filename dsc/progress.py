@@ -1,8 +1,10 @@
 """How far a piece of work is: a bar on a terminal, and little elsewhere."""
 
+import shutil
 import sys
 import time
 
+WIDTH = 15  # of a bar
 REDRAW = 0.1  # seconds between two looks of a bar
 LONG = 5.0  # seconds of work without a bar until a line says how far it is
 
@@ -16,12 +18,9 @@ class Bar:
     def draw(self, share, text):
         """Draws `share`, 0 to 1, and a text behind it."""
         if self.is_shown:
-            filled = int(30 * share)
-            print(
-                f"\r[{'=' * filled}{' ' * (30 - filled)}] {share:4.0%} {text}",
-                end="\x1b[K",
-                flush=True,
-            )
+            line = f"[{'=' * int(WIDTH * share):{WIDTH}}] {share:4.0%} {text}"
+            room = shutil.get_terminal_size().columns - 1  # a full line would wrap
+            print(f"\r{line[:room]}", end="\x1b[K", flush=True)
 
     def clear(self):
         """Leaves the terminal without a bar."""

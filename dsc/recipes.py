@@ -7,6 +7,8 @@ the rows of the README's table of differences.
 
 import dataclasses
 
+BASELINES = ("none", "mean", "standardised")
+OBSERVATIONS = ("mean", "last")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
 # Attention has no policy to reward, and a random skip no likeliest one to take.
@@ -32,13 +34,14 @@ class Recipe:
         baseline: subtracted from the returns: `none`, the `mean` of the other rows of
             the batch at the same step, or `standardised`, which also divides by the
             standard deviation (5, 13).
-        entropy_weight: weight of the policy's entropy, a bonus in the loss (5, 13).
+        entropy_weight: weight of the policy's entropy, the paper's bonus in the loss
+            (5, 13).
         first_action_in_loss: the action of a window's first step, which is never
             used, enters the policy loss of the language model (6).
         eval_actions: `greedy` or `sample`, in validation and test (7).
         early_stopping: training ends when validation improves no more (9).
-        reward: of a word: its probability (`prob`) or log-probability (`log_prob`)
-            under the model (13).
+        reward: of a word: its probability (`prob`) or, as in the paper, its
+            log-probability (`log_prob`) under the model (13).
         reward_to_go: a choice is credited with all later rewards of its window, not
             with that of its own word alone (13).
         credit: of number prediction: a sequence's reward credits `all` its choices, or

@@ -25,11 +25,10 @@ def resume(task, folder, max_steps):
         RunError: there are states, but each is damaged, or what it needs is; or other
             workers have states and this one has not.
     """
-    n_skipped = 0
+    skipped = []
 
     def skip(path, reason):
-        nonlocal n_skipped
-        n_skipped += 1
+        skipped.append(path)
         print(f"Skipping the state {path}: {reason}.", flush=True)
 
     found = newest_common(
@@ -38,11 +37,12 @@ def resume(task, folder, max_steps):
         folder.checkpoints.n_states(),
     )
     if found:
-        _, (state, path, arrays) = found
+        _, (state, path, arrays, metrics_mark) = found
+        folder.rewind_metrics(metrics_mark)
         restore(arrays, task)
         print(f"Going on after step {state.step}, from {path}.", flush=True)
         return state, path
-    if n_skipped:
+    if skipped:
         raise RunError(
             f"None of the states in {folder.checkpoints.last} can be gone on from: put "
             "back what was damaged, or begin anew with --restart, which moves this run "
@@ -53,9 +53,9 @@ def resume(task, folder, max_steps):
 
 
 def _usable_states(task, folder, max_steps, skip):
-    """Yields `(label, (State, path, arrays))`, the newest first.
+    """Yields `(label, (State, path, arrays, metrics mark))`, newest first.
 
-    The metrics are cut back to the one that was yielded last.
+    Changes nothing in the folder: other workers may lack the states yielded here.
     """
     for path, arrays in folder.checkpoints.states(skip):
         try:
@@ -65,11 +65,11 @@ def _usable_states(task, folder, max_steps, skip):
             best = state.best_weights
             if best and not folder.checkpoints.has_weights(best):
                 raise ValueError(f"its best weights, {best}, are missing or damaged")
-            folder.rewind_metrics(metrics_mark)
+            folder.metrics_before(metrics_mark)
         except ValueError as error:
             skip(path, str(error))
             continue
-        yield label(path), (state, path, arrays)
+        yield label(path), (state, path, arrays, metrics_mark)
 
 
 class Saver:

@@ -3,10 +3,13 @@
 States and weights in it are the business of `dsc.checkpoints`.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 from absl import flags as absl_flags
@@ -19,6 +22,12 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 VOCABULARY = "vocabulary.txt"
 LOCK = "lock"
+# What a run writes into its folder, and `scripts/sweep.py` beside it.
+OWN = re.compile(
+    r"lock|metrics\.jsonl|best|last|events\.out\.tfevents\..+|run\.\d+"
+    r"|(aside\.\d+\.)?(config\.json|vocabulary\.txt|output\.txt|result\.json)"
+    r"|(best|last)/(aside\.\d+\.)?(best|state)-\d+-\d+(-\w+)?\.(weights\.h5|npz)"
+)
 # Flags that do not change what is computed, and those that may let a run go on longer.
 UNCOMPARED = {
     "cache_dir",
@@ -45,18 +54,20 @@ class RunFolder:
         path: the folder; `begin` makes it, `open` expects it.
         config: dict, what `config.json` holds.
         checkpoints: `Checkpoints`.
+        records: list of dicts, the metrics from which the run was resumed.
     """
 
     def __init__(self, path, config):
         self.path = Path(path)
         self.config = config
         self.checkpoints = Checkpoints(self.path)
+        self.records = []
         self._metrics_digest = hashlib.sha256()
         self._metrics_bytes = 0
         self._lock_file = None
 
     @classmethod
-    def begin(cls, path, config, restart=False):
+    def begin(cls, path, config, restart=False, vocabulary=None):
         """Begins a run, or goes on with the same one; no other process may.
 
         Args:
@@ -64,7 +75,9 @@ class RunFolder:
             config: JSON-serialisable dict. What a run in the folder has been started
                 with must be the same, but for `UNCOMPARED`; `GROWING` may be larger.
             restart: whether a run that the folder already holds is moved aside, to
-                `path.1` or the next free number.
+                `path.1` or the next free number; where the folder cannot be renamed,
+                to `path/run.1`.
+            vocabulary: words to keep, in the order of their ids, or None.
 
         Raises:
             RunError: the folder holds another run, is in use, or cannot be written.
@@ -72,7 +85,7 @@ class RunFolder:
         run = cls(path, config)
         try:
             with writing(run.path):
-                run._begin(restart)
+                run._begin(restart, vocabulary)
         except BaseException:
             run.close()
             raise
@@ -85,7 +98,7 @@ class RunFolder:
         Raises:
             RunError: there is no run with weights in the folder.
         """
-        run = cls(path, _read_config(Path(path), "--load_model"))
+        run = cls(path, read_config(Path(path), "--load_model: "))
         if run.checkpoints.best_weights() is None:
             raise RunError(
                 f"--load_model: the run in {path} has no weights yet (none in "
@@ -150,25 +163,48 @@ class RunFolder:
                 f"({one_line(error)}); the run must be trained again."
             ) from None
 
-    def write_vocabulary(self, vocabulary):
-        """Keeps the words behind the ids, one a line."""
-        text = "".join(f"{word}\n" for word in vocabulary)
-        with writing(self.path):
-            files.write(self.path / VOCABULARY, text.encode())
+    def check_data(self, digests, flags, *choosing):
+        """Refuses data that the run was not trained on, unless the user asked for them.
+
+        Args:
+            digests: dict from split to digest, or None if there are no data.
+            flags: `absl.flags.FLAGS` with --data_dir, where the data are.
+            choosing: names of the flags that, if given, ask for other data.
+
+        Raises:
+            RunError: the data are not those of the run.
+        """
+        if any(flags[name].present for name in choosing):
+            return
+        if digests is None or digests != self.config.get("data"):
+            raise RunError(
+                f"The run in {self.path} was trained on data that {flags.data_dir} "
+                "does not contain any more; restore them, or give their folder with "
+                "--data_dir."
+            )
 
     def read_vocabulary(self):
-        """The words behind the ids, a tuple."""
+        """The words behind the ids, a tuple.
+
+        Raises:
+            RunError: they cannot be read, or have changed since the run wrote them.
+        """
+        path = self.path / VOCABULARY
         try:
-            text = (self.path / VOCABULARY).read_text(encoding="utf-8")
+            content = path.read_bytes()
+            known = self.config.get("about", {}).get(VOCABULARY)  # none in older runs
+            if known not in (None, files.digest(content)):
+                raise ValueError("its checksum is wrong")
+            return tuple(content.decode().split("\n")[:-1])
         except (OSError, ValueError) as error:
             raise RunError(
-                f"--load_model: {self.path / VOCABULARY} cannot be read ({error})."
+                f"--load_model: {path} cannot be read ({one_line(error)}); restore it, "
+                "or repeat the command that trained the run, which writes it again."
             ) from None
-        return tuple(text.split("\n")[:-1])
 
     def log(self, record):
-        """Appends a record to the metrics."""
-        line = f"{json.dumps(record)}\n".encode()
+        """Appends a record to the metrics; see `files.to_json`."""
+        line = f"{files.to_json(record)}\n".encode()
         with writing(self.path), open(self.path / METRICS, "ab") as file:
             file.write(line)
         self._metrics_digest.update(line)
@@ -180,30 +216,37 @@ class RunFolder:
             os.fsync(file.fileno())
         return [self._metrics_bytes, self._metrics_digest.hexdigest()]
 
-    def rewind_metrics(self, mark=None):
-        """Cuts off the metrics that came after a mark; None is the beginning.
+    def metrics_before(self, mark=None):
+        """The metrics before a mark, as bytes; None is the beginning.
 
         Raises:
-            ValueError: what came before the mark is not there any more.
+            ValueError: they have changed since.
         """
         length, expected = mark or (0, hashlib.sha256().hexdigest())
-        with writing(self.path), open(self.path / METRICS, "ab+") as file:
-            there = os.fstat(file.fileno()).st_size
-            file.seek(0)
-            metrics_digest = hashlib.sha256(file.read(min(length, there)))
-            if metrics_digest.hexdigest() != expected:
-                raise ValueError(f"{METRICS} is not what it was")
-            file.truncate(length)
-        self._metrics_digest, self._metrics_bytes = metrics_digest, length
+        content = b""
+        with contextlib.suppress(OSError):
+            content = (self.path / METRICS).read_bytes()[:length]
+        if [len(content), hashlib.sha256(content).hexdigest()] != [length, expected]:
+            raise ValueError(f"{METRICS} is not what it was")
+        return content
 
-    def _begin(self, restart):
+    def rewind_metrics(self, mark=None):
+        """Removes the metrics after a mark; see `metrics_before`."""
+        content = self.metrics_before(mark)
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            file.truncate(len(content))
+        self._metrics_bytes = len(content)
+        self._metrics_digest = hashlib.sha256(content)
+        self.records = [json.loads(line) for line in content.splitlines()]
+
+    def _begin(self, restart, vocabulary):
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
         if restart and self._holds_a_run():
             self._move_aside()
         old = None
         if self._holds_a_run():
-            old = _read_config(self.path, "--train_dir")
+            old = read_config(self.path, "--train_dir: ")
             self._refuse_another(old)
             before, now = _versions(old), _versions(self.config)
             if before != now:
@@ -211,12 +254,18 @@ class RunFolder:
                     f"The run was begun with {before} and goes on with {now}: its end "
                     "need not be the same to the last bit."
                 )
-        for folder in (self.path, self.checkpoints.best, self.checkpoints.last):
-            for leftover in folder.glob("aside.*"):  # of a process that was killed
-                leftover.unlink()
+        for name in self._contents():
+            if "aside." in name and OWN.fullmatch(name):  # of a process that was killed
+                (self.path / name).unlink()
+        if vocabulary is not None:
+            words = "".join(f"{word}\n" for word in vocabulary).encode()
+            about = {**self.config.get("about", {}), VOCABULARY: files.digest(words)}
+            self.config = {**self.config, "about": about}
         if old != self.config:
-            content = f"{json.dumps(self.config, indent=2)}\n".encode()
+            content = f"{files.to_json(self.config, indent=2)}\n".encode()
             files.write(self.path / CONFIG, content)
+        if vocabulary is not None:
+            files.write(self.path / VOCABULARY, words)
 
     def _lock(self):
         """Keeps other processes out until this one ends, however it ends."""
@@ -229,24 +278,40 @@ class RunFolder:
             ) from None
 
     def _holds_a_run(self):
-        paths = (self.path / CONFIG, self.path / METRICS, self.checkpoints.last)
-        return any(path.exists() for path in paths)
+        names = (CONFIG, METRICS, VOCABULARY, "last")
+        return any((self.path / name).exists() for name in names)
+
+    def _contents(self):
+        """Names of what is in the folder, relative to it."""
+        folders = self.path, self.checkpoints.best, self.checkpoints.last
+        paths = (path for folder in folders for path in sorted(folder.glob("*")))
+        return [path.relative_to(self.path).as_posix() for path in paths]
 
     def _move_aside(self):
         place = self.path.resolve()  # where a link leads to; the link stays
-        names = (f"{place.name}.{n}" for n in itertools.count(1))
-        aside = next(p for p in map(place.with_name, names) if not p.exists())
-        place.rename(aside)
+        foreign = [name for name in self._contents() if not OWN.fullmatch(name)]
+        if Path.cwd().is_relative_to(place):
+            foreign = ["the working directory"]
+        if foreign:
+            raise RunError(
+                f"--restart: {self.path} also contains {foreign[0]}, which would be "
+                "moved aside with the run; give another --train_dir."
+            )
+        aside = _free(place)
+        try:
+            place.rename(aside)
+        except OSError:  # a mount point, or in a folder that may not be written to
+            aside = _free(place / "run")
+            aside.mkdir()
+            for path in place.iterdir():
+                if not path.name.startswith("run."):
+                    shutil.move(path, aside)
         print(f"The run that was in {self.path} is now in {aside}.")
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         self._lock()
 
     def _refuse_another(self, old):
-        differences = [
-            one_line(f"{name} {before} (now {after})")
-            for name, before, after in _compared(old, self.config)
-        ]
-        if differences:
+        if differences := list(_differences(old, self.config)):
             raise RunError(
                 f"--train_dir: {self.path} holds another run, with "
                 f"{', '.join(differences)}; repeat its command to go on with it, "
@@ -255,45 +320,49 @@ class RunFolder:
             )
 
 
-def _read_config(path, flag):
+def _free(path):
+    """`path.1`, or with the next number of which there is nothing."""
+    names = (f"{path.name}.{n}" for n in itertools.count(1))
+    return next(p for p in map(path.with_name, names) if not p.exists())
+
+
+def read_config(path, prefix=""):
+    """The dict that a run was started with; `RunError`s begin with `prefix`."""
     try:
-        return dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+        config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+        if not isinstance(config.get("about", {}), dict):
+            raise ValueError("what it says about the run is no object")
+        return config
     except FileNotFoundError:
         raise RunError(
-            f"{flag}: {path} holds no run (no {CONFIG}); give the folder of one, or "
+            f"{prefix}{path} holds no run (no {CONFIG}); give the folder of one, or "
             "begin one with --train_dir (and --restart, if something else is there)."
         ) from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
-            f"{flag}: {path / CONFIG} cannot be read ({one_line(error)}); the run must "
-            "be trained again, with --restart if in the same folder."
+            f"{prefix}{path / CONFIG} cannot be read ({one_line(error)}); give "
+            "another folder: this run must be trained again, with --restart if there."
         ) from None
 
 
-def _compared(old, new):
-    """Yields `(name, old value, new value)` of what differs between two configs."""
-    flat_old, flat_new = _flat(old), _flat(new)
-    for name in sorted({*flat_old, *flat_new}):
-        before, after = flat_old.get(name), flat_new.get(name)
+def _differences(old, new):
+    """Yields in words what differs between the configs of two runs."""
+    # TensorFlow's script does not say what a run is trained with.
+    old, new = ({"trained with": "TensorFlow", **config} for config in (old, new))
+    for name in sorted({*old, *new} - UNCOMPARED - {"about"}):
+        before, after = old.get(name), new.get(name)
         if before == after or (name in GROWING and _is_more(before, after)):
             continue
-        if name not in UNCOMPARED:
-            yield (name if " " in name else f"--{name}"), before, after
-
-
-def _flat(config):
-    """The flags, and `sha256 of <split>` for the data."""
-    flat = {k: v for k, v in config.items() if k not in ("data", "about")}
-    data = config.get("data")
-    if isinstance(data, dict):
-        flat |= {f"sha256 of {split}": value for split, value in data.items()}
-    return flat
+        if name == "data":
+            yield one_line(f"other data than {new.get('data_dir')} contains now")
+        else:
+            flag = name if " " in name else f"--{name}"
+            yield one_line(f"{flag} {before} (now {after})")
 
 
 def _versions(config):
     """The versions in a config, as text."""
-    about = config.get("about")
-    versions = about.get("versions") if isinstance(about, dict) else None
+    versions = config.get("about", {}).get("versions")
     if not isinstance(versions, dict):
         return "unknown versions"
     return one_line(", ".join(f"{k} {versions[k]}" for k in sorted(versions)))

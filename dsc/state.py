@@ -56,10 +56,14 @@ class Means:
                 self.sums[name] = self.sums[name] + value
             self.n += 1
 
-    def take(self):
-        """The means, a dict of arrays; the next ones begin anew."""
+    def so_far(self):
+        """The means, a dict of arrays."""
         self.read()
-        means = {name: total / self.n for name, total in self.sums.items()}
+        return {name: total / self.n for name, total in self.sums.items()}
+
+    def take(self):
+        """The means, of which the next ones begin anew."""
+        means = self.so_far()
         self.n, self.sums = 0, {}
         return means
 
@@ -138,7 +142,8 @@ def to_arrays(state, task, metrics_mark):
     counts = {name: getattr(state, name) for name in COUNTS}
     counts |= {"n_means": state.means.n, "metrics": metrics_mark}
     counts |= {"schedule": task.schedule_state()}
-    arrays["counts"] = np.frombuffer(json.dumps(counts).encode(), np.uint8)
+    text = json.dumps(counts, allow_nan=False)
+    arrays["counts"] = np.frombuffer(text.encode(), np.uint8)
     return arrays
 
 

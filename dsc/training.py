@@ -4,7 +4,7 @@ A task (`Task`) says what is learned; this file says how, `dsc.fitting` for how 
 """
 
 import abc
-import subprocess
+import ctypes
 
 import tensorflow as tf
 
@@ -72,7 +72,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def describe(self, record):
-        """A report's text from what `record` gave."""
+        """A report's text from what `record` gave: first the loss, then the score."""
 
     @abc.abstractmethod
     def evaluate(self):
@@ -108,18 +108,23 @@ def limit_gpu_memory(portion):
     gpus = tf.config.list_physical_devices("GPU")
     if portion == 1.0 or not gpus:
         return
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        result = subprocess.run(query, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise RunError(
-            f"--gpu_portion: nvidia-smi, which tells a GPU's memory, fails "
-            f"({one_line(error)}); leave the flag out."
-        ) from None
-    totals = result.stdout
-    for gpu, total in zip(gpus, totals.split(), strict=False):  # MiB each
+    # TensorFlow reports a GPU's memory only after it has initialised the GPU. It
+    # numbers GPUs as CUDA does, after CUDA_VISIBLE_DEVICES; nvidia-smi lists all.
+    device, total = ctypes.c_int(), ctypes.c_size_t()
+    for number, gpu in enumerate(gpus):
+        try:
+            cuda = ctypes.CDLL("libcuda.so.1")
+            failed = cuda.cuDeviceGet(ctypes.byref(device), number)
+            failed = failed or cuda.cuDeviceTotalMem_v2(ctypes.byref(total), device)
+            if failed:
+                raise OSError(f"CUDA error {failed}")
+        except OSError as error:
+            raise RunError(
+                f"--gpu_portion: the driver does not tell the memory of GPU {number} "
+                f"({one_line(error)}); leave the flag out."
+            ) from None
         limit = tf.config.LogicalDeviceConfiguration(
-            memory_limit=portion * float(total)
+            memory_limit=portion * total.value / 2**20
         )
         tf.config.set_logical_device_configuration(gpu, [limit])
 
@@ -195,6 +200,9 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
             another run.
         vocabulary: words to keep with a new run, or None.
 
+    Returns:
+        The best score, which the weights of a training have, or None.
+
     Raises:
         RunError: a run cannot be read or written.
     """
@@ -205,10 +213,8 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         config |= {"data": data, "about": about(task.model, corpus)}
         check_same_command(task.distribution, config)
         folder = task.distribution.folder(flags.train_dir)
-        folder = RunFolder.begin(folder, config, flags.restart)
-        if vocabulary is not None:
-            folder.write_vocabulary(vocabulary)
-        fit(
+        folder = RunFolder.begin(folder, config, flags.restart, vocabulary)
+        best = fit(
             task,
             folder,
             flags.max_epochs,
@@ -218,15 +224,17 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
+        return best
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
+    return None
 
 
 def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     """Trains a `Task`, its metrics shown in TensorBoard too; see `fitting.fit`."""
 
     def begin(state):
-        events = Events(folder.path, state.step, folder.hparams)
+        events = Events(folder.path, folder.records, folder.hparams)
         train_step = make_train_step(task)
 
         def train(state):

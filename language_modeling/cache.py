@@ -28,6 +28,8 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
 from dsc import files
 from dsc.progress import Progress
 from language_modeling import corpus, text

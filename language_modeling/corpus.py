@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dsc import files
-from dsc.errors import one_line
+from dsc.errors import cannot_write, one_line
 from dsc.progress import Progress
 from language_modeling import text, tokens
 from language_modeling.text import DataError
@@ -92,7 +92,7 @@ def prepare(paths, options, folder):
     index = {word: i for i, word in enumerate(vocabulary)}
     if options.unknown == "unk" and UNK not in index:
         raise DataError(
-            f"--unknown unk: {paths['train']} has no word {UNK}; give --unknown drop."
+            f"--unknown unk: {paths['train']} has no word {UNK}; leave the flag out."
         )
     reads_unk = options.unknown == "unk" or options.vocab_size is not None
     n_unknown = {}
@@ -164,10 +164,7 @@ def writing(folder):
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"--cache_dir: cannot write to {folder} ({one_line(error)}); free space or "
-            "give another folder."
-        ) from None
+        raise DataError(cannot_write(folder, "--cache_dir", error)) from None
 
 
 def _size(path):

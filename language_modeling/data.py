@@ -1,17 +1,17 @@
-"""The text that a user means: that of --data_dir, or what is at hand."""
+"""The text that a user means: that of --data_dir, of a run, or what is at hand."""
 
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 
+from dsc.errors import RunError, one_line
 from language_modeling import agreement, deciding, reader
 from language_modeling import flags as language_flags
 
 ROOT = Path(__file__).resolve().parents[1]
-FLAGS = flags.FLAGS
+FLAGS = language_flags.FLAGS
 
 
 class Known(NamedTuple):
@@ -26,10 +26,13 @@ class Known(NamedTuple):
     deciders: np.ndarray
 
 
-def find(tell=print):
+def find(run=None, tell=print):
     """The files that the flags name, or what is at hand, said in one line.
 
+    --data_dir becomes their absolute path, so that a run keeps it.
+
     Args:
+        run: `RunFolder` whose flags were restored, --data_dir among them, or None.
         tell: what says it.
 
     Returns:
@@ -37,6 +40,7 @@ def find(tell=print):
 
     Raises:
         DataError: there are no such files.
+        RunError: the run's files are gone.
     """
     folder, embedded, known = FLAGS.data_dir, ROOT / "data" / "agreement", None
     if folder is None and (ROOT / "data" / "ptb").is_dir():
@@ -48,27 +52,54 @@ def find(tell=print):
             "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
             f"embedded agreement corpus in {folder}."
         )
-    if os.path.realpath(folder) == os.path.realpath(embedded):
-        known = _embedded_corpus(embedded)
-    return reader.find(folder), known
+    FLAGS.data_dir = os.path.abspath(folder)
+    try:
+        if os.path.realpath(folder) == os.path.realpath(embedded):
+            known = _embedded_corpus(embedded)
+        return reader.find(folder), known
+    except ValueError:  # a `DataError`, or a run has what is no path
+        if run:
+            run.check_data(None, FLAGS, "data_dir")
+        raise
 
 
-def read(paths):
+def of_run(run, split, tell=print):
+    """The path of a split of the corpus that a run was trained on; see `read`."""
+    paths, _ = find(run, tell)
+    read(paths, run, tell)
+    return paths[split]
+
+
+def read(paths, run=None, tell=print):
     """Reads a corpus as the flags say; what is unknown in it is said.
 
     Args:
         paths: dict from split to path.
+        run: `RunFolder` whose corpus it has to be, or None. With --data_dir another
+            corpus with the same vocabulary will do.
+        tell: what says it.
 
     Returns:
         `reader.Corpus`.
+
+    Raises:
+        DataError: see `reader.read`.
+        RunError: it is not the run's.
     """
     cache_dir = FLAGS.cache_dir or ROOT / "data" / "cache"
     corpus = reader.read(paths, FLAGS.EOS, FLAGS.unknown, FLAGS.vocab_size, cache_dir)
+    if run:
+        run.check_data(corpus.digests, FLAGS, "data_dir", "unknown")
+        if run.read_vocabulary() != corpus.vocabulary:
+            raise RunError(
+                f"--data_dir: {paths['train']} gives another vocabulary than the run "
+                f"in {run.path}; give the corpus that the model was trained on."
+            )
     whose = "the training file" if FLAGS.vocab_size is None else "the vocabulary"
     done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
     for split, n in corpus.n_unknown.items():
         if n:
-            print(
+            tell(
                 f"{split}: {n} words that {whose} does not have are "
                 f"{done[language_flags.unknown()]}."
             )
@@ -80,12 +111,18 @@ def _embedded_corpus(folder):
     try:
         if not all((folder / f"{split}.txt").is_file() for split in reader.SPLITS):
             agreement.write(folder)
+    except OSError as error:
+        raise reader.DataError(
+            f"The embedded corpus cannot be written to {folder} ({one_line(error)}); "
+            "make the folder writable, or give another corpus with --data_dir."
+        ) from None
+    try:
         train, test = (agreement.read(folder / f"{s}.txt") for s in ("train", "test"))
         if not set().union(*test) <= set().union(*train):
             raise ValueError("test.txt has words that train.txt does not have")
         return Known(agreement.floor_perplexity(test), deciding.deciders(test))
     except (OSError, ValueError) as error:
         raise reader.DataError(
-            f"The embedded corpus in {folder} cannot be made or read ({error}); delete "
-            "the folder, and it is made again."
+            f"The embedded corpus in {folder} cannot be read ({error}); delete the "
+            "folder, and it is made again."
         ) from None

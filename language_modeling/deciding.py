@@ -15,7 +15,7 @@ landing: a state may have brought along what an earlier skip reached.
 
 import numpy as np
 
-from language_modeling import agreement
+from language_modeling import agreement, measures
 
 
 def deciders(sentences):
@@ -85,8 +85,9 @@ def describe(counts):
         return []
     needed, taken, landed = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
     by_length = " ".join(
-        f"{k}: {landed[k] / needed[k]:.2f} of {needed[k]}"
-        for k in np.flatnonzero(needed)
+        f"{k}: {landed[1:][part].sum() / n_part:.2f} of {n_part}"
+        for k, part in measures.by_length(len(needed) - 1)
+        if (n_part := needed[1:][part].sum())
     )
     chance = needed @ taken / n**2
     return [

@@ -28,14 +28,15 @@ class Evaluator:
                 `reader.Windows`.
 
         Yields:
-            `(word losses, actions, scored)` of each window, each `[batch, time]`.
+            `(word losses, actions, *details, scored)` of each window, each
+            `[batch, time, ...]`.
         """
         state = None
         for i, (words, targets, scored) in enumerate(windows):
             if state is None:
                 state = self.model.get_initial_state(len(words))
-            nll, actions, state = self._step(noise.number(i), words, targets, state)
-            yield nll.numpy(), actions.numpy(), scored
+            read, state = self._step(noise.number(i), words, targets, state)
+            yield *(part.numpy() for part in read), scored
 
     @tf.function(autograph=False)
     def _step(self, step, words, targets, state):
@@ -45,4 +46,9 @@ class Evaluator:
             actions = noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
         outputs = self.model(words, state, Noise(actions))
         nll = word_losses(outputs.logits, targets)
-        return nll, outputs.skips.actions, outputs.state
+        read = nll, outputs.skips.actions, *self.details(outputs)
+        return read, outputs.state
+
+    def details(self, outputs):
+        """What else to yield of a window's `model.Outputs`, a tuple; traced."""
+        return ()

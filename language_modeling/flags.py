@@ -1,90 +1,63 @@
 """The flags of the language model: those of the authors' release, and some new ones."""
 
-from absl import flags
-
 from dsc import flags as shared_flags
 from dsc import recipes
-from language_modeling import reader
+from language_modeling.corpus import UNKNOWN
 from language_modeling.schedule import Schedule
 
-FLAGS = flags.FLAGS
 RECIPES = recipes.LANGUAGE_MODELING
 
-# data
-shared_flags.define_path(
+data = shared_flags.Group("data")
+FLAGS = data.defined
+data.path(
     "data_dir",
     None,
     "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt; without it "
     "data/ptb if it is there, else the embedded agreement corpus, data/agreement",
 )
-flags.DEFINE_string("EOS", "<eos>", "the word that stands for the end of a line")
-flags.DEFINE_enum(
+data.string("EOS", "<eos>", "the word that stands for the end of a line")
+data.enum(
     "unknown",
     "drop",
-    reader.UNKNOWN,
+    UNKNOWN,
     "words that the training file does not have: drop them (release), read them as "
     "<unk>, or stop with an error",
 )
-flags.DEFINE_integer(
+data.integer(
     "vocab_size",
     None,
     "how many words to keep, the most frequent ones, <unk> among them; all others are "
     "read as <unk>, in all splits (default: keep all)",
     2,
 )
-shared_flags.define_path(
+data.path(
     "cache_dir",
     None,
     "folder that keeps the word ids of each corpus, which are made once; it may be "
     "deleted at any time (default: data/cache of the project)",
 )
-flags.DEFINE_bool(
+data.bool(
     "score_tail",
     False,
     "score every word of validation and test but the first, not only whole windows",
 )
-shared_flags.define_run(train_dir="cv")
 
-# model
-shared_flags.define_model(rnn_size=650, n_actions=5, agent_units=200)
-flags.DEFINE_integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
-flags.DEFINE_bool("carry_memory", False, "let a window look back into the one before")
-shared_flags.define_float(
-    "dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999
-)
-shared_flags.define_float(
+shared_flags.define_model(FLAGS, rnn_size=650, n_actions=5, agent_units=200)
+model = shared_flags.Group("model", FLAGS)
+model.integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
+model.bool("carry_memory", False, "let a window look back into the one before")
+model.float("dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999)
+model.float(
     "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
 )
-flags.DEFINE_bool(
+model.bool(
     "mixed_precision",
     False,
     "compute in bfloat16, faster where the machine has it; weights and losses stay "
     "float32",
 )
-
-# optimization
-shared_flags.define_optimization(learning_rate=1.0, batch_size=20, max_epochs=100)
-shared_flags.define_float(
-    "learning_rate_decay",
-    1 / 1.2,
-    "factor on the learning rate when validation improves too little",
-    1e-9,
-    1.0,
-)
-shared_flags.define_float(
-    "lr_threshold", 0.005, "the learning rate's lowest value", 0.0
-)
-shared_flags.define_float(
-    "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
-)
-flags.DEFINE_integer("num_unroll_steps", 35, "words per window", 2)
-shared_flags.define_float(
-    "max_grad_norm", 5.0, "global norm that clips gradients", 1e-9
-)
-
-# reinforcement learning
-shared_flags.define_recipe(RECIPES)
-flags.DEFINE_enum(
+shared_flags.define_recipe(FLAGS, RECIPES)
+shared_flags.Group("agent", FLAGS).enum(
     "reward",
     None,
     recipes.REWARDS,
@@ -92,25 +65,46 @@ flags.DEFINE_enum(
     f"corrected: {RECIPES['corrected'].reward})",
 )
 
-# use of a trained model
-shared_flags.define_mode(
+shared_flags.define_optimization(
+    FLAGS, learning_rate=1.0, batch_size=20, max_epochs=100
+)
+optimization = shared_flags.Group("optimisation", FLAGS)
+optimization.float(
+    "learning_rate_decay",
+    1 / 1.2,
+    "factor on the learning rate when validation improves too little",
+    1e-9,
+    1.0,
+)
+optimization.float("lr_threshold", 0.005, "the learning rate's lowest value", 0.0)
+optimization.float(
+    "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
+)
+optimization.integer("num_unroll_steps", 35, "words per window", 2, 10**6)
+optimization.float("max_grad_norm", 5.0, "global norm that clips gradients", 1e-9)
+
+shared_flags.define_run(FLAGS, train_dir="cv")
+
+shared_flags.define_use(
+    FLAGS,
     ("evaluate", "visualize", "score", "generate"),
     "of the model of --load_model: its perplexity on validation and test; sentences "
     "with the skips that it chose; a text word by word, as TSV; a text that it writes",
 )
-shared_flags.define_path(
+use = shared_flags.Group(shared_flags.USE, FLAGS)
+use.path(
     "input",
     None,
     "text to score or visualize, a sentence a line; - is the standard input (default: "
     "- to score, the validation split to visualize)",
 )
-flags.DEFINE_integer("sentences", 10, "how many sentences to visualize", 1)
-flags.DEFINE_string("prompt", "", "words before the text to generate")
-flags.DEFINE_integer("n_words", 200, "how many words to generate", 1)
-shared_flags.define_float(
+use.integer("sentences", 10, "how many sentences to visualize", 1)
+use.string("prompt", "", "words before the text to generate")
+use.integer("n_words", 200, "how many words to generate", 1)
+use.float(
     "temperature", 1.0, "divides the logits of the words to generate; 0: likeliest", 0.0
 )
-flags.DEFINE_integer("top_k", None, "generate only words among so many likeliest", 1)
+use.integer("top_k", None, "generate only words among so many likeliest", 1)
 
 
 def unknown():

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+TOLD = 5  # skip lengths that are told one by one
+
 
 class Evaluation(NamedTuple):
     """How a model does on a text.
@@ -43,13 +45,24 @@ def perplexity(nll):
         return math.inf
 
 
+def by_length(n):
+    """Skip lengths 1..n as they are told: one by one, and beyond `TOLD` together.
+
+    Returns:
+        List of `(text, slice)`, the slice of what begins with a skip of 1.
+    """
+    found = [(str(k), slice(k - 1, k)) for k in range(1, min(n, TOLD) + 1)]
+    return found + [(f"{TOLD + 1}+", slice(TOLD, n))] * (n > TOLD)
+
+
 def describe_skips(shares):
-    """`1: 0.25, 2: 0.40, ...`: how often each skip length was chosen, shortest first.
+    """`1: 0.25 2: 0.40 ...`: how often each skip length was chosen, shortest first.
 
     Args:
         shares: `[n_actions]`, share of each action, oldest state first.
     """
-    return " ".join(f"{k}: {share:.2f}" for k, share in enumerate(shares[::-1], 1))
+    lengths = by_length(len(shares))
+    return " ".join(f"{k}: {shares[::-1][part].sum():.2f}" for k, part in lengths)
 
 
 def record(metrics):
@@ -57,11 +70,10 @@ def record(metrics):
     return {**metrics, "perplexity": perplexity(metrics["nll"])}
 
 
-def describe(record):
-    """A report's text from a `record`."""
+def describe(record, chooses=True):
+    """A report's text from a `record`, with the skips if the model chooses them."""
+    skips = f", skips {describe_skips(record['actions'])}" if chooses else ""
     return (
-        f"loss {record['loss']:.4f}, perplexity {record['perplexity']:.2f}, "
-        f"RL loss {record['rl_loss']:.4f}, "
-        f"policy entropy {record['entropy']:.3f}, "
-        f"skips {describe_skips(record['actions'])}"
+        f"loss {record['loss']:#.4g}, perplexity {record['perplexity']:#.4g}, "
+        f"entropy {record['entropy']:.2f}{skips}"
     )

@@ -1,6 +1,6 @@
 """The language model and its loss, in `keras.ops` alone.
 
-Paper, section 4.3; release: `language_modeling/rl_train.py`.
+Paper, "Language Modeling"; release: `language_modeling/rl_train.py`.
 """
 
 from typing import Any, NamedTuple
@@ -59,7 +59,8 @@ class LanguageModel(keras.Model):
             implementation: see `dsc.DSCLSTM`. The ordinary LSTMs have a forget bias
             of 1.
         param_init: weights start uniform in [-param_init, param_init], but for the
-            DSC-LSTM's recurrent blocks (orthogonal) and its agent.
+            LSTMs' biases (0), the DSC-LSTM's recurrent blocks (orthogonal) and its
+            agent.
         seed: of the initial weights.
         dtype: Keras dtype policy of every layer; with `"mixed_bfloat16"` weights and
             losses are float32 still.
@@ -104,7 +105,6 @@ class LanguageModel(keras.Model):
                 n_actions=1,
                 kernel_initializer=uniform(),
                 recurrent_initializer=uniform(),
-                bias_initializer=uniform(),
                 return_sequences=True,
                 return_state=True,
                 implementation=implementation,
@@ -123,7 +123,6 @@ class LanguageModel(keras.Model):
             choice=choice,
             carry_memory=carry_memory,
             kernel_initializer=uniform(),
-            bias_initializer=uniform(),
             return_sequences=True,
             return_state=True,
             return_skips=True,

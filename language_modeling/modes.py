@@ -7,67 +7,65 @@ said about it to the standard error.
 import itertools
 import sys
 
-from absl import flags
-
 from language_modeling import data, text
 from language_modeling import flags as language_flags
 from language_modeling.generation import Writer
 from language_modeling.reader import DataError
-from language_modeling.scoring import Scorer
+from language_modeling.scoring import Scorer, sentences
 
-FLAGS = flags.FLAGS
+FLAGS = language_flags.FLAGS
 LINE_WIDTH = 88  # columns
 
 
 def score(trained):
     """Prints a line for each word of a text, as TSV, and at last the perplexity."""
-    scorer = _scorer(trained)
+    scorer = make_scorer(trained)
     print("word", "read_as", "log_prob", "skip", sep="\t")
     for scored in scorer.score(text.words(FLAGS.input or "-", FLAGS.EOS)):
         log_prob = "" if scored.log_prob is None else f"{scored.log_prob:.6f}"
-        print(scored.word, scored.read_as, log_prob, scored.skip, sep="\t")
+        skip = "" if scored.skip is None else scored.skip
+        print(scored.word, scored.read_as or "", log_prob, skip, sep="\t")
     sys.stdout.flush()
-    _tell_unknown(scorer.n_unknown)
+    tell_unknown(scorer.n_unknown)
     if not scorer.n_words:
         raise DataError(
             "--input: there is no word after the first that the model knows, so "
             "nothing to score; give more text."
         )
-    _tell(f"perplexity = {scorer.perplexity:.6f}")
+    tell(f"perplexity = {scorer.perplexity:.6f}")
 
 
 def visualize(trained):
     """Prints sentences, and below each word the skip that the agent chose for it."""
-    path = FLAGS.input or data.find(_tell)[0]["valid"]
-    scorer = _scorer(trained)
-    _tell(
+    path = FLAGS.input or data.of_run(trained.run, "valid", tell)
+    scorer = make_scorer(trained)
+    tell(
         "Below each word: how many words back lies the state from which it was read (1 "
         "is an ordinary LSTM step, - a place where nothing was remembered yet)."
     )
-    rows = scorer.score(text.words(path, FLAGS.EOS))
-    for _ in range(FLAGS.sentences):
-        sentence = []
-        for row in rows:
-            sentence.append(row)
-            if row.read_as == FLAGS.EOS:
-                break
-        if not sentence:
-            break
+    found = sentences(scorer.score(text.words(path, FLAGS.EOS)), FLAGS.EOS)
+    for sentence in itertools.islice(found, FLAGS.sentences):
         _print_columns([(row.word, str(row.skip or "-")) for row in sentence])
-    _tell_unknown(scorer.n_unknown)
+    tell_unknown(scorer.n_unknown)
 
 
 def generate(trained):
     """Prints a text that the model writes after the prompt."""
-    end = trained.encode(FLAGS.EOS, "error")
+    end = trained.encode(FLAGS.EOS)
     words = FLAGS.prompt.split()
     read_as = [trained.encode(word, language_flags.unknown()) for word in words]
     known = [word for word in read_as if word is not None]
-    _tell_unknown(sum(word not in trained.vocabulary for word in words))
+    tell_unknown(sum(word not in trained.vocabulary for word in words))
     actions = language_flags.recipe().eval_actions
     writer = Writer(trained, FLAGS.num_unroll_steps, actions, FLAGS.seed)
-    # A text begins where another has ended.
-    written = writer.write([end, *known], FLAGS.temperature, FLAGS.top_k)
+    # A text begins where another has ended, if the model knows ends.
+    prompt = known if end is None else [end, *known]
+    if not prompt:
+        raise DataError(
+            "--prompt: the model does not know the end of a line, after which a text "
+            "could begin; give words that it knows."
+        )
+    written = writer.write(prompt, FLAGS.temperature, FLAGS.top_k)
     beginning = True
     for word in itertools.chain(known, itertools.islice(written, FLAGS.n_words)):
         if word == end:
@@ -82,7 +80,8 @@ def generate(trained):
 MODES = {"score": score, "visualize": visualize, "generate": generate}
 
 
-def _scorer(trained):
+def make_scorer(trained):
+    """A `Scorer` that reads a text as the flags say."""
     return Scorer(
         trained,
         FLAGS.num_unroll_steps,
@@ -92,14 +91,14 @@ def _scorer(trained):
     )
 
 
-def _tell(line):
+def tell(line):
     print(line, file=sys.stderr)
 
 
-def _tell_unknown(n):
+def tell_unknown(n):
     if n:
         done = {"drop": "dropped", "unk": "read as <unk>"}[language_flags.unknown()]
-        _tell(f"Words that the model does not know, {done}: {n}.")
+        tell(f"Words that the model does not know, {done}: {n}.")
 
 
 def _print_columns(rows):

@@ -9,6 +9,7 @@ keeps them in files, `cache` keeps those.
 """
 
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def find(data_dir):
         DataError: the folder or one of the files is missing.
     """
     folder = Path(data_dir)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path's own raises where it may not look
         raise DataError(
             f"--data_dir: there is no folder {folder}; give a folder with train.txt, "
             "valid.txt and test.txt, or fetch the Penn Treebank with "
@@ -54,7 +55,7 @@ def find(data_dir):
         )
     for pattern in ("ptb.{}.txt", "{}.txt"):
         paths = {split: folder / pattern.format(split) for split in SPLITS}
-        found = [path for path in paths.values() if path.is_file()]
+        found = [path for path in paths.values() if os.path.isfile(path)]
         if len(found) == len(SPLITS):
             return paths
         if found:
@@ -174,7 +175,7 @@ def windows(ids, batch_size, n_steps, split):
         DataError: the text is too short for one window.
     """
     words_per_row = len(ids) // batch_size
-    if words_per_row <= n_steps:
+    if words_per_row <= n_steps and _n_pairs(ids, split):
         tail = "" if split == "train" else ", give --score_tail"
         raise DataError(
             f"The {split} split has {len(ids)} words, fewer than the "
@@ -199,10 +200,15 @@ def all_windows(ids, batch_size, n_steps, split):
     Raises:
         DataError: the text has no word after the first.
     """
-    n_pairs = len(ids) - 1
-    if n_pairs < 1:
-        raise DataError(
-            f"The {split} split has no word after its first; use more text."
-        )
-    per_row = -(-n_pairs // batch_size)
+    per_row = -(-_n_pairs(ids, split) // batch_size)
     return Windows(ids, batch_size, per_row, n_steps, -(-per_row // n_steps), 1)
+
+
+def _n_pairs(ids, split):
+    """How many of a text's words have a word before them: at least one."""
+    if len(ids) < 2:
+        raise DataError(
+            f"The {split} split has fewer than two words that the model knows; use "
+            "more text."
+        )
+    return len(ids) - 1

@@ -5,29 +5,24 @@
 The flags are those of the authors' release, with its defaults, and some new ones.
 """
 
-import os
+import sys
+from pathlib import Path
 
-from dsc import interruption
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import program, startup
+from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
+with startup.backend("tensorflow"):
+    import keras
 
-import keras
-from absl import app, flags
-
-from dsc import distribution, program, training
-from dsc import flags as shared_flags
-from dsc.errors import RunError
+from dsc import distribution, training
 from language_modeling import data, modes, reader, trained
 from language_modeling import flags as language_flags
 from language_modeling.model import LanguageModel
 from language_modeling.task import LanguageModeling
-
-FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(shared_flags)  # for --help
-flags.adopt_module_key_flags(language_flags)
 
 
 def run():
@@ -39,28 +34,27 @@ def run():
         modes.MODES[FLAGS.mode](trained.Trained.open(FLAGS.load_model))
         return
     saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
-    paths, known = data.find()
-    corpus = data.read(paths)
-    task = make_task(corpus, replicas)
-    print(
-        f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
-        f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch."
-    )
+    paths, known = data.find(saved)
+    corpus = data.read(paths, saved)
+    trains = FLAGS.max_epochs and not saved
+    if not trains:
+        del corpus.ids["train"]  # which need not have a window
+    task = make_task(corpus, replicas, known)
+    size = f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in "
+    size += "the vocabulary"
+    if trains:
+        size += f", {task.n_batches} steps of {task.batch_units} words per epoch"
+    print(f"{size}.")
     left_out = ", ".join(f"{split} {n}" for split, n in task.n_uncovered.items())
     print(f"Words that are in no window, and so not predicted: {left_out}.")
-    if saved and saved.read_vocabulary() != corpus.vocabulary:
-        raise RunError(
-            f"--data_dir: its training file has another vocabulary than the run in "
-            f"{FLAGS.load_model}; give the corpus that the model was trained on."
-        )
     name, digests = paths["train"].resolve().parent.name, corpus.digests
-    training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
+    score = training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
     if replicas.is_chief:
-        task.report(known)
+        task.report(score)
     replicas.leave()
 
 
-def make_task(corpus, replicas):
+def make_task(corpus, replicas, known=None):
     """The model and what is learned, from the flags."""
     with replicas.scope():
         model = LanguageModel(
@@ -73,9 +67,10 @@ def make_task(corpus, replicas):
         optimizer,
         corpus,
         **language_flags.task_arguments(),
+        known=known,
         distribution=replicas,
     )
 
 
 if __name__ == "__main__":
-    app.run(program.main(run, reader.DataError))
+    program.main(FLAGS, run, reader.DataError)

@@ -71,7 +71,7 @@ def split_words(blocks, path, eos):
             place = n_bytes - len(error.object) + error.start
             raise DataError(
                 f"{path} is not UTF-8 text (byte {place}); convert it, for instance "
-                "with `iconv -t utf-8`."
+                "from Latin-1 with `iconv -f latin1 -t utf-8`."
             ) from None
         if (place := text.find("\0")) >= 0:
             line = n_lines + text.count("\n", 0, place) + 1

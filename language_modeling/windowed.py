@@ -21,6 +21,7 @@ class OnWindows:
         schedule: `Schedule` of the learning rate.
         score_tail: whether validation and test score every word after the first; see
             `reader.all_windows`.
+        known: `data.Known` of the embedded corpus, or None of another.
 
     Attributes:
         windows: dict from split to `reader.Windows`.
@@ -29,7 +30,6 @@ class OnWindows:
 
     unit = "words"
     record = staticmethod(measures.record)
-    describe = staticmethod(measures.describe)
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class OnWindows:
         max_grad_norm,
         schedule,
         score_tail=False,
+        known=None,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -52,6 +53,10 @@ class OnWindows:
         self.seed = seed
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule
+        self.known = known
+        # Attention weighs all states and chooses none.
+        self.chooses = model.dsc.cell.choice != "attention"
+        self._evaluated = {}  # by score, what `_score_both` gave first
         cut = dict.fromkeys(corpus.ids, reader.windows)
         if score_tail:
             cut |= dict.fromkeys(("valid", "test"), reader.all_windows)
@@ -60,15 +65,41 @@ class OnWindows:
             for split, ids in corpus.ids.items()
         }
         self.n_uncovered = {s: w.n_uncovered for s, w in self.windows.items()}
-        self.n_batches = len(self.windows["train"])
         self.batch_size = batch_size
         self.n_steps = n_steps
         self.batch_units = batch_size * n_steps
 
+    @property
+    def n_batches(self):
+        """Windows per epoch, of a corpus with a training text."""
+        return len(self.windows["train"])
+
+    def describe(self, record):
+        """A report's text, as `dsc.training.Task` says."""
+        return measures.describe(record, self.chooses)
+
     def evaluate(self):
         """`(scores, score)` after an epoch, as `dsc.training.Task` says."""
-        valid, test = self.perplexity("valid"), self.perplexity("test")
-        return {"valid perplexity": valid, "test perplexity": test}, -valid
+        evaluated = self._score_both()
+        valid, test = (evaluation.perplexity for evaluation in evaluated[:2])
+        score = -min(valid, 1e308)  # finite: a state keeps it as JSON
+        self._evaluated.setdefault(score, evaluated)
+        return {"valid perplexity": valid, "test perplexity": test}, score
+
+    def _score_both(self):
+        """`(Evaluation of valid, of test, counts of deciding.count or None)`."""
+        valid = self.score("valid")
+        dsc, read, counts = self.model.dsc, self.read("test"), None
+        if self.known and self.chooses:
+            read = list(read)  # to be gone through twice; other texts may be too large
+            counts = deciding.count(
+                read,
+                self.windows["test"],
+                self.known.deciders,
+                dsc.n_actions,
+                dsc.carry_memory,
+            )
+        return valid, measures.evaluation(read, dsc.n_actions), counts
 
     def perplexity(self, split):
         """exp of the mean word loss over a split's windows, from a state of zeros."""
@@ -78,31 +109,23 @@ class OnWindows:
         """Evaluates a split from a state of zeros; returns a `measures.Evaluation`."""
         return measures.evaluation(self.read(split), self.model.dsc.n_actions)
 
-    def report(self, known):
+    def report(self, score=None):
         """Prints how the model does on validation and test.
 
         Args:
-            known: `data.Known` of the embedded corpus, or None of another.
+            score: that `evaluate` has given for the model's weights, if it has: then
+                they are not evaluated again.
         """
-        if known:
+        valid, test, counts = self._evaluated.get(score) or self._score_both()
+        if self.known:
             print(
-                f"lowest possible test perplexity = {known.floor:.6f} (exact, whole "
-                "test file)"
+                f"lowest possible test perplexity = {self.known.floor:.6f} (exact, "
+                "whole test file)"
             )
-        print(f"valid perplexity = {self.perplexity('valid'):.6f}")
-        dsc, read = self.model.dsc, self.read("test")
-        if known:
-            read = list(read)  # to be gone through twice; other texts may be too large
-        test = measures.evaluation(read, dsc.n_actions)
-        print(f"test skips chosen = {measures.describe_skips(test.actions)}")
-        if known and dsc.cell.choice != "attention":  # which weighs, and skips nowhere
-            counts = deciding.count(
-                read,
-                self.windows["test"],
-                known.deciders,
-                dsc.n_actions,
-                dsc.carry_memory,
-            )
+        print(f"valid perplexity = {valid.perplexity:.6f}")
+        if self.chooses:
+            print(f"test skips chosen = {measures.describe_skips(test.actions)}")
+        if counts is not None:
             for line in deciding.describe(counts):
                 print(line)
         print(f"test perplexity = {test.perplexity:.6f}")

@@ -1,6 +1,6 @@
 """The number predictor and its loss, in `keras.ops` alone.
 
-Paper, section 4.1; release: `number_prediction/rl_train.py`.
+Paper, "Number Prediction with Skips"; release: `number_prediction/rl_train.py`.
 """
 
 from typing import Any, NamedTuple
@@ -61,7 +61,13 @@ class NumberPredictor(keras.Model):
             implementation=implementation,
             name="dsc",
         )
-        self.out = keras.layers.Dense(n_numbers, name="out")
+        self.out = keras.layers.Dense(
+            n_numbers,
+            # As in the release; the DSC-LSTM's are Keras's, the release's as well.
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.3),
+            bias_initializer=keras.initializers.Constant(0.1),
+            name="out",
+        )
 
     def build(self, input_shape=None):
         self.dsc.build((None, None, self.n_numbers))

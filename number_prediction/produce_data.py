@@ -5,16 +5,20 @@
 A sequence is `sequence_length` random numbers a below `n_numbers` and then another such
 number b, the index; the answer is the one at place b of the last `n_numbers`:
 a[sequence_length - n_numbers + b]. With ten numbers, which are digits, this is the task
-of the paper, section 4.1, and of the release's `number_prediction/produce_data.py`.
+of the paper, "Number Prediction with Skips", and of the release's `produce_data.py`.
 """
 
+import os
 import sys
 from pathlib import Path
 
-import numpy as np
-from absl import app, flags
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import files
+import numpy as np
+
+from dsc import files, program
+from dsc.errors import writing
+from dsc.flags import Group
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
@@ -28,22 +32,23 @@ class DataError(ValueError):
     """The data cannot be made or used; the message says why and what to do."""
 
 
-def define_sequences():
+def define_sequences(group):
     """Flags that say what a sequence is, which both scripts must be given alike."""
-    flags.DEFINE_integer(
+    group.integer(
         "n_numbers",
         DIGITS,
         "numbers are below it, and the index asks for one of the last so many",
         2,
         MAX_NUMBERS,
     )
-    flags.DEFINE_integer(
+    group.integer(
         "sequence_length",
         10,
         "numbers before the index, at least --n_numbers",
-        upper_bound=MAX_LENGTH,
+        2,
+        MAX_LENGTH,
     )
-    flags.register_multi_flags_validator(
+    group.refuse_unless(
         ("n_numbers", "sequence_length"),
         lambda given: given["sequence_length"] >= given["n_numbers"],
         "the index may ask for any of the last --n_numbers numbers: give a "
@@ -51,13 +56,14 @@ def define_sequences():
     )
 
 
-def refuse_released(*names):
+def refuse_released(group, *names):
     """Refuses what the release has for other numbers than digits, where it has none.
 
     Args:
+        group: `dsc.flags.Group`.
         names: flags that ask for it when they are true or `released`.
     """
-    flags.register_multi_flags_validator(
+    group.refuse_unless(
         ("n_numbers", *names),
         lambda given: (
             given["n_numbers"] == DIGITS
@@ -121,7 +127,8 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         n_numbers: see `generate`.
 
     Raises:
-        DataError: there are no such data, or the file cannot be written.
+        DataError: there are no such data.
+        RunError: the file cannot be written.
     """
     if released_data and sequence_length > RELEASED_LENGTH:
         raise DataError(
@@ -136,14 +143,9 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         if released_data:
             x, y = as_released(x, y, sequence_length)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
-    try:
+    with writing(path, "--data_dir"):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, lambda aside: np.savez_compressed(aside, **arrays))
-    except OSError as error:
-        raise DataError(
-            f"--data_dir: cannot write {path}: {error.strerror}; free space or give "
-            "another folder."
-        ) from None
 
 
 def read(path, sequence_length, n_numbers=DIGITS):
@@ -160,15 +162,15 @@ def read(path, sequence_length, n_numbers=DIGITS):
     Raises:
         DataError: the file is missing, damaged or holds something else.
     """
-    try:
-        arrays = files.read_arrays(path)
-        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
-    except FileNotFoundError:
+    if not os.path.exists(path):
         raise DataError(
             f"There is no {path}; make it with `python "
             "number_prediction/produce_data.py` and the same --n_numbers, "
             "--sequence_length, --data_dir and --recipe."
-        ) from None
+        )
+    try:
+        arrays = files.read_arrays(path)
+        data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} is damaged or not a file of produce_data.py ({error}); delete it "
@@ -193,39 +195,38 @@ def digests(data):
     return {split: files.digest(x, y) for split, (x, y) in data.items()}
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
-    values = flags.FLAGS
+def main(values):
+    """Writes the file that the flags ask for."""
     length, n_numbers = values.sequence_length, values.n_numbers
     released = values.recipe == "released"
     path = Path(values.data_dir) / file_name(length, released, n_numbers)
     sizes = {"train": values.n_train, "valid": values.n_valid, "test": values.n_test}
     try:
         write(path, length, sizes, values.seed, released, n_numbers)
-    except DataError as error:
-        sys.exit(str(error))
     except MemoryError:
-        sys.exit("There is not enough memory for so many sequences; make fewer.")
-    except KeyboardInterrupt:
-        sys.exit(130)
+        raise DataError(
+            "There is not enough memory for so many sequences; make fewer."
+        ) from None
     counts = ", ".join(f"{n:,} {split}" for split, n in sizes.items())
     print(f"{path}: {counts} sequences of {length}+1 {numbers(n_numbers)}.")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", str(ROOT / "data"), "folder for the file")
-    define_sequences()
-    flags.DEFINE_integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
-    flags.DEFINE_integer("n_valid", 10_000, "sequences to choose on", 1, MAX_SEQUENCES)
-    flags.DEFINE_integer("n_test", 100_000, "sequences to test on", 1, MAX_SEQUENCES)
-    flags.DEFINE_integer("seed", 3435, "of the numbers", 0)
-    flags.DEFINE_enum(
+    group = Group("flags")
+    FLAGS = group.defined
+    group.path("data_dir", str(ROOT / "data"), "folder for the file")
+    define_sequences(group)
+    group.integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
+    group.integer("n_valid", 10_000, "sequences to choose on", 1, MAX_SEQUENCES)
+    group.integer("n_test", 100_000, "sequences to test on", 1, MAX_SEQUENCES)
+    group.integer("seed", 3435, "of the numbers", 0)
+    group.enum(
         "recipe",
         "corrected",
         ("corrected", "released"),
         "released: the file as the release makes it, whose answers are noise for less "
         f"than {RELEASED_LENGTH} digits",
     )
-    refuse_released("recipe")
-    app.run(main)
+    refuse_released(group, "recipe")
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, lambda: main(FLAGS), DataError)

@@ -6,13 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from dsc import losses, noise, training
+from number_prediction import LAST_ACTIONS
 from number_prediction.model import answers, loss
 
 EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
 EVALUATION_SEED = 1  # added to the run's seed
-# In an epoch's record: the validation sequences by index digit and last greedy choice.
-LAST_ACTIONS = "valid last actions by index"
 
 
 class Predictions(NamedTuple):
@@ -104,9 +103,8 @@ class NumberPrediction(training.Task):
 
     def describe(self, metrics):
         return (
-            f"loss {metrics['loss']:.4f}, accuracy {metrics['accuracy']:.4f}, "
-            f"RL loss {metrics['rl_loss']:.4f}, "
-            f"policy entropy {metrics['entropy']:.3f}"
+            f"loss {metrics['loss']:#.4g}, accuracy {metrics['accuracy']:.4f}, "
+            f"entropy {metrics['entropy']:.2f}"
         )
 
     def evaluate(self):

@@ -12,30 +12,34 @@ steps, TensorFlow itself included.
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from benchmark_cases import CASES, FLAGS, SIZES
+    from benchmark_profile import shares
 
 import benchmark_plot
 import numpy as np
 import plotting
-from absl import app, flags
-from benchmark_cases import CASES, SIZES
-from benchmark_profile import shares
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("repeats", 11, "turns per group", 1)
-flags.DEFINE_string("json", None, "write the figures to this file too")
-flags.DEFINE_string(
+from dsc import program
+from dsc.flags import Group
+
+group = Group("measurement", FLAGS)
+group.integer("repeats", 11, "turns per group", 1)
+group.path("json", None, "write the figures to this file too")
+group.path(
     "plot", None, "draw the groups lm, actions and steps to this file (.svg or .png)"
 )
-flags.DEFINE_string("measure_memory", None, "one case, for this script's own use")
+group.enum("measure_memory", None, CASES, "one case, for this script's own use")
 
 NP_BATCHES_PER_EPOCH = 1000
 MEMORY_STEPS = 5
@@ -205,7 +209,7 @@ def main(argv):
         print(f"{name} = {value:.4g}")
     if FLAGS.json:
         with open(FLAGS.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+            json.dump(figures, file, indent=2, allow_nan=False)
             file.write("\n")
     if FLAGS.plot:
         benchmark_plot.draw(
@@ -214,7 +218,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list(
+    group.list(
         "only", list(MEASUREMENTS), f"groups to measure, of {','.join(MEASUREMENTS)}"
     )
-    app.run(main)
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

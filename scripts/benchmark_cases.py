@@ -7,9 +7,9 @@ waits for its end.
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 from dsc import recipes, training
+from dsc.flags import MAX_ACTIONS, MAX_UNITS, Group
 from language_modeling import reader
 from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
@@ -17,12 +17,13 @@ from language_modeling.task import LanguageModeling
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("rnn_size", 650, "units of the language model", 1)
-flags.DEFINE_integer("batch_size", 20, "rows of a window", 1)
-flags.DEFINE_integer("num_unroll_steps", 35, "steps of a window", 2)
-flags.DEFINE_integer("vocab_size", 10_000, "words", 2)
-flags.DEFINE_integer("n_actions", 5, "states to choose from", 2)
+model = Group("model")
+FLAGS = model.defined
+model.integer("rnn_size", 650, "units of the language model", 1, MAX_UNITS)
+model.integer("batch_size", 20, "rows of a window", 1)
+model.integer("num_unroll_steps", 35, "steps of a window", 2)
+model.integer("vocab_size", 10_000, "words", 2)
+model.integer("n_actions", 5, "states to choose from", 2, MAX_ACTIONS)
 SIZES = ("rnn_size", "batch_size", "num_unroll_steps", "vocab_size", "n_actions")
 
 RNN_LAYERS = 2

@@ -10,24 +10,27 @@ number in it: float32 rounding leaves less than 1e-6 of each recorded array. The
 code is 0 only if every array agrees to 1e-5.
 """
 
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
-
 from pathlib import Path
 
-import keras
-import numpy as np
-import tensorflow as tf
-from absl import app, flags
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import files, losses, recipes, training
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    import keras
+    import tensorflow as tf
+
+import numpy as np
+
+from dsc import files, losses, program, recipes, training
+from dsc.flags import Group
 from dsc.layer import IMPLEMENTATIONS
 from language_modeling import model as language_model
 from number_prediction import model as number_predictor
 
+group = Group("flags")
+FLAGS = group.defined
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 TOLERANCE = 1e-5  # of the largest number in an array
 MAX_GRAD_NORM = 5.0
@@ -359,7 +362,7 @@ def main(argv):
     failed = 0
     for path in paths:
         try:
-            failed += check(path, flags.FLAGS.implementation)
+            failed += check(path, FLAGS.implementation)
         except GoldenError as error:
             sys.exit(f"{path}: {error}")
     print(f"FAILED: {failed} arrays differ." if failed else "PASSED: all arrays agree.")
@@ -367,7 +370,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum(
+    group.enum(
         "implementation", "auto", IMPLEMENTATIONS, "the time loop that is checked"
     )
-    app.run(main)
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -19,15 +19,24 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import hostile
-import processes
-from absl import app, flags
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    import hostile
+
+import processes
+from absl import flags
+
+from dsc import program
 from dsc.distribution import Distribution
 from dsc.errors import RunError
+from dsc.flags import Group
 from dsc.resuming import resume
 from dsc.run_folder import RunFolder
-from language_modeling import agreement, corpus, reader
+from language_modeling import agreement, corpus, reader, rl_train
+from language_modeling.flags import FLAGS
 from number_prediction import produce_data
 
 LIMIT = 10  # seconds
@@ -48,21 +57,18 @@ class Cases:
     """
 
     def __init__(self, base):
-        # Not at the top, lest the programs that are started define their flags twice.
-        from language_modeling import rl_train
-
         self.base = base
-        flags.FLAGS(["fuzz", *SMALL])
+        FLAGS(["fuzz", *SMALL])
         self.corpus = reader.read(reader.find(base / "corpus"))
         self.task = rl_train.make_task(self.corpus, Distribution())
         self.config = json.loads((base / "run" / "config.json").read_bytes())
 
     def flags(self, rng, folder):
         try:
-            flags.FLAGS(["fuzz", *hostile.command_line(rng)])
+            FLAGS(["fuzz", *hostile.command_line(rng)])
         finally:
-            flags.FLAGS.unparse_flags()
-            flags.FLAGS(["fuzz", *SMALL])
+            FLAGS.unparse_flags()
+            FLAGS(["fuzz", *SMALL])
 
     def corpus_files(self, rng, folder):
         shutil.copytree(self.base / "corpus", folder / "corpus")
@@ -99,7 +105,7 @@ class Cases:
         with unchanged(folder):
             try:
                 saved = RunFolder.open(folder / "run")
-                saved.restore_flags(flags.FLAGS, ("rnn_size", "n_actions", "lamda"))
+                saved.restore_flags(FLAGS, ("rnn_size", "n_actions", "lamda"))
                 saved.read_vocabulary()
                 saved.checkpoints.load_weights(self.task.model)
             except RunError as error:
@@ -227,25 +233,22 @@ def prepare(base):
         raise Failure(f"the run that is to be damaged failed: {result.err}")
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
-    values = flags.FLAGS
+def main(values):
     n_cases, n_processes, seed = values.cases, values.processes, values.fuzz_seed
     signal.signal(signal.SIGALRM, timed_out)
     with tempfile.TemporaryDirectory() as name:
-        try:
-            prepare(Path(name))
-            counts = fuzz(Path(name), n_cases, n_processes, seed)
-        except Failure as failure:
-            sys.exit(f"{failure}")
+        prepare(Path(name))
+        counts = fuzz(Path(name), n_cases, n_processes, seed)
     for kind, (n, refused) in counts.items():
         print(f"{kind}: {n} cases, {refused} refused in a sentence")
     print(f"{n_cases + n_processes} cases: no traceback, no hang, no change.")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("cases", 2000, "cases in this process", 0)
-    flags.DEFINE_integer("processes", 30, "cases that are programs of their own", 0)
-    flags.DEFINE_integer("fuzz_seed", 1, "of the cases")
-    app.run(main)
+    group = Group("flags")
+    OWN = group.defined
+    group.integer("cases", 2000, "cases in this process", 0)
+    group.integer("processes", 30, "cases that are programs of their own", 0)
+    group.integer("fuzz_seed", 1, "of the cases", 0)
+    program.parse(OWN, __doc__)
+    program.main(OWN, lambda: main(OWN), Failure)

@@ -17,9 +17,12 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
-from absl import app, flags
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import files
+from absl import flags
+
+from dsc import files, program
+from dsc.flags import Group
 
 FILES = {  # name: (bytes, sha256)
     "ptb.train.txt": (
@@ -42,25 +45,26 @@ SOURCES = (
 )
 TIMEOUT = 30  # seconds without an answer
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string(
+group = Group("flags")
+FLAGS = group.defined
+group.path(
     "data_dir",
     str(Path(__file__).resolve().parents[1] / "data" / "ptb"),
     "Folder to put the three files in.",
 )
-flags.DEFINE_string(
+group.path(
     "from_dir",
     None,
     "Folder to copy the files from instead of downloading them; there they may also "
     "be called train.txt, valid.txt and test.txt.",
 )
-flags.DEFINE_multi_string(
+group.multi_string(
     "source",
     None,
     "URL of a folder with the files, named as for --from_dir, instead of the public "
     "GitHub repositories. Several are tried in order",
 )
-flags.mark_flags_as_mutual_exclusive(["from_dir", "source"])
+flags.mark_flags_as_mutual_exclusive(["from_dir", "source"], flag_values=FLAGS)
 
 
 class Failure(Exception):
@@ -171,10 +175,8 @@ def install(data_dir, get):
             print(f"{path}: written")
 
 
-def main(argv):
+def main():
     try:
-        if argv[1:]:
-            raise Failure(f"{argv[1]!r} is not a flag: see --help for those there are")
         if FLAGS.from_dir is not None:
             get = partial(copy, folder=Path(FLAGS.from_dir))
         else:
@@ -185,4 +187,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, main)

@@ -5,11 +5,10 @@ import json
 import zipfile
 
 import numpy as np
-from absl import flags
 
 from dsc import files
-from dsc import flags as shared_flags
 from language_modeling import reader
+from language_modeling.flags import FLAGS
 
 VALUES = (
     *("", " ", "a b", "\n", "1\n2", "-", "~", "*", "%s", "{0}", "[]", "{}", "x" * 300),
@@ -70,7 +69,7 @@ def mutate(content, rng):
 
 def command_line(rng):
     """A command line with flags of this program, or nearly, and bad values."""
-    names = sorted({*shared_flags.values(flags.FLAGS), *shared_flags.USE})
+    names = sorted(FLAGS)
     names += ["rnn_sise", "", "-", "flagfile", "0", "é"]
     forms = ("--{}={}", "-{}={}", "--{} {}", "--no{}", "--{}", "{}={}")
     arguments = []

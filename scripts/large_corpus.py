@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
 
-FLAGS = flags.FLAGS
+from dsc import program
+from dsc.flags import Group
+
+group = Group("flags")
+FLAGS = group.defined
 SCRIPT = Path(__file__).resolve().parents[1] / "language_modeling" / "rl_train.py"
 MODEL = ("--rnn_size=8", "--rnn_layers=0", "--agent_units=4", "--max_epochs=0")
 MEMORY = 600  # MB
@@ -107,9 +110,7 @@ def peak_megabytes(pid):
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
+def main():
     n_bytes = FLAGS.megabytes * 10**6
     with tempfile.TemporaryDirectory(dir=FLAGS.in_dir) as name:
         folder = Path(name)
@@ -132,7 +133,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("megabytes", 1000, "size of the text", 1)
-    flags.DEFINE_bool("distinct", False, "whether each word of the text is another")
-    flags.DEFINE_string("in_dir", None, "folder for all files (default: the system's)")
-    app.run(main)
+    group.integer("megabytes", 1000, "size of the text", 1)
+    group.bool("distinct", False, "whether each word of the text is another")
+    group.path("in_dir", None, "folder for all files (default: the system's)")
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, main)

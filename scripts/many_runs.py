@@ -3,20 +3,20 @@
 import os
 import time
 
-from absl import flags
 from sweep_execution import OUTPUT
 
 from dsc.errors import RunError
+from dsc.flags import Group
 
-FLAGS = flags.FLAGS
-
-flags.DEFINE_integer(
+group = Group("runs")
+FLAGS = group.defined  # the scripts add theirs
+group.integer(
     "at_once",
     None,
     "largest number of runs at once (default: as many as there are processors for)",
     1,
 )
-flags.DEFINE_integer("retries", 2, "how often a run that fails is started again", 0)
+group.integer("retries", 2, "how often a run that fails is started again", 0)
 
 
 def at_once(threads):

@@ -12,11 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-import keras
-from absl import app, flags
+from dsc import startup
 
+with startup.backend("tensorflow"):
+    import keras
+
+
+from dsc import program
+from dsc.flags import Group
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.run_folder import RunFolder
 from dsc.training import fit
@@ -79,11 +84,9 @@ def measure(folder, n_steps):
     return task.measured
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
+def main(n_steps):
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(Path(folder), flags.FLAGS.steps)
+        measured = measure(Path(folder), n_steps)
     (before, files_before), (after, files_after) = (
         measured[FIRST],
         measured[max(measured)],
@@ -95,5 +98,8 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("steps", 3000, "steps to train", 2 * FIRST)
-    app.run(main)
+    group = Group("flags")
+    group.integer("steps", 3000, "steps to train", 2 * FIRST, 10**6)
+    FLAGS = group.defined
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, lambda: main(FLAGS.steps))

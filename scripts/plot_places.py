@@ -10,17 +10,21 @@ looks straight at the number that is asked for has the diagonal.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting
 import runs
-from absl import app, flags
 
 from dsc import program
 from dsc.errors import RunError
-from number_prediction.task import LAST_ACTIONS
+from dsc.flags import Group
+from number_prediction import LAST_ACTIONS
 
-FLAGS = flags.FLAGS
+group = Group("flags")
+FLAGS = group.defined
 PLACE = "place of the number that it continues from"
 MOST = 6  # frames side by side
 FRAMES_PER_SECOND, LAST_FRAME = 2, 4  # how many frames long the last one stays
@@ -126,5 +130,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("out", "places", "path of the pictures, without suffix")
-    app.run(main)
+    group.path("out", "places", "path of the pictures, without suffix")
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -10,17 +10,21 @@ float holds (null or Infinity in the metrics) leaves a gap in its curve.
 
 import itertools
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
 import plotting
 import runs
-from absl import app, flags
 
 from dsc import program
 from dsc.errors import RunError
+from dsc.flags import Group
 from language_modeling.measures import perplexity
 
-FLAGS = flags.FLAGS
+group = Group("flags")
+FLAGS = group.defined
 SPAN = 100  # highest perplexity that is drawn, by the lowest
 LARGEST = 1e100  # what is larger, or not finite, overflows the logarithmic axis
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
@@ -264,5 +268,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("out", "run", "path of the pictures, without suffix")
-    app.run(main)
+    group.path("out", "run", "path of the pictures, without suffix")
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -9,25 +9,37 @@ at a word shows all states that the agent could have chosen, and what the model 
 in the word's place. The page has --sentences of the split, the picture their first.
 """
 
+import itertools
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc import startup
+
+with startup.backend("tensorflow"):
+    from language_modeling.trained import Trained
 
 import plotting
 import skips
 import skips_page
 import skips_picture
-from absl import app, flags
 
 from dsc import program
-from language_modeling import data, reader, text
-from language_modeling import flags as language_flags
-from language_modeling.trained import Trained
+from dsc.flags import Group
+from language_modeling.corpus import SPLITS
+from language_modeling.flags import FLAGS
 
-FLAGS = flags.FLAGS
+if __name__ == "__main__":
+    group = Group("picture", FLAGS)
+    group.string("text", None, "a sentence to draw, in place of one of a split")
+    group.enum("split", "valid", SPLITS, "text to take sentences from")
+    group.integer("sentence", 0, "number of the first, from 0", 0)
+    group.path("out", "skips", "path of the pictures, without suffix")
+    ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
+
+from language_modeling import data, modes, reader, text
 
 
 def sentences(trained):
@@ -41,41 +53,22 @@ def sentences(trained):
             "The model attends to all states (--model attention): it chooses none to "
             "draw an arc to; give a run of another model."
         )
-    end = trained.encode(FLAGS.EOS, "error")
     if FLAGS.text is not None:
-        ids = encoded(trained, FLAGS.text.split())
-        found = list(skips.of_text(trained, ids, end, n_context=1))
-        if not found:
-            raise reader.DataError(
-                "--text: it has no word that the model knows; give other text, or "
-                "--unknown unk."
-            )
-        return found
-    path = data.find(tell)[0][FLAGS.split]
-    ids = encoded(trained, text.words(path, FLAGS.EOS))
-    n_context = FLAGS.num_unroll_steps
-    found = list(
-        skips.of_text(trained, ids, end, n_context, FLAGS.sentence, FLAGS.sentences)
-    )
+        source, blocks = "--text", [os.fsencode(FLAGS.text)]
+    else:
+        source = data.of_run(trained.run, FLAGS.split, modes.tell)
+        blocks = text.read_blocks(source)
+    words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
+    scorer = modes.make_scorer(trained)
+    place = trained.n_actions, FLAGS.sentence, FLAGS.sentences
+    found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *place))
+    modes.tell_unknown(scorer.n_unknown)
     if not found:
         raise reader.DataError(
-            f"--sentence {FLAGS.sentence}: {path} has fewer; give a lower number."
+            f"{source}: there is no sentence {FLAGS.sentence} with a word that the "
+            "model knows; give a lower --sentence, or other text."
         )
     return found
-
-
-def encoded(trained, words):
-    """Yields ids; unknown words are said, and treated as --unknown says."""
-    for word in words:
-        read_as = trained.encode(word, language_flags.unknown())
-        if read_as is None:
-            tell(f"The model does not know {word!r}: dropped (--unknown unk keeps it).")
-        else:
-            yield read_as
-
-
-def tell(line):
-    print(line, file=sys.stderr)
 
 
 def plot(path):
@@ -95,12 +88,8 @@ def plot(path):
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
-    program.main(lambda: plot(argv[1]), reader.DataError)(argv[:1])
+    program.main(FLAGS, lambda: plot(argv[1]), reader.DataError)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("text", None, "a sentence to draw, in place of one of a split")
-    flags.DEFINE_enum("split", "valid", reader.SPLITS, "text to take sentences from")
-    flags.DEFINE_integer("sentence", 0, "number of the first, from 0", 0)
-    flags.DEFINE_string("out", "skips", "path of the pictures, without suffix")
-    app.run(main)
+    main(ARGV)

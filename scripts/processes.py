@@ -6,17 +6,22 @@ than all that most short runs do.
 
 import multiprocessing
 import os
-import re
 import runpy
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from dsc import startup
+
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
 NUMBERS = ROOT / "number_prediction" / "rl_train.py"
+PLOT_SKIPS = ROOT / "scripts" / "plot_skips.py"
 PRODUCE = ROOT / "number_prediction" / "produce_data.py"
 
+# The fork server preloads this clone's code, with the scripts' Keras settings.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+startup.fix_settings("tensorflow")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["language_modeling.task", "number_prediction.task"])
 
@@ -27,7 +32,7 @@ class Result(NamedTuple):
     Attributes:
         code: exit code; minus the number of the signal that killed it; None if it had
             to be stopped because it took too long.
-        out, err: the lines that it printed, those of TensorFlow's C++ left out.
+        out, err: the lines that it printed.
     """
 
     code: int | None
@@ -41,7 +46,7 @@ def start(folder, script, *arguments, **environment):
     What is kept for other programs, the ids of corpora, is beside the folder.
     """
     folder.mkdir(exist_ok=True)
-    if script == LANGUAGE:
+    if script in (LANGUAGE, PLOT_SKIPS):
         arguments = (f"--cache_dir={folder.parent / 'cache'}", *arguments)
     process = SERVER.Process(
         target=_become,
@@ -62,9 +67,7 @@ def finish(process, folder, timeout=None):
         (folder / name).read_text(errors="replace") if (folder / name).exists() else ""
         for name in ("stdout", "stderr")
     )
-    noise = re.compile(r"[IWE]0000 |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log")
-    err = [line for line in err.splitlines() if not noise.match(line)]
-    return Result(code, out.splitlines(), err)
+    return Result(code, out.splitlines(), err.splitlines())
 
 
 def run(folder, script, *arguments, timeout=None):
@@ -73,7 +76,7 @@ def run(folder, script, *arguments, timeout=None):
 
 
 def _become(arguments, folder, environment):
-    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", **environment})
+    os.environ.update(environment)
     for number, name in (1, "stdout"), (2, "stderr"):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(folder)

@@ -16,51 +16,41 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take a second
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import many_runs
 import plotting
 import reproduce_picture
 import reproduce_results
 import sweep_execution
-from absl import app, flags
+from many_runs import FLAGS
 from reproduce_tables import TABLES
 
-from dsc import about, files, program
+from dsc import files, program
 from dsc.errors import RunError, writing
+from dsc.flags import Group
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 README = ROOT / "README.md"  # shows the tables
-FLAGS = flags.FLAGS
 
-flags.DEFINE_bool("dry_run", False, "only print the commands that are still to be done")
-flags.DEFINE_bool(
+group = Group("table", FLAGS)
+group.bool("dry_run", False, "only print the commands that are still to be done")
+group.bool(
     "smoke", False, "try the table in small: a few steps of two rows, all in --runs_dir"
 )
-flags.DEFINE_multi_string(
+group.multi_string(
     "row", [], "do only the runs of the row of this name; may be given several times"
 )
-flags.DEFINE_integer("max_seeds", None, "do only so many seeds of each row", 1)
-flags.DEFINE_string("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")
-flags.DEFINE_string(
+group.integer("max_seeds", None, "do only so many seeds of each row", 1)
+group.path("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")
+group.path(
     "results_dir", None, "folder for the results (default: results in --runs_dir)"
 )
-for name in ("runs_dir", "results_dir"):
-    flags.register_validator(name, lambda path: path != "", "give a path")
-flags.adopt_module_key_flags(many_runs)  # for --help
 
 
 def reproduce(name):
     """Does what is missing of a table, and writes its pages after each run."""
-    if about.ROOT != ROOT:
-        raise RunError(
-            f"The runs would use the code and the data of {about.ROOT}, where dsc is "
-            f"installed from; install it from {ROOT} with `pip install -e .`."
-        )
     table = TABLES[name]
     runs_dir = Path(FLAGS.runs_dir).absolute()
     if FLAGS.smoke and FLAGS.results_dir:
@@ -293,8 +283,8 @@ def main(argv):
     """Takes the table's name from the command line and the rest from the flags."""
     if len(argv) != 2 or argv[1] not in TABLES:
         sys.exit(f"Give the name of one table: {', '.join(TABLES)}.")
-    program.main(lambda: reproduce(argv[1]))(argv[:1])
+    program.main(FLAGS, lambda: reproduce(argv[1]))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(program.parse(FLAGS, __doc__, takes_arguments=True))

@@ -164,8 +164,8 @@ def _cell(column, records):
 
 def _as_json(name, table, records):
     # A run is a line: whoever compares two versions sees which runs are others.
-    lines = ",\n".join(json.dumps(record) for record in records)
-    head = json.dumps({"table": name, "title": table.title})[:-1]
+    lines = ",\n".join(files.to_json(record) for record in records)
+    head = files.to_json({"table": name, "title": table.title})[:-1]
     return f'{head}, "runs": [\n{lines}\n]}}\n'
 
 

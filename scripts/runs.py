@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.errors import RunError, one_line
-from dsc.run_folder import CONFIG, METRICS, UNCOMPARED
+from dsc.run_folder import METRICS, UNCOMPARED, read_config
 
 # Beside what never matters: what seeds are to differ in, and where a run comes from.
 SET_ASIDE = {*UNCOMPARED, "seed", "about"}
@@ -40,16 +40,7 @@ def read(path):
         RunError: there is no run, or its files are damaged.
     """
     path = Path(path)
-    try:
-        config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} holds no run (no {CONFIG}); give the --train_dir of one."
-        ) from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(
-            f"{path / CONFIG} cannot be read ({one_line(error)}); give another run."
-        ) from None
+    config = read_config(path)
     records = _read_metrics(path / METRICS)
     reports = [record for record in records if "nll" in record]
     epochs = [record for record in records if "nll" not in record]

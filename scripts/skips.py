@@ -1,96 +1,42 @@
-"""What a trained model does with a sentence: where it looks back to, what it expects.
-
-Each sentence is read in one window, after some of the words before it in its text: then
-its first words have something to look back to. The window begins in a state of zeros,
-and there is nothing before its first word.
-"""
+"""The sentences of a text as a model read them, each with the words before it."""
 
 import collections
+import itertools
 from typing import NamedTuple
 
-import numpy as np
-
-N_GUESSES = 5
+from language_modeling import scoring
 
 
 class Sentence(NamedTuple):
-    """A sentence of n words, as a model read it.
+    """A sentence as a model read it, in the course of its text.
 
     Attributes:
         context: the words before it that can be looked back to, at most n_actions; if
             fewer, there were no more.
-        words: the n words, as the model knows them.
-        probabilities: `[n]`, what the model gave each word before it read it.
-        guesses: for each word the likeliest in its place, `(word, probability)`.
-        policy: `[n, n_actions]`, the agent's probability of each skip length, 1 first.
-        skips: `[n]`, the likeliest. A word of skip k was read from the state that the
-            model had after the word k places before; a skip further than the first
-            word of the context led to zeros, where nothing was remembered yet.
+        words: tuple of `scoring.Scored`.
     """
 
     context: tuple
     words: tuple
-    probabilities: np.ndarray
-    guesses: tuple
-    policy: np.ndarray
-    skips: np.ndarray
 
 
-def read(trained, context, words):
-    """Reads a sentence.
+def of_text(scored, end, n_actions, first=0, count=None):
+    """Some sentences of a text.
 
     Args:
-        trained: `language_modeling.trained.Trained`.
-        context: ids of the words before it, at least one.
-        words: ids of its words, at least one.
-
-    Returns:
-        `Sentence`.
-    """
-    reading = trained.read([*context, *words])
-    start, n = len(context), len(words)
-    expected = reading.log_probs[start - 1 : start - 1 + n]  # [n, vocab_size]
-    best = np.argsort(-expected, axis=1)[:, :N_GUESSES]
-    vocabulary = trained.vocabulary
-    return Sentence(
-        tuple(vocabulary[i] for i in context[-trained.n_actions :]),
-        tuple(vocabulary[i] for i in words),
-        np.exp(expected[np.arange(n), words]),
-        tuple(
-            tuple((vocabulary[i], float(np.exp(row[i]))) for i in ids)
-            for row, ids in zip(expected, best, strict=True)
-        ),
-        reading.policy[start:, ::-1],
-        trained.n_actions - reading.actions[start:],
-    )
-
-
-def of_text(trained, ids, end, n_context, first=0, count=1):
-    """Reads some sentences of a text.
-
-    Args:
-        trained: `language_modeling.trained.Trained`.
-        ids: iterable of word ids.
-        end: id of the word for the end of a line. The text is taken to follow one.
-        n_context: words that are read before each sentence, if there are so many.
+        scored: iterable of `scoring.Scored`, read no further than needed.
+        end: the word that stands for the end of a line.
+        n_actions: how many words back a skip may lead.
         first: number of the first sentence, from 0.
-        count: how many at most.
+        count: how many at most, or None for all.
 
     Yields:
         `Sentence`, with the end of its line.
     """
-    context = collections.deque([end], maxlen=n_context)
-    sentence, number = [], 0
-    for word in ids:
-        sentence.append(word)
-        if word != end:
-            continue
+    context = collections.deque(maxlen=n_actions)
+    last = None if count is None else first + count
+    found = itertools.islice(scoring.sentences(scored, end), last)
+    for number, words in enumerate(found):
         if number >= first:
-            yield read(trained, list(context), sentence)
-        number += 1
-        if number == first + count:
-            return
-        context.extend(sentence)
-        sentence = []
-    if sentence and number >= first:
-        yield read(trained, list(context), sentence)
+            yield Sentence(tuple(context), tuple(words))
+        context.extend(row.read_as for row in words)

@@ -3,9 +3,11 @@
 import base64
 import hashlib
 import html as markup
-import json
+import math
 import re
 from pathlib import Path
+
+from dsc import files
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 DIGITS = 4  # of a probability
@@ -38,26 +40,28 @@ def html(sentences, title, first=None):
     filled = {
         "POLICY": policy,
         "TITLE": markup.escape(title),
-        "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        "DATA": files.to_json(data, separators=(",", ":")).replace("<", "\\u003c"),
     }
     return re.sub("{{([A-Z]+)}}", lambda match: filled[match[1]], page)
 
 
 def _plain(sentence):
+    words = sentence.words
     return {
         "context": sentence.context,
-        "words": sentence.words,
-        "probabilities": _rounded(sentence.probabilities),
-        "guesses": [
-            [(word, round(p, DIGITS)) for word, p in best] for best in sentence.guesses
+        "words": [word.read_as for word in words],
+        "probabilities": [
+            None if word.log_prob is None else round(math.exp(word.log_prob), DIGITS)
+            for word in words
         ],
-        "policy": [_rounded(row) for row in sentence.policy],
-        "skips": sentence.skips.tolist(),
+        "guesses": [_rounded(word.guesses) for word in words],
+        "policy": [_rounded(word.policy.items()) for word in words],
+        "skips": [word.skip for word in words],
     }
 
 
-def _rounded(values):
-    return [round(float(value), DIGITS) for value in values]
+def _rounded(pairs):
+    return [(key, round(probability, DIGITS)) for key, probability in pairs]
 
 
 def _digest(text):

@@ -22,7 +22,7 @@ words: read before the sentence."""
 
 def draw(pyplot, sentence):
     """A figure of a `skips.Sentence`."""
-    words = [*sentence.context, *sentence.words]
+    words = [*sentence.context, *(word.read_as for word in sentence.words)]
     n_context = len(sentence.context)
     upright = sum(map(_length, words)) > WIDEST
     widths = [LINE if upright else _length(word) for word in words]
@@ -30,12 +30,10 @@ def draw(pyplot, sentence):
     places = [left + sum(widths[:i]) + width / 2 for i, width in enumerate(widths)]
     below = max(map(_length, words)) if upright else LINE
     arcs = [
-        (i, i - skip, policy[skip - 1])
-        for i, (skip, policy) in enumerate(
-            zip(sentence.skips, sentence.policy, strict=True), n_context
-        )
+        (i, i - word.skip, word.policy[word.skip])
+        for i, word in enumerate(sentence.words, n_context)
     ]
-    above = max([STUB] + [_height(places, i, j) for i, j, _ in arcs if j >= 0])
+    above = max([STUB] + [_height(places, i, j) for i, j, _ in arcs])
 
     size = 2 * MARGIN + max(sum(widths), WIDEST), above + below + FOOT
     figure = pyplot.figure(figsize=size)
@@ -70,7 +68,7 @@ def _height(places, i, j):
 
 
 def _draw_arc(axis, places, i, j, probability):
-    """An arc from word i back to word j, which there may not be."""
+    """An arc from word i back to word j, or a stub if they are the same."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -80,7 +78,7 @@ def _draw_arc(axis, places, i, j, probability):
         "color": "#555555" if i - j == 1 else plotting.BLUE,
     }
     start = places[i] - SIDE
-    if j < 0:
+    if i == j:
         style["linewidth"] = 1.2
         axis.plot([start, start - SIDE], [0, STUB], linestyle=":", **style)
         axis.plot(start - SIDE, STUB, "o", markersize=4.5, fillstyle="none", **style)

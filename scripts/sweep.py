@@ -14,59 +14,54 @@ import shlex
 import sys
 from pathlib import Path
 
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import many_runs
 import sweep_execution
 import sweep_grid
 import sweep_table
-from absl import app, flags
+from many_runs import FLAGS
 
 from dsc import program
-from dsc.errors import RunError, one_line, writing
+from dsc.errors import RunError, writing
+from dsc.flags import Group
 from language_modeling import reader
 
-SCRIPTS = {
-    "language_modeling/rl_train.py": "language_modeling.rl_train",
-    "number_prediction/rl_train.py": "number_prediction.rl_train",
-    "scripts/train_jax.py": "train_jax",
+SCRIPTS = {  # and where their flags are defined
+    "language_modeling/rl_train.py": "language_modeling.flags",
+    "number_prediction/rl_train.py": "number_prediction.flags",
+    "scripts/train_jax.py": "language_modeling.flags",
 }
-ROOT = Path(__file__).resolve().parents[1]
-FLAGS = flags.FLAGS
 
-flags.DEFINE_enum(
+group = Group("sweep", FLAGS)
+group.enum(
     "script",
     "language_modeling/rl_train.py",
     list(SCRIPTS),
     "the training script",
 )
-flags.DEFINE_list("seeds", ["3435"], "--seed of the runs at each point of the grid")
-flags.register_validator("seeds", bool, "give at least one")
-flags.DEFINE_string("sweep_dir", "cv-sweep", "folder for the runs and the table")
-flags.DEFINE_enum(
+group.list("seeds", ["3435"], "--seed of the runs at each point of the grid")
+group.refuse_unless(["seeds"], lambda given: given["seeds"], "give at least one")
+group.path("sweep_dir", "cv-sweep", "folder for the runs and the table")
+group.enum(
     "engine",
     "processes",
     ("processes", "ray"),
     "where the runs run: as processes of this machine, or on a Ray cluster",
 )
-flags.DEFINE_integer(
-    "threads", 1, "TensorFlow's threads within an operation, of each run", 1
+group.integer(
+    "threads", 1, "TensorFlow's threads within an operation, of each run", 1, 1024
 )
-flags.DEFINE_float("gpus", 0.0, "GPUs of each run, may be a fraction; ray only", 0.0)
-flags.adopt_module_key_flags(many_runs)  # for --help
+group.float("gpus", 0.0, "GPUs of each run, may be a fraction; ray only", 0.0)
 
 
 def sweep(arguments):
     """Does what the command line asks for; `arguments` are those for the script."""
-    script = importlib.import_module(SCRIPTS[FLAGS.script])  # defines its flags
-    grid = sweep_grid.read(arguments, FLAGS)
-    seeds = sweep_grid.values(FLAGS.seeds, FLAGS["seed"])
+    script = importlib.import_module(SCRIPTS[FLAGS.script])
+    grid = sweep_grid.read(arguments, script.FLAGS)
+    seeds = sweep_grid.values(FLAGS.seeds, script.FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
-    parsed = sweep_grid.parsed(runs, FLAGS)
+    parsed = sweep_grid.parsed(runs, script.FLAGS)
     engine = _engine()
     for run in runs:
         with writing(run.folder, "--sweep_dir"):
@@ -102,7 +97,9 @@ def _files_read(script, values):
     if "sequence_length" in values:
         return [script.data_path(values)]
     try:
-        return reader.find(values.data_dir or ROOT / "data" / "ptb").values()
+        return reader.find(
+            values.data_dir or sweep_execution.ROOT / "data" / "ptb"
+        ).values()
     except reader.DataError:  # the embedded corpus, which does not change, or none
         return []
 
@@ -127,18 +124,6 @@ def _engine():
     return lambda jobs, *told: sweep_ray.run_all(jobs, FLAGS.at_once, FLAGS.gpus, *told)
 
 
-def _own_flags(argv):
-    """Parses the sweep's flags; the others are kept for the script."""
-    FLAGS.set_gnu_getopt()
-    try:
-        program_name, *others = FLAGS(argv, known_only=True)
-    except flags.Error as error:
-        sys.exit(f"{one_line(error)}; --help lists this script's flags.")
-    GIVEN[:] = others
-    return [program_name]
-
-
-GIVEN = []  # what the command line has beside the sweep's own flags
-
 if __name__ == "__main__":
-    app.run(program.main(lambda: sweep(GIVEN)), flags_parser=_own_flags)
+    _, *given = program.parse(FLAGS, __doc__, takes_arguments=True, known_only=True)
+    program.main(FLAGS, lambda: sweep(given))

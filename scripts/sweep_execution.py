@@ -4,7 +4,6 @@ A folder that another process trains in is waited for: it may be a run whose par
 killed, and its training is not lost.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -118,6 +117,7 @@ class Execution:
         with writing(self.job.run.folder, self.job.placed_by):
             if self.process:
                 return self._ended()
+            self.job.run.folder.mkdir(parents=True, exist_ok=True)
             if not _in_use(self.job.run.folder):
                 self._start()
         return None
@@ -145,7 +145,8 @@ class Execution:
         scores = _scores(output) if code == 0 else None
         if scores:
             result = {**self.job.computed, "scores": as_json(scores)}
-            files.write(folder / RESULT, f"{json.dumps(result, indent=2)}\n".encode())
+            content = f"{files.to_json(result, indent=2)}\n"
+            files.write(folder / RESULT, content.encode())
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
             return Outcome(None, _error(code, output), self.tries)
@@ -155,7 +156,6 @@ class Execution:
         run = self.job.run
         self.tries += 1
         threads = {"TF_NUM_INTRAOP_THREADS": str(self.job.threads)}
-        run.folder.mkdir(parents=True, exist_ok=True)
         with open(run.folder / OUTPUT, "ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -225,7 +225,10 @@ def finished(job):
     """The `Outcome` of a job that was done before, or None."""
     try:
         result = json.loads((job.run.folder / RESULT).read_text(encoding="utf-8"))
-        scores = {k: float(score) for k, score in result.pop("scores").items()}
+        scores = {  # what no float holds is null, see `files.to_json`
+            name: math.inf if score is None else float(score)
+            for name, score in result.pop("scores").items()
+        }
         return Outcome(scores) if result == job.computed else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # the training script will say how far it is
@@ -234,10 +237,7 @@ def finished(job):
 def _in_use(folder):
     """Whether a process trains in a folder; see `dsc.run_folder`."""
     try:
-        with open(folder / LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+        files.lock(folder / LOCK).close()
     except BlockingIOError:
         return True
     return False

@@ -16,7 +16,6 @@ from dsc.run_folder import GROWING, UNCOMPARED
 CHOSEN = {
     "seed": "give the seeds of all runs with --seeds",
     "train_dir": "each run gets a folder of its own in --sweep_dir",
-    **dict.fromkeys(USE, "a sweep trains"),
     "restart": "to begin a run anew, remove its folder",
 }
 NAMELESS = UNCOMPARED | GROWING  # do not make it another run
@@ -73,8 +72,9 @@ def read(arguments, defined):
             )
         if name not in defined and name.startswith("no") and name[2:] in defined:
             name, equals, text = name[2:], "=", "false"
-        if name in CHOSEN:
-            raise RunError(f"--{name} is the sweep's to set; {CHOSEN[name]}.")
+        is_use = defined.find_module_defining_flag(name) == USE
+        if why := "a sweep trains" if is_use else CHOSEN.get(name):
+            raise RunError(f"--{name} is the sweep's to set; {why}.")
         if name not in defined:
             raise RunError(
                 f"--{name} is no flag of the training script; its --help lists those "

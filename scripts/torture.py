@@ -17,12 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
 import numpy as np
 import processes
-from absl import app, flags
 
-from dsc import files
+from dsc import files, program
 from dsc.checkpoints import Checkpoints
+from dsc.flags import Group
 from language_modeling import agreement
 from number_prediction import produce_data
 
@@ -194,28 +196,25 @@ def damage(task, folder, corpora, expected, n, rng):
         raise Failure("the undamaged state is not taken for whole")
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit(f"{argv[1]!r} is not a flag; --help lists those there are.")
-    values = flags.FLAGS
+def main(values):
     rng = random.Random(values.seed)
     with tempfile.TemporaryDirectory() as name:
         corpora = Path(name)
         prepare(corpora)
-        try:
-            for task in values.task or TASKS:
-                folder = corpora / task.replace(" ", "_")
-                folder.mkdir()
-                expected = torture(task, folder, corpora, values.kills, rng)
-                damage(task, folder, corpora, expected, values.damages, rng)
-        except Failure as failure:
-            sys.exit(f"Lost: {failure}.")
+        for task in values.task or TASKS:
+            folder = corpora / task.replace(" ", "_")
+            folder.mkdir()
+            expected = torture(task, folder, corpora, values.kills, rng)
+            damage(task, folder, corpora, expected, values.damages, rng)
     print("Nothing was lost.")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("kills", 25, "kills of each task", 0)
-    flags.DEFINE_integer("damages", 50, "damages of each kind", 1)
-    flags.DEFINE_integer("seed", 1, "of the moments and places")
-    flags.DEFINE_multi_enum("task", None, list(TASKS), "which tasks; both if not given")
-    app.run(main)
+    group = Group("flags")
+    FLAGS = group.defined
+    group.integer("kills", 25, "kills of each task", 0)
+    group.integer("damages", 50, "damages of each kind", 1)
+    group.integer("seed", 1, "of the moments and places", 0)
+    group.multi_enum("task", None, list(TASKS), "which tasks; both if not given")
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, lambda: main(FLAGS), Failure)

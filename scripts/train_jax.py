@@ -6,28 +6,29 @@ The flags are those of `language_modeling/rl_train.py`, which also evaluates wha
 trained here (--load_model).
 """
 
-import os
-
-from dsc import interruption
-
-if __name__ == "__main__":
-    interruption.exit_on_signals()  # the imports below take seconds
-os.environ["KERAS_BACKEND"] = "jax"
-
 import logging
+import os
 import random
 import sys
+from pathlib import Path
 
-try:
-    import jax
-except ImportError as error:
-    sys.exit(f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`.")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-import keras
-from absl import app, flags
+from dsc import program, startup
+from language_modeling.flags import FLAGS
+
+if __name__ == "__main__":
+    program.parse(FLAGS, __doc__)  # before the imports below, which take seconds
+with startup.backend("jax"):
+    try:
+        import jax
+    except ImportError as error:
+        sys.exit(
+            f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`."
+        )
+    import keras
 
 from dsc import flags as shared_flags
-from dsc import program
 from dsc.about import about
 from dsc.errors import RunError
 from dsc.fitting import fit
@@ -37,9 +38,6 @@ from language_modeling import flags as language_flags
 from language_modeling.jax_task import JaxLanguageModeling
 from language_modeling.model import LanguageModel
 
-FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(shared_flags)  # for --help
-flags.adopt_module_key_flags(language_flags)
 logging.getLogger("jax").setLevel(logging.WARNING)  # not of devices that are not there
 
 
@@ -52,7 +50,7 @@ def run():
     random.seed(FLAGS.seed)
     paths, known = data.find()
     corpus = data.read(paths)
-    task = make_task(corpus)
+    task = make_task(corpus, known)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch, on "
@@ -66,10 +64,9 @@ def run():
         "about": about(task.model, paths["train"].resolve().parent.name, accelerator()),
         "trained with": "JAX",  # with other random numbers than TensorFlow's script
     }
-    folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart)
-    folder.write_vocabulary(corpus.vocabulary)
+    folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart, corpus.vocabulary)
     try:
-        fit(
+        score = fit(
             task,
             folder,
             FLAGS.max_epochs,
@@ -80,7 +77,7 @@ def run():
         )
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
-        task.report(known)
+        task.report(score)
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
 
@@ -116,7 +113,7 @@ def accelerator():
     return None if device.platform == "cpu" else device.device_kind
 
 
-def make_task(corpus):
+def make_task(corpus, known):
     """The model and what is learned, from the flags."""
     model = LanguageModel(len(corpus.vocabulary), **language_flags.model_arguments())
     model.build()
@@ -125,8 +122,9 @@ def make_task(corpus):
         keras.optimizers.SGD(FLAGS.learning_rate),
         corpus,
         **language_flags.task_arguments(),
+        known=known,
     )
 
 
 if __name__ == "__main__":
-    app.run(program.main(run, reader.DataError))
+    program.main(FLAGS, run, reader.DataError)

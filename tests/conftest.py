@@ -5,7 +5,6 @@ import signal
 import tempfile
 
 # Read when TensorFlow or JAX is imported, here and in the programs that tests start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what the first process set
     # XLA takes seconds for each program, so it keeps what it compiled for all others.
     compiled = tempfile.TemporaryDirectory(prefix="compiled-")
@@ -19,7 +18,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what the first proce
 import numpy as np
 import pytest
 
-from dsc import interruption
+from dsc import interruption, startup
+
+startup.fix_settings("tensorflow")  # here and in the programs that tests start
 
 
 @pytest.fixture

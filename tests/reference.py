@@ -1,7 +1,7 @@
 """The paper's arithmetic as plain loops in float64: what the tests compare with.
 
-Written from the paper (section 3) and the authors' release, a row and a step at a
-time, never from the code under test. NumPy alone, so that it serves any backend.
+Written from the paper, "Dynamic Skip with REINFORCE", and the authors' release, a row
+and a step at a time, never from the code under test. NumPy alone, for any backend.
 """
 
 from typing import Any, NamedTuple

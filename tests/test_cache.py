@@ -204,8 +204,8 @@ def test_what_is_wrong_with_a_text_is_said_across_the_processes(paths, folder):
     with pytest.raises(DataError) as error:
         cache.read(paths, OPTIONS, folder)
     assert str(error.value) == (
-        f"{paths['valid']} is not UTF-8 text (byte 3); convert it, for instance with "
-        "`iconv -t utf-8`."
+        f"{paths['valid']} is not UTF-8 text (byte 3); convert it, for instance from "
+        "Latin-1 with `iconv -f latin1 -t utf-8`."
     )
     assert entries(folder) == []
 

@@ -240,6 +240,31 @@ def test_a_signal_to_one_worker_ends_all_at_the_same_step(tmp_path, data):
     assert newest[0] == newest[1]
 
 
+CONNECTING = """
+import socket
+from dsc import distribution
+from dsc.cluster import Cluster
+distribution.CONNECT = 1
+with socket.create_server(("localhost", {port})):  # listens, and never answers
+    distribution.Workers(Cluster.from_environment())
+"""
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_who_waits_for_a_worker_that_never_connects_says_so(tmp_path, worker):
+    addresses = clusters.free_addresses()
+    port = addresses[1 - worker].rpartition(":")[2]
+    (tmp_path / "connecting.py").write_text(CONNECTING.format(port=port))
+    script, config = tmp_path / "connecting.py", clusters.tf_config(addresses, worker)
+    process = processes.start(tmp_path, script, TF_CONFIG=config)
+    result = processes.finish(process, tmp_path, timeout=60)
+    assert (result.code, result.err[-1]) == (
+        -signal.SIGKILL,
+        "Not all workers have connected within 1 s; see what the others said, then "
+        "start all workers again with their commands.",
+    )
+
+
 def test_a_worker_with_other_flags_or_data_is_refused(tmp_path, data):
     own = ((), ("--seed=7", "--EOS=</s>"))
     run = f"--train_dir={tmp_path}/run"

@@ -334,7 +334,7 @@ def check(script, monkeypatch, capsys):
 
     def run(*paths, implementation="auto"):
         values = types.SimpleNamespace(implementation=implementation)
-        monkeypatch.setattr(script, "flags", types.SimpleNamespace(FLAGS=values))
+        monkeypatch.setattr(script, "FLAGS", values)
         with pytest.raises(SystemExit) as end:
             script.main(["check_golden.py", *map(str, paths)])
         return end.value.code, capsys.readouterr().out

@@ -50,11 +50,13 @@ def small_corpus(n_train=53, n_valid=47, n_test=43):
     return Corpus(words, ids, dict.fromkeys(sizes, 0), {})
 
 
-def small_task(model, recipe=CORRECTED, learning_rate=0.0, dropout=0.0, seed=3):
+def small_task(
+    model, recipe=CORRECTED, learning_rate=0.0, dropout=0.0, seed=3, corpus=None
+):
     return LanguageModeling(
         model,
         keras.optimizers.SGD(learning_rate),
-        small_corpus(),
+        corpus or small_corpus(),
         recipe,
         batch_size=BATCH,
         n_steps=STEPS,
@@ -82,7 +84,9 @@ def pick(values, index):
     return np.take_along_axis(values, np.asarray(index)[..., None], axis=-1)[..., 0]
 
 
-# Weights
+# Weights. The release's initial values: TensorFlow 1's BasicLSTMCell starts its biases
+# at 0, as does the `LSTMCell` of its `supercell_new.py`; `W_hh` there is orthogonal by
+# gate; the agent's layers are in `RL_brain.py`; `param_init` is for all others.
 
 
 def test_the_default_model_has_the_weights_of_the_release():
@@ -111,10 +115,21 @@ def is_orthogonal(name):
     return "dsc" in name and name.endswith("recurrent_kernel")
 
 
-def test_weights_start_uniform_but_for_the_agent_and_the_recurrent_blocks(initial):
-    uniform = [n for n in initial if not is_agent(n) and not is_orthogonal(n)]
-    # Embedding, 2 * 3 weights of the LSTMs, kernel and bias of the DSC, the softmax.
-    assert len(uniform) == 1 + 6 + 2 + 2
+def is_lstm_bias(name):
+    return "/cell/bias" in name
+
+
+def test_the_biases_of_all_lstms_start_at_zero(initial):
+    biases = [w for n, w in initial.items() if is_lstm_bias(n)]
+    assert [w.shape for w in biases] == [(4 * 48,)] * 3
+    assert not np.any(biases)
+
+
+def test_other_weights_start_uniform_but_for_agent_and_recurrent_blocks(initial):
+    others = (is_agent, is_orthogonal, is_lstm_bias)
+    uniform = [n for n in initial if not any(other(n) for other in others)]
+    # Embedding, 2 * 2 kernels of the LSTMs, the kernel of the DSC, the softmax.
+    assert len(uniform) == 1 + 4 + 1 + 2
     for name in uniform:
         values = initial[name].astype(float)
         n, deviation = values.size, 0.07 / math.sqrt(3)
@@ -128,7 +143,7 @@ def test_weights_start_uniform_but_for_the_agent_and_the_recurrent_blocks(initia
 
 def test_no_two_weights_start_with_the_same_numbers(initial):
     firsts = [w.ravel()[:16].tobytes() for n, w in initial.items() if np.ptp(w) > 0]
-    assert len(set(firsts)) == len(firsts) == len(initial) - 2  # two constant biases
+    assert len(set(firsts)) == len(firsts) == len(initial) - 5  # constant biases
 
 
 def test_the_default_range_is_the_releases():
@@ -249,6 +264,31 @@ def test_with_the_tail_the_perplexity_is_that_of_the_whole_text():
     assert (len(ids) - 1) % STEPS  # so the last window is not whole
 
 
+def test_evaluation_needs_no_window_of_the_training_text():
+    corpus = small_corpus()
+    expected = small_task(small_model()).perplexity("test")
+    del corpus.ids["train"]
+    task = small_task(small_model(), corpus=corpus)
+    assert task.perplexity("test") == expected
+    assert task.n_uncovered.keys() == {"valid", "test"}
+
+
+def test_weights_that_were_evaluated_are_not_evaluated_again(tmp_path, capsys):
+    task, read = small_task(small_model(), learning_rate=0.3), []
+    evaluator = task.evaluator
+    task.read = lambda split: read.append(split) or evaluator.run(task.windows[split])
+    folder = RunFolder.begin(tmp_path, {})
+    best = fit(task, folder, max_epochs=2, print_every=9)
+    folder.checkpoints.load_weights(task.model)
+    capsys.readouterr()
+    task.report(best)
+    assert read == ["valid", "test"] * 2  # each epoch once
+    told = capsys.readouterr().out
+    task.report()
+    assert read == ["valid", "test"] * 3
+    assert capsys.readouterr().out == told
+
+
 def test_a_model_that_has_diverged_has_an_infinite_perplexity():
     model = unigram_model(np.full(VOCAB, 1 / VOCAB))
     bias = np.zeros(VOCAB)
@@ -293,6 +333,9 @@ def test_a_score_counts_how_often_each_state_was_chosen():
 def test_skips_are_described_by_length_shortest_first():
     # Action 0 is the oldest state: the longest skip.
     assert describe_skips(np.array([0.125, 0.25, 0.625])) == "1: 0.62 2: 0.25 3: 0.12"
+    assert describe_skips(np.arange(6) / 15) == (
+        "1: 0.33 2: 0.27 3: 0.20 4: 0.13 5: 0.07 6+: 0.00"
+    )
 
 
 # Loss
@@ -571,6 +614,16 @@ def test_an_epoch_without_gain_slows_the_optimizer(recipe):
     for perplexity, rate in [(90.0, 0.6), (89.5, 0.5), (80.0, 0.5), (81.0, 0.5 / 1.2)]:
         assert task.end_epoch(-perplexity) is None
         assert float(task.optimizer.learning_rate) == pytest.approx(rate, rel=1e-6)
+
+
+def test_a_perplexity_that_no_float_holds_scores_worst_and_leaves_numbers(monkeypatch):
+    task = small_task(small_model(), CORRECTED)
+    monkeypatch.setattr(task, "perplexity", lambda split: math.inf)
+    scores, score = task.evaluate()
+    assert set(scores.values()) == {math.inf}
+    task.end_epoch(score)  # a state keeps both, in JSON
+    assert math.isfinite(score) and math.isfinite(task.schedule.best)
+    assert score == -1e308
 
 
 # The optimizer keeps the rate in float32, where 0.1 is a little more than 0.1.

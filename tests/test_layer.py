@@ -78,7 +78,6 @@ def is_nothing(gradient):
         {"lamda": LAMDA, "forget_bias": 0.3},
         {"lamda": 0.0},
         {"lamda": LAMDA, "observation": "last"},
-        {"lamda": LAMDA, "layer_norm": True},
         {"n_actions": 1, "forget_bias": 0.3},
         {"n_actions": 2, "lamda": LAMDA},
         {"n_actions": TIME + 4},
@@ -115,6 +114,13 @@ def test_a_sequence_equals_the_numpy_loop(implementation, carry_memory, options,
         **{"n_actions": n, **options},
     )
     assert_equals(results, expected)
+
+
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_layer_normalisation_equals_the_numpy_loop(carry_memory, rng):
+    test_a_sequence_equals_the_numpy_loop(
+        "auto", carry_memory, {"lamda": LAMDA, "layer_norm": True}, rng
+    )
 
 
 @both
@@ -326,8 +332,10 @@ def test_a_policy_loss_teaches_the_agent_alone(implementation, rng):
     assert all(map(is_nothing, gradients[len(agent) :]))
 
 
-@both
-@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize(
+    ("implementation", "layer_norm"),
+    [("plain", False), ("plain", True), ("fast", False)],
+)
 @pytest.mark.parametrize(("logit", "scale"), [(1000.0, 1.0), (0.0, 1e6)])
 def test_extremes_stay_finite(implementation, layer_norm, logit, scale, rng):
     layer, _ = make_layer(
@@ -539,9 +547,11 @@ def test_without_an_agent_there_are_no_weights_of_one(choice, rng):
     assert n_chosen == (1 if choice == "oldest" else N_ACTIONS)
 
 
-def test_the_fast_loop_makes_no_attention():
-    with pytest.raises(ValueError, match="follows choices, and attention makes none"):
-        DSCLSTM(UNITS, N_ACTIONS, choice="attention", implementation="fast")
+@pytest.mark.parametrize("option", [{"choice": "attention"}, {"layer_norm": True}])
+def test_the_fast_loop_refuses_what_the_plain_one_alone_does(option):
+    with pytest.raises(ValueError, match="use 'plain' or 'auto'"):
+        DSCLSTM(UNITS, N_ACTIONS, implementation="fast", **option)
+    assert DSCLSTM(UNITS, N_ACTIONS, **option)(np.ones((2, 3, 4))).shape == (2, UNITS)
 
 
 @both
@@ -848,7 +858,9 @@ def test_the_configuration_holds_every_argument():
 
 @both
 def test_a_saved_model_loads_and_computes_the_same(implementation, rng, tmp_path):
-    layer = DSCLSTM(**{**ARGUMENTS, "implementation": implementation})
+    layer_norm = implementation == "plain"  # which alone has it
+    changed = {"implementation": implementation, "layer_norm": layer_norm}
+    layer = DSCLSTM(**{**ARGUMENTS, **changed})
     inputs = keras.Input((None, FEATURES))
     model = keras.Model(inputs, layer(inputs))
     weights = reference.randomise(layer.cell, rng)
@@ -864,7 +876,7 @@ def test_a_saved_model_loads_and_computes_the_same(implementation, rng, tmp_path
         lamda=0.6,
         forget_bias=0.3,
         observation="last",
-        layer_norm=True,
+        layer_norm=layer_norm,
     )
     *results, skips = loaded.predict(x, verbose=0)
     assert_equals([*results, Skips(*skips)], expected, atol=1e-5)

@@ -11,7 +11,9 @@ import pytest
 import tensorflow as tf
 
 from dsc import Skips
+from dsc.errors import RunError
 from dsc.recipes import NUMBER_PREDICTION
+from number_prediction import LAST_ACTIONS
 from number_prediction.model import NumberPredictor, Outputs, is_right, loss
 from number_prediction.produce_data import (
     SPLITS,
@@ -21,11 +23,7 @@ from number_prediction.produce_data import (
     read,
     write,
 )
-from number_prediction.task import (
-    LAST_ACTIONS,
-    NumberPrediction,
-    describe_confusion,
-)
+from number_prediction.task import NumberPrediction, describe_confusion
 
 BATCH, TIME, UNITS, ACTIONS = 4, 7, 6, 3
 RELEASED = NUMBER_PREDICTION["released"]
@@ -137,9 +135,7 @@ def test_files_of_another_length_or_recipe_or_other_numbers_have_another_name():
 
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(
-        DataError, match=r"--data_dir: cannot write .*digits_10\.npz.*;"
-    ):
+    with pytest.raises(RunError, match=r"--data_dir: cannot write to .*digits_10.npz"):
         made(tmp_path / "file")
 
 
@@ -151,7 +147,7 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(DataError, match="No space left on device"):
+    with pytest.raises(RunError, match="No space left on device"):
         made(tmp_path, seed=6)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -318,6 +314,24 @@ def test_the_default_model_has_the_weights_that_its_sizes_give():
     model = NumberPredictor()
     model.build()
     assert model.count_params() == lstm + agent + out == 173_030
+
+
+def test_the_weights_start_as_in_the_release():
+    """Its `supercell_new.py`, and `fc3` of its `rl_train.py` for the output layer."""
+    keras.utils.set_random_seed(3)
+    model = NumberPredictor(rnn_size=400)
+    model.build()
+    limit = math.sqrt(6 / (10 + 1600))  # Glorot's, TensorFlow 1's default
+    kernel = model.dsc.cell.kernel.numpy()
+    assert 0.99 * limit < np.abs(kernel).max() <= limit
+    blocks = np.split(model.dsc.cell.recurrent_kernel.numpy(), 4, axis=1)
+    for block in blocks:
+        np.testing.assert_allclose(block.T @ block, np.eye(400), atol=1e-5)
+    assert not np.any(model.dsc.cell.bias)
+    kernel, bias = model.out.get_weights()
+    np.testing.assert_array_equal(bias, np.float32(0.1))
+    assert abs(kernel.mean()) < 4 * 0.3 / math.sqrt(kernel.size)
+    assert abs(kernel.var() / 0.09 - 1) < 4 * math.sqrt(2 / kernel.size)
 
 
 @pytest.mark.parametrize("n_numbers", [8, 10, 25])

@@ -37,7 +37,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_in_the_end(watch, capsys, monkeypatc
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     work(watch, 40)
     frames = capsys.readouterr().out.split("\r")
-    assert frames[3] == f"[{'=' * 9}{' ' * 21}]  30% Sorting, 0:28 left\x1b[K"
+    assert frames[3] == f"[{'=' * 4}{' ' * 11}]  30% Sorting, 0:28 left\x1b[K"
     assert frames[-1] == "\x1b[K" and "\n" not in "".join(frames)
 
 

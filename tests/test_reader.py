@@ -176,8 +176,9 @@ def test_one_window_needs_one_word_more_than_its_steps_in_each_row():
 
 
 def test_missing_folder_is_named_with_a_way_to_get_one(tmp_path):
-    with pytest.raises(DataError, match=r"--data_dir: .*gone; give .*get_ptb\.py"):
-        find(tmp_path / "gone")
+    for name in "gone", "n" * 300:  # which is no name
+        with pytest.raises(DataError, match=rf"--data_dir: .*{name}; give .*get_ptb"):
+            find(tmp_path / name)
 
 
 def test_folder_without_a_corpus_is_named(tmp_path):
@@ -197,6 +198,8 @@ def test_the_one_missing_file_is_named(tmp_path, missing, pattern):
 def test_text_that_is_not_utf_8_is_named_with_the_byte_and_a_remedy(tmp_path):
     paths = find(put(tmp_path, valid=b"un caf\xe9\n"))
     with pytest.raises(DataError, match=r"valid\.txt is not UTF-8 .*byte 6.*; convert"):
+        read(paths)
+    with pytest.raises(DataError, match=r"`iconv -f \w+ -t utf-8`"):
         read(paths)
 
 
@@ -269,7 +272,7 @@ def test_unknown_words_are_read_as_unk_or_refused_if_that_is_asked(tmp_path):
     assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
     with pytest.raises(DataError, match=r"valid\.txt has 2 words .*'sleep' first; put"):
         read(paths, unknown="error")
-    with pytest.raises(DataError, match=r"--unknown unk: .* no word <unk>; give"):
+    with pytest.raises(DataError, match=r"--unknown unk: .* no word <unk>; leave"):
         read(find(put(tmp_path)), unknown="unk")
 
 
@@ -353,8 +356,12 @@ def test_of_a_text_only_the_window_is_read():
 
 
 def test_a_text_of_one_word_has_nothing_to_score():
-    with pytest.raises(DataError, match="no word after its first; use more"):
-        all_windows(np.zeros(1, np.int32), 1, 3, "test")
+    for cut in windows, all_windows:
+        for n_words in 0, 1:
+            with pytest.raises(
+                DataError, match=r"test split has fewer than two words t"
+            ):
+                cut(np.zeros(n_words, np.int32), 1, 3, "test")
 
 
 @given(

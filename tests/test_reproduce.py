@@ -410,13 +410,12 @@ def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
 CHECK = """
 import importlib, sys
 import reproduce_tables, sweep_grid
-from absl import flags
 script, module = sys.argv[1:]
-importlib.import_module(module)
+flags = importlib.import_module(module).FLAGS
 for table in reproduce_tables.TABLES.values():
     if table.script == script:
         for row in table.rows:
-            sweep_grid.parsed(table.runs(row), flags.FLAGS)
+            sweep_grid.parsed(table.runs(row), flags)
 """
 
 

@@ -1,5 +1,6 @@
 """Whatever ends a training, the same command brings it to the same end."""
 
+import contextlib
 import errno
 import json
 import os
@@ -14,6 +15,8 @@ import tensorflow as tf
 from dsc import files
 from dsc.errors import RunError
 from dsc.interruption import Interrupted
+from dsc.one_process import Distribution
+from dsc.program import Output
 from dsc.run_folder import RunFolder
 from dsc.training import Task, fit
 
@@ -46,7 +49,7 @@ class Small(Task):
         h, other = state
         h = tf.tanh(h + self.model(batch[0]))
         loss = tf.reduce_mean(h * tf.sin(tf.cast(step, tf.float32)))
-        return loss, (h, {"h": other["h"] * 1.5}), {"h": h, "step": step}
+        return loss, (h, {"h": other["h"] * 1.5}), {"h": h, "seen_step": step}
 
     def describe(self, metrics):
         return f"loss {metrics['loss']:.3f}"
@@ -185,7 +188,14 @@ class Ending(Small):
 
 @pytest.mark.parametrize("at", [(0, 0), (1, 1), (2, 2), "evaluation 1", "evaluation 3"])
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
+        (signal.SIGUSR1, 138),
+        (signal.SIGXCPU, 152),
+    ],
 )
 def test_a_signal_ends_it_with_its_code_and_nothing_is_done_twice(
     tmp_path, signals, expected, at, number, code
@@ -203,6 +213,19 @@ def test_a_signal_ends_it_with_its_code_and_nothing_is_done_twice(
     # The step in which the signal came was brought to an end.
     epoch, i = at if isinstance(at, tuple) else (int(at[-1]) - 1, 2)
     assert steps == list(range(3 * epoch + i + 1, 9))
+
+
+def test_an_output_that_breaks_ends_it_and_nothing_is_lost(tmp_path, expected):
+    """As that of a terminal that is closed."""
+    with (
+        open("/dev/full", "w") as full,
+        contextlib.redirect_stdout(Output(full)),
+        pytest.raises(Interrupted),
+    ):
+        train(tmp_path, save_every=1e9)
+    (state,) = (tmp_path / "last").iterdir()
+    assert state.name.startswith("state-000000-000000000002-")
+    assert outcome(tmp_path, train(tmp_path)) == expected
 
 
 def test_a_signal_during_a_save_waits_for_its_end(tmp_path, signals, expected):
@@ -277,6 +300,26 @@ def test_a_run_of_which_no_state_can_be_gone_on_from_is_left_as_it_is(tmp_path, 
     with pytest.raises(RunError, match=r"None of the states .* --restart"):
         train(tmp_path)
     assert contents(tmp_path) == before
+
+
+class WithoutTheOther(Distribution):
+    """A chief whose only other worker has lost its states."""
+
+    n_workers = 2
+
+    def exchange(self, value):
+        return [value, ["", 0]]
+
+
+def test_a_refused_resume_leaves_good_states_as_they_are(tmp_path, expected):
+    train(tmp_path)
+    before = contents(tmp_path)
+    task = Small()
+    task.distribution = WithoutTheOther()
+    with pytest.raises(RunError, match=r"worker 1 has 0.*put the folders"):
+        train(tmp_path, task)
+    assert contents(tmp_path) == before
+    assert outcome(tmp_path, train(tmp_path)) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """A run's folder keeps what it was given, and refuses what it cannot keep or use."""
 
+import errno
+import fcntl
 import json
+import math
 import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -72,11 +77,12 @@ def test_the_same_command_finds_all_that_was_there(run):
 def test_another_command_is_refused_with_every_difference_and_changes_nothing(run):
     before = contents(run.path)
     with pytest.raises(RunError) as error:
-        again(run, rnn_size=9, seed=4, data={"train": "12ab"})
+        again(run, rnn_size=9, seed=4, data={"train": "12", "test": "ab"}, data_dir="d")
     message = refusal(error)
     assert message.startswith(f"--train_dir: {run.path} holds another run, with ")
     assert "--rnn_size 8 (now 9), --seed None (now 4)" in message
-    assert "sha256 of train None (now 12ab)" in message and "--restart" in message
+    assert message.count("data") == 1 and "other data than d contains now" in message
+    assert "--restart" in message
     assert contents(run.path) == before
 
 
@@ -102,6 +108,16 @@ def test_a_run_may_become_longer_only(tmp_path, name, old, new, allowed):
         again(run, **{name: new})
 
 
+def test_who_trains_is_said_with_both_names(tmp_path):
+    jax = {"trained with": "JAX"}
+    for name, old, new in (("a", {}, jax), ("b", jax, {})):
+        RunFolder.begin(tmp_path / name, old).close()
+        with pytest.raises(RunError) as error:
+            RunFolder.begin(tmp_path / name, new)
+        names = ["TensorFlow", "JAX"][:: 1 if name == "a" else -1]
+        assert "trained with {} (now {})".format(*names) in refusal(error)
+
+
 def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
     about = {"versions": {"numpy": "2.1"}, "git_commit": "a"}
     again(run, about=about).close()
@@ -117,13 +133,30 @@ def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
 
 
 def test_what_a_killed_process_left_aside_is_removed(run):
-    for folder in (run.path, run.checkpoints.best):
-        (folder / "aside.123.state.npz").write_bytes(b"half")
+    run.checkpoints.last.mkdir()
+    for name in (
+        "aside.123.config.json",
+        "best/aside.45.best-000001-000000000010.weights.h5",
+        "last/aside.6.state-000001-000000000010.npz",
+    ):
+        (run.path / name).write_bytes(b"half")
     again(run)
     assert not list(run.path.rglob("aside.*"))
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "last/state"])
+def test_files_of_others_stay_where_they_are(run):
+    theirs = ["aside.123.mine", "aside.txt", "aside.notes/a", "last/state-of-mind.npz"]
+    theirs += ["best/best-of.weights.h5", "best/aside.7.txt"]
+    for name in theirs:
+        path = run.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    for step in range(5):
+        again(run).checkpoints.save_state(1, step, {})
+    assert {*theirs} <= contents(run.path).keys()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "last/state", "vocabulary.txt"])
 def test_a_run_without_its_config_is_not_gone_on_with(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"mine")
@@ -172,6 +205,54 @@ def test_restart_moves_the_old_run_aside_whole(run, capsys):
     assert RunFolder.open(aside).config == CONFIG
 
 
+@pytest.mark.parametrize(
+    "name", ["train.txt", "last/mine.npz", "aside.1.mine", "best/a"]
+)
+def test_restart_leaves_a_folder_with_files_of_others_as_it_is(run, name):
+    (run.path / name).parent.mkdir(exist_ok=True)
+    (run.path / name).write_text("mine")
+    before = contents(run.path.parent)
+    run.close()
+    with pytest.raises(RunError) as error:
+        RunFolder.begin(run.path, CONFIG, restart=True)
+    assert f"{run.path} also contains {name}, which" in refusal(error)
+    assert contents(run.path.parent) == before
+
+
+@pytest.mark.parametrize("path", [".", "..", "../../run"])
+def test_restart_leaves_the_working_directory_where_it_is(run, monkeypatch, path):
+    run.close()
+    inside = run.path if path == "." else run.checkpoints.best
+    monkeypatch.chdir(inside)
+    before = contents(run.path.parent)
+    with pytest.raises(RunError) as error:
+        RunFolder.begin(path, CONFIG, restart=True)
+    message = refusal(error)
+    assert message.startswith(f"--restart: {path} also contains the working directory")
+    assert contents(run.path.parent) == before
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV, errno.EACCES])
+def test_restart_in_a_mount_point_moves_the_run_within_it(run, monkeypatch, code):
+    rename = Path.rename
+
+    def cannot(path, target):
+        if path == run.path:
+            raise OSError(code, "cannot be renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", cannot)
+    for n in (1, 2):
+        before = contents(run.path)
+        run.close()
+        run = RunFolder.begin(run.path, {"rnn_size": n}, restart=True)
+        aside = contents(run.path / f"run.{n}")
+        assert len(aside) == (3 if n == 1 else 2)  # the second run has no weights yet
+        assert aside.items() <= before.items()
+        names = {path.name for path in run.path.iterdir()}
+        assert names == {*FILES, *(f"run.{i}" for i in range(1, n + 1))}
+
+
 def test_restart_in_a_new_folder_moves_nothing(tmp_path, capsys):
     RunFolder.begin(tmp_path / "run", CONFIG, restart=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -195,6 +276,40 @@ def test_a_file_in_the_way_is_refused(tmp_path, path):
     assert f"--train_dir: cannot write to {tmp_path / path} (" in refusal(error)
     assert "give another folder" in refusal(error)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["", "last", "lock"])
+def test_a_dangling_link_is_named(tmp_path, name):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(tmp_path / "gone" / "there")
+    with pytest.raises(RunError) as error:
+        RunFolder.begin(tmp_path / "run", CONFIG).checkpoints.save_state(1, 1, {})
+    assert refusal(error) == (
+        f"--train_dir: cannot write to {tmp_path / 'run'} ({path} is a link to "
+        f"{tmp_path / 'gone' / 'there'}, which does not exist); create that or give "
+        "another folder."
+    )
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, code):
+    def flock(*_):
+        raise OSError(code, "No")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RunError, match="does not support locks: give another folder"):
+        RunFolder.begin(tmp_path, CONFIG)
+
+
+def test_a_file_that_is_a_mount_point_is_named(tmp_path, monkeypatch):
+    def replace(aside, path):
+        raise OSError(errno.EBUSY, "Device or resource busy", aside, None, path)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(RunError) as error:
+        RunFolder.begin(tmp_path, CONFIG)
+    assert f"; {tmp_path / 'config.json'} is a mount point: " in refusal(error)
 
 
 # Opening
@@ -295,6 +410,34 @@ def test_restarting_through_a_link_moves_the_run_and_keeps_the_link(tmp_path):
         assert json.loads(config) == {"seed": seed}
 
 
+@pytest.mark.parametrize(
+    ("data", "arguments", "refused"),
+    [
+        ({"train": "1"}, (), False),
+        ({"train": "2"}, (), True),
+        (None, (), True),  # they are gone
+        ({"train": "2"}, ("--data_dir=other",), False),
+        ({"train": "2"}, ("--rnn_size=8",), True),
+    ],
+)
+def test_a_run_has_its_own_data_unless_the_user_asks_for_others(
+    tmp_path, data, arguments, refused
+):
+    values = flags.FlagValues()
+    flags.DEFINE_string("data_dir", "here", "", flag_values=values)
+    flags.DEFINE_integer("rnn_size", 8, "", flag_values=values)
+    values(["program", *arguments])
+    run = RunFolder(tmp_path, {"data": {"train": "1"}})
+    if not refused:
+        run.check_data(data, values, "data_dir")
+        return
+    with pytest.raises(RunError) as error:
+        run.check_data(data, values, "data_dir")
+    assert str(tmp_path) in refusal(error) and "data that here does not" in refusal(
+        error
+    )
+
+
 # Contents
 
 
@@ -333,20 +476,50 @@ def test_records_are_kept_as_one_json_object_a_line(run):
     assert [json.loads(line) for line in lines] == records
 
 
+def test_what_is_no_number_in_json_is_null(run):
+    run.log({"perplexity": math.inf, "a": [-math.inf, 1 / 3], "b": {"c": math.nan}})
+    line = (run.path / "metrics.jsonl").read_text()
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "perplexity": None,
+        "a": [None, 1 / 3],
+        "b": {"c": None},
+    }
+
+
 @pytest.mark.parametrize(
     "words", [("the", "<unk>", "ñandú", "\u2028", "#"), ("a",), ()]
 )
-def test_the_vocabulary_comes_back_as_it_was(run, words):
-    run.write_vocabulary(words)
-    assert RunFolder.open(run.path).read_vocabulary() == words
+def test_the_vocabulary_comes_back_as_it_was(tmp_path, words):
+    RunFolder.begin(tmp_path, CONFIG, vocabulary=words)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert RunFolder(tmp_path, config).read_vocabulary() == words
 
 
-@pytest.mark.parametrize("content", [None, b"caf\xe9\n"])
-def test_a_vocabulary_that_cannot_be_read_is_named(run, content):
-    if content:
-        (run.path / "vocabulary.txt").write_bytes(content)
-    with pytest.raises(RunError, match=r"--load_model: .*vocabulary\.txt cannot be"):
+@pytest.mark.parametrize("change", ["gone", "no UTF-8", "truncated", "edited"])
+def test_a_vocabulary_that_has_changed_is_named(tmp_path, change):
+    run = RunFolder.begin(tmp_path, CONFIG, vocabulary=("the", "caf\u00e9"))
+    path = tmp_path / "vocabulary.txt"
+    content = path.read_bytes()
+    path.unlink()
+    changed = {
+        "no UTF-8": content.decode().encode("latin-1"),
+        "truncated": content[:4],
+        "edited": content.replace(b"the", b"a"),
+    }
+    if change != "gone":
+        path.write_bytes(changed[change])
+    with pytest.raises(RunError) as error:
         run.read_vocabulary()
+    assert f"--load_model: {path} cannot be read (" in refusal(error)
+    assert "repeat the command that trained the run" in refusal(error)
+    run.close()
+    run = RunFolder.begin(tmp_path, CONFIG, vocabulary=("the", "caf\u00e9"))
+    assert run.read_vocabulary() == ("the", "caf\u00e9")
+
+
+def test_a_run_without_a_digest_of_its_vocabulary_is_still_read(run):
+    (run.path / "vocabulary.txt").write_text("a\n")
+    assert RunFolder.open(run.path).read_vocabulary() == ("a",)
 
 
 # What cannot be written

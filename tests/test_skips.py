@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -14,16 +15,14 @@ import pytest
 import skips
 import skips_page
 import skips_picture
-from processes import LANGUAGE
+from processes import LANGUAGE, PLOT_SKIPS
 from test_trained import WORDS, K, make
 
 from language_modeling import agreement
 from language_modeling.model import LanguageModel
 from language_modeling.reader import DataError
+from language_modeling.scoring import Scored, Scorer
 from language_modeling.trained import Trained
-
-PLOT_SKIPS = processes.ROOT / "scripts" / "plot_skips.py"
-END = 0
 
 
 @pytest.fixture(scope="module")
@@ -31,63 +30,67 @@ def trained():
     return make()
 
 
-# Reading
+# Sentences
 
 
-def test_a_sentence_is_read_as_the_model_reads_it_word_by_word(trained):
-    context, words = [0, 4, 9, 2], [7, 3, 11, 1, 0]
-    sentence = skips.read(trained, context, words)
-    assert sentence.context == tuple(WORDS[i] for i in context[-K:])
-    assert sentence.words == tuple(WORDS[i] for i in words)
-    for i, word in enumerate(words):
-        before = trained.read(context + words[:i])  # has not seen the word yet
-        with_it = trained.read(context + words[: i + 1])
-        expected = np.exp(before.log_probs[-1])
-        assert sentence.probabilities[i] == pytest.approx(expected[word], rel=1e-4)
-        best = [guess for guess, _ in sentence.guesses[i]]
-        assert best == [WORDS[n] for n in np.argsort(-expected)[:5]]
-        likeliest = [p for _, p in sentence.guesses[i]]
-        np.testing.assert_allclose(likeliest, np.sort(expected)[:-6:-1], rtol=1e-4)
-        policy = with_it.policy[-1]
-        np.testing.assert_allclose(sentence.policy[i], policy[::-1], rtol=1e-4)
-        assert sentence.skips[i] == K - np.argmax(policy)
-
-
-def test_sentences_of_a_text_are_read_after_the_words_before_them(trained, monkeypatch):
-    monkeypatch.setattr(skips, "read", lambda _, context, words: (context, words))
-    text = [5, 6, END, 7, END, END, 8, 9, 8, END, 3]
+def test_a_sentence_is_read_in_the_course_of_its_text_after_the_words_before(trained):
+    text = [
+        "w1",
+        "w2",
+        "<eos>",
+        "w3",
+        "<eos>",
+        "<eos>",
+        "w4",
+        "w5",
+        "xyzzy",
+        "w4",
+        "<eos>",
+        "w0",
+    ]
+    rows = list(Scorer(trained, 4).score(text))
+    read = [row for row in rows if row.read_as]
 
     def found(*place):
-        return list(skips.of_text(trained, text, END, 3, *place))
+        scored = Scorer(trained, 4).score(text)
+        return list(skips.of_text(scored, "<eos>", 3, *place))
 
-    assert found() == [([END], [5, 6, END])]
-    assert found(0, 9) == [
-        ([END], [5, 6, END]),
-        ([5, 6, END], [7, END]),
-        ([END, 7, END], [END]),
-        ([7, END, END], [8, 9, 8, END]),
-        ([9, 8, END], [3]),
+    assert [word for sentence in found() for word in sentence.words] == read
+    assert [(s.context, len(s.words)) for s in found()] == [
+        ((), 3),
+        (("w1", "w2", "<eos>"), 2),
+        (("<eos>", "w3", "<eos>"), 1),
+        (("w3", "<eos>", "<eos>"), 4),
+        (("w5", "w4", "<eos>"), 1),
     ]
-    assert found(1, 2) == found(0, 9)[1:3]
+    assert found(1, 2) == found()[1:3]
     assert found(5, 1) == []
+
+
+def test_of_a_text_no_more_is_read_than_is_shown(trained):
+    def words():
+        yield from ["w1", "<eos>"] * 2
+        yield "w2"  # the last that the first window predicts
+        raise AssertionError("read on")
+
+    scored = Scorer(trained, 4).score(words())
+    assert len(list(skips.of_text(scored, "<eos>", K, 0, 2))) == 2
 
 
 # The picture
 
 
 def sentence_of(words, skip_lengths, context=("<eos>",), probability=0.7):
-    n = len(words)
-    policy = np.full((n, K), (1 - probability) / (K - 1))
-    policy[np.arange(n), np.array(skip_lengths) - 1] = probability
-    guesses = ((("the", 0.25), ("</script>", 0.1)),) * n
-    return skips.Sentence(
-        tuple(context),
-        tuple(words),
-        np.linspace(0.1, 0.5, n),
-        guesses,
-        policy,
-        np.array(skip_lengths),
-    )
+    """A sentence of which each other state is as likely as the next."""
+    rows = []
+    for n, (word, skip) in enumerate(zip(words, skip_lengths, strict=True), 1):
+        reach = min(K, len(context) + n - 1)
+        lengths = [*range(1, reach + 1), *[0] * (reach < K)]
+        others = (1 - probability) / max(len(lengths) - 1, 1)
+        policy = {k: probability if k == skip else others for k in lengths}
+        guesses = (("the", 0.25), ("</script>", 0.1))
+        rows.append(Scored(word, word, math.log(n / 10), skip, policy, guesses))
+    return skips.Sentence(tuple(context), tuple(rows))
 
 
 def words_of(axis):
@@ -98,7 +101,8 @@ def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
     sentence = sentence_of(["a", "longer", "one", "here"], [1, 2, 1, 3])
     (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
     places = [text.get_position()[0] for text in words_of(axis)]
-    assert [text.get_text() for text in words_of(axis)] == ["<eos>", *sentence.words]
+    shown = [text.get_text() for text in words_of(axis)]
+    assert shown == ["<eos>", "a", "longer", "one", "here"]
     ends = []
     for arc in axis.patches:
         (start, _), *_, (end, _) = arc.get_path().vertices
@@ -108,7 +112,7 @@ def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
 
 
 def test_a_skip_to_before_the_first_word_is_a_stub():
-    sentence = sentence_of(["a", "b"], [3, 2])
+    sentence = sentence_of(["a", "b"], [0, 2])
     (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
     assert len(axis.patches) == 1  # from b
     stub, ring = axis.lines
@@ -175,9 +179,11 @@ def test_a_page_asks_for_nothing_and_nothing_of_the_text_is_markup():
 
 def test_a_hundred_sentences_are_less_than_a_megabyte():
     words = ["about_ten_"] * 22  # a sentence of the Penn Treebank has 22 words
-    sentence = sentence_of(words, [1] * 22)._replace(
-        guesses=((("about_ten_", 0.1234),) * 5,) * 22
+    sentence = sentence_of(words, [1] * 22)
+    five = tuple(
+        word._replace(guesses=(("about_ten_", 0.1234),) * 5) for word in sentence.words
     )
+    sentence = sentence._replace(words=five)
     assert len(page([sentence] * 100).encode()) < 500_000
 
 
@@ -212,7 +218,8 @@ def test_a_page_from_a_file_shows_its_first_sentence(tmp_path):
     assert '<output id="number" for="slider">3</output>' in dom
     assert re.findall(r'role="option"[^>]*>(\w+)<', dom) == ["one", "two"]
     assert "The model gave this word 10.0%." in dom
-    assert dom.count("<path") == 1 + K  # the other word's arc, all of this one's
+    # The other word's arc, and of this one to the word before and to nothing.
+    assert dom.count("<path") == 1 + 2
     assert "&lt;/script&gt;" in dom  # a guess
     assert re.search(
         r'aria-live="polite">one: .*Read from the state after &lt;eos&gt;, 1', dom
@@ -277,6 +284,9 @@ def folder(tmp_path_factory):
         timeout=200,
     )
     assert result.code == 0, result
+    (folder / "strange").mkdir()
+    for split in "train", "valid", "test":
+        (folder / "strange" / f"{split}.txt").write_text("a b\n")
     return folder
 
 
@@ -289,7 +299,7 @@ def test_sentences_of_a_split_are_those_of_its_file(folder):
     result = processes.run(
         folder,
         PLOT_SKIPS,
-        *("run", "--data_dir=corpus", "--split=test", "--sentence=2", "--sentences=4"),
+        *("run", "--split=test", "--sentence=2", "--sentences=4"),
         timeout=200,
     )
     assert result.code == 0, result
@@ -304,9 +314,21 @@ def test_sentences_of_a_split_are_those_of_its_file(folder):
     before = [word for line in expected[:2] for word in line]
     assert data["sentences"][0]["context"] == before[-5:]
     assert data["first"] == 2
+    # As --mode score reads them, word by word.
+    arguments = ("--load_model=run", "--mode=score", "--input=corpus/test.txt")
+    scored = processes.run(folder, LANGUAGE, *arguments, timeout=200)
+    rows = [row for row in (line.split("\t") for line in scored.out[1:]) if row[1]]
+    start = len(before)
+    for sentence in data["sentences"]:
+        read = rows[start : start + len(sentence["words"])]
+        start += len(read)
+        assert [row[1] for row in read] == sentence["words"]
+        assert [int(row[3]) for row in read] == sentence["skips"]
+        probabilities = [math.exp(float(row[2])) for row in read]
+        assert probabilities == pytest.approx(sentence["probabilities"], abs=1e-4)
 
 
-def test_a_text_of_ones_own_follows_the_end_of_a_line(folder):
+def test_a_text_of_ones_own_is_read_as_it_is(folder):
     words = (folder / "run" / "vocabulary.txt").read_text().split("\n")[1:5]
     result = processes.run(
         folder,
@@ -315,12 +337,12 @@ def test_a_text_of_ones_own_follows_the_end_of_a_line(folder):
         timeout=200,
     )
     assert result.code == 0, result
-    assert result.err == [
-        "The model does not know 'nowhere': dropped (--unknown unk keeps it)."
-    ]
+    assert result.err == ["Words that the model does not know, dropped: 1."]
     (sentence,) = data_of(folder / "own" / "text.html")["sentences"]
-    assert (sentence["context"], sentence["words"]) == (["<eos>"], words)
-    assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in sentence["policy"])
+    assert (sentence["context"], sentence["words"]) == ([], words)
+    for row in sentence["policy"]:
+        assert sum(p for _, p in row) == pytest.approx(1, abs=1e-3)
+    assert sentence["probabilities"][0] is None and sentence["skips"][0] == 0
 
 
 def test_a_model_that_attends_to_all_states_has_no_arcs():
@@ -333,8 +355,14 @@ def test_a_model_that_attends_to_all_states_has_no_arcs():
 REFUSED = {
     "no run": (("here",), "here holds no run"),
     "no argument": ((), "Give the folder of one run"),
-    "no such sentence": (("run", "--data_dir=corpus", "--sentence=999"), "has fewer"),
-    "no known word": (("run", "--text=nowhere"), "--text: it has no word that"),
+    "no such sentence": (
+        ("run", "--data_dir=corpus", "--sentence=999"),
+        "no sentence 999",
+    ),
+    "no known word": (("run", "--text=nowhere"), "--text: there is no sentence 0"),
+    "no words": (("run", "--text="), "--text has no words in it"),
+    "no text": (("run", "--text=\udce9"), "--text is not UTF-8 text"),
+    "other words": (("run", "--data_dir=strange"), "gives another vocabulary than"),
     "no corpus": (("run", "--data_dir=none"), "--data_dir: there is no folder none"),
 }
 

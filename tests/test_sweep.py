@@ -246,6 +246,17 @@ def test_a_run_gets_its_flags_its_threads_and_the_working_directory(
     assert told == f"--seed=1 --train_dir={one.run.folder} 3"
 
 
+def test_a_score_that_no_float_holds_is_kept_as_json(job):
+    (outcome,) = outcomes(one := job(SCORES.replace("2.5", "inf")))
+    assert outcome.scores["valid perplexity"] == math.inf
+    text = (one.run.folder / "result.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["scores"] == {
+        "valid perplexity": None,
+        "test perplexity": 3.25,
+    }
+    assert sweep_execution.finished(one).scores == outcome.scores
+
+
 def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()

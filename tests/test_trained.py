@@ -1,4 +1,4 @@
-"""A trained language model: reading, scoring and writing text with it."""
+"""A trained language model: scoring and writing text with it."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from language_modeling.generation import Writer
 from language_modeling.measures import evaluation
 from language_modeling.model import LanguageModel, Noise
 from language_modeling.reader import DataError
-from language_modeling.scoring import Scorer
+from language_modeling.scoring import Scored, Scorer, sentences
 from language_modeling.trained import Trained
 
 WORDS = ("<eos>", "the", "<unk>", *(f"w{i}" for i in range(14)))
@@ -44,32 +44,13 @@ def some_text(n, seed=1):
     return [WORDS[i] for i in np.random.default_rng(seed).integers(0, len(WORDS), n)]
 
 
-# Reading
-
-
-def test_reading_gives_the_words_their_losses_and_the_agent_its_probabilities(trained):
-    ids = [3, 1, 4, 1, 5, 9, 2]
-    reading = trained.read(ids)
-    outputs = trained.model(tf.constant([ids]))
-    nll = -reading.log_probs[np.arange(6), ids[1:]]
-    ((expected, actions, _),) = Evaluator(trained.model).run(
-        [(np.array([ids]), np.array([[*ids[1:], 0]]), np.ones((1, 7), bool))]
-    )
-    np.testing.assert_allclose(nll, expected[0, :6], rtol=1e-5)
-    np.testing.assert_array_equal(reading.actions, actions[0])
-    np.testing.assert_allclose(
-        reading.policy, tf.nn.softmax(outputs.skips.logits[0]), rtol=1e-5
-    )
-    np.testing.assert_allclose(np.exp(reading.log_probs).sum(-1), 1, rtol=1e-5)
-
-
 def test_unknown_words_are_dropped_read_as_unk_or_refused(trained):
     assert trained.encode("the") == 1
     assert trained.encode("xyzzy", "drop") is None
     assert trained.encode("xyzzy", "unk") == WORDS.index("<unk>")
     with pytest.raises(DataError, match="does not know the word 'xyzzy'"):
         trained.encode("xyzzy", "error")
-    with pytest.raises(DataError, match="no word <unk>; give --unknown drop"):
+    with pytest.raises(DataError, match="no word <unk>; leave the flag out"):
         make(vocabulary=("a", "b")).encode("xyzzy", "unk")
 
 
@@ -132,13 +113,60 @@ def test_the_skip_that_is_told_is_the_one_that_was_taken(carry_memory):
     np.testing.assert_allclose(told, log_probs[np.arange(T - 1), ids[1:]], rtol=1e-4)
 
 
-def test_dropped_words_are_counted_and_the_others_scored_as_if_alone(trained):
-    words = some_text(13)
-    with_others = [w for word in words for w in ("xyzzy", word)]
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_policy_and_guesses_are_what_the_model_computes(carry_memory):
+    trained = make(carry_memory=carry_memory)
+    words = some_text(2 * T + 2)
+    scored = list(Scorer(trained, T).score(words))
+    state, guesses = None, ()
+    for i, row in enumerate(scored):
+        start, step = divmod(i, T)
+        if step == 0:
+            ids = [WORDS.index(word) for word in words[i : i + T]]
+            outputs = trained.model(tf.constant([ids]), state)
+            state = outputs.state
+        policy = tf.nn.softmax(outputs.skips.logits[0, step]).numpy()[::-1]
+        n = min(i if carry_memory else step, K)  # states that can be looked back to
+        expected = dict(enumerate(policy[:n], 1)) | (
+            {0: policy[n:].sum()} if n < K else {}
+        )
+        if start and step == 0 and not carry_memory:
+            expected = {1: 1.0}  # whatever the agent says
+        assert row.policy == pytest.approx(expected, rel=1e-4)
+        assert row.skip in row.policy
+        assert row.guesses == guesses
+        probs = tf.nn.softmax(outputs.logits[0, step]).numpy()
+        best = np.argsort(-probs)[:5]
+        guesses = tuple((WORDS[k], pytest.approx(probs[k], rel=1e-4)) for k in best)
+
+
+def test_each_dropped_word_has_its_row_and_others_are_scored_as_if_alone(trained):
+    words, n = some_text(13), 2 * T
+    with_others = [w for word in words for w in (*["xyzzy"] * n, word)]
     scorer, alone = Scorer(trained, T), Scorer(trained, T)
-    assert list(scorer.score(with_others)) == list(alone.score(words))
-    assert scorer.n_unknown == 13
+    rows = list(scorer.score(with_others))
+    assert [row.word for row in rows] == with_others
+    assert [row for row in rows if row.read_as] == list(alone.score(words))
+    assert {row for row in rows if not row.read_as} == {Scored("xyzzy")}
+    assert scorer.n_unknown == 13 * n
     assert alone.n_unknown == 0
+
+
+def test_a_text_of_dropped_words_has_a_row_for_each(trained):
+    assert list(Scorer(trained, T).score(["x"] * 9)) == [Scored("x")] * 9
+
+
+def test_a_sentence_ends_with_its_line_even_where_the_model_knows_no_ends():
+    words = ["the", "w1", "<eos>", "w2", "xyzzy", "<eos>", "<eos>", "w3"]
+
+    def found(trained):
+        rows = Scorer(trained, T).score(words)
+        return [[row.word for row in some] for some in sentences(rows, "<eos>")]
+
+    ends = [["the", "w1", "<eos>"], ["w2", "<eos>"], ["<eos>"], ["w3"]]
+    assert found(make()) == ends
+    without = [[word for word in some if word != "<eos>"] for some in ends]
+    assert found(make(vocabulary=WORDS[1:])) == [some for some in without if some]
 
 
 def test_words_read_as_unk_are_shown_as_they_are(trained):
@@ -153,7 +181,7 @@ def test_words_read_as_unk_are_shown_as_they_are(trained):
 
 def test_a_text_without_a_second_word_has_no_perplexity(trained):
     scorer = Scorer(trained, T)
-    assert len(list(scorer.score(["the", "xyzzy"]))) == 1
+    assert len(list(scorer.score(["the", "xyzzy"]))) == 2
     assert math.isnan(scorer.perplexity)
 
 
@@ -195,7 +223,7 @@ def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):
         return next(writer.write([0], **kwargs))
 
     first = [first_word(seed) for seed in range(400)]
-    probs = np.exp(trained.read([0]).log_probs[0])
+    probs = tf.nn.softmax(trained.model(tf.constant([[0]])).logits[0, 0]).numpy()
     shares = np.bincount(first, minlength=len(WORDS)) / 400
     assert np.abs(shares - probs).max() < 4 * math.sqrt(0.25 / 400)
     likeliest = set(np.argsort(probs)[-3:])

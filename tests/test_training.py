@@ -4,19 +4,59 @@ import json
 import math
 import re
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dsc import training
+from dsc.errors import RunError
 from dsc.recipes import LANGUAGE_MODELING
+from dsc.report import Report
 from dsc.run_folder import RunFolder
+from dsc.state import State
 from dsc.training import Task, clip, fit
+from language_modeling import measures
 from language_modeling.model import LanguageModel
 from language_modeling.reader import Corpus
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
+
+# Memory
+
+
+class Driver:
+    """CUDA's, which sees two of a machine's GPUs, of 80 and 16 GiB."""
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number
+        return 0 if number < 2 else 101
+
+    def cuDeviceTotalMem_v2(self, total, device):
+        total._obj.value = (80 * 2**30, 16 * 2**30)[device.value]
+        return 0
+
+
+def test_a_share_of_the_memory_of_each_gpu_that_tensorflow_sees(monkeypatch):
+    limits = {}
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(
+        tf.config,
+        "set_logical_device_configuration",
+        lambda gpu, limit: limits.update({gpu: limit[0].memory_limit}),
+    )
+    training.limit_gpu_memory(0.25)
+    assert limits == {"a": 20 * 1024, "b": 4 * 1024}
+
+
+def test_a_driver_that_does_not_tell_the_memory_is_said(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a"] * 3)
+    with pytest.raises(RunError, match=r"--gpu_portion: .* memory of GPU 0 \(.*; lea"):
+        training.limit_gpu_memory(0.5)
+
 
 # Clipping
 
@@ -153,11 +193,9 @@ def test_reports_are_printed_as_plain_lines(tmp_path, capsys):
     run(Counting(scores=[0.25, 0.75]), tmp_path, max_epochs=2, print_every=4)
     clock = r"\d+:\d\d"
     patterns = [
-        rf"epoch 1/2 step 4/5: state 1\.50, gradient norm 1\.000, \d+ beans/s, {clock} "
-        r"left in this epoch",
+        rf"epoch 1/2 step 4/5: state 1\.50, \d+ beans/s, {clock} left",
         rf"epoch 1 done in {clock}: sweetness = 0\.250000, learning rate 0\.5",
-        rf"epoch 2/2 step 4/5: state 1\.50, gradient norm 1\.000, \d+ beans/s, {clock} "
-        r"left in this epoch",
+        rf"epoch 2/2 step 4/5: state 1\.50, \d+ beans/s, {clock} left",
         rf"epoch 2 done in {clock}: sweetness = 0\.750000, learning rate 0\.5",
     ]
     lines = capsys.readouterr().out.splitlines()
@@ -179,6 +217,93 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
         "epoch 1/1 step 5/5",
         "epoch 1 done in 0",
     ]
+
+
+class Watched(Counting):
+    """A training of 100 steps an epoch whose reports see a clock of the test's.
+
+    A step takes `seconds`, the first, which is traced, twenty.
+    """
+
+    n_batches = 100
+    unit = "words"
+    batch_units = 700
+    nll = 5.0
+
+    def __init__(self, monkeypatch, seconds):
+        self.monkeypatch = monkeypatch
+        self.seconds = seconds
+        self.time = 7.0
+
+    def record(self, metrics):
+        return measures.record(metrics)
+
+    def describe(self, record):
+        return measures.describe(record)
+
+    def report(self, print_every=50, n_steps=100):
+        """Reports some steps; returns the records, with what it was that was added."""
+        self.monkeypatch.setattr(time, "monotonic", lambda: self.time)
+        state = State(recurrent=None)
+        report = Report(self, state, 100, print_every)
+        report.begin_epoch()
+        records = []
+        for step in range(n_steps):
+            self.time += self.seconds if step else 20.0
+            metrics = {"loss": 35 * self.nll, "nll": self.nll, "grad_norm": 1.0}
+            metrics |= {"entropy": 1.5, "n": step, "actions": np.ones(5) / 5}
+            state.means.add(step, metrics)
+            state.position = state.step = step + 1
+            records.append(report.after_step())
+        return [record for record in records if record]
+
+    @property
+    def learning_rate(self):
+        return 1.0
+
+
+def test_no_estimate_counts_the_step_that_is_traced(monkeypatch, capsys):
+    Watched(monkeypatch, 0.2).report(print_every=20, n_steps=20)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == (
+        "epoch 1/100 step 20/100: loss 175.0, perplexity 148.4, entropy 1.50, "
+        "3500 words/s, 0:16 left"
+    )
+    Watched(monkeypatch, 0.5).report(print_every=1, n_steps=1)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(", 0 words/s, ? left")
+
+
+def test_a_first_line_comes_soon_and_changes_no_record(monkeypatch, capsys):
+    (record,) = Watched(monkeypatch, 0.5).report(print_every=80)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "epoch 1/100 step 2/100",  # the first that tells how long the 80th takes
+        "epoch 1/100 step 80/100",
+    ]
+    assert (record["step"], record["n"]) == (80, 39.5)  # of all 80 steps
+    Watched(monkeypatch, 0.05).report(print_every=80)  # which is soon enough
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_a_bar_shows_loss_and_perplexity_on_eighty_columns(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    records = Watched(monkeypatch, 0.4).report(print_every=80)
+    frames = capsys.readouterr().out.split("\r")
+    assert len(records) == 1
+    assert frames[60] == (
+        f"[{'=' * 9}{' ' * 6}]  60% of epoch 1, 0:16 left, loss 175.0, perplexity "
+        "148.4\x1b[K"
+    )
+    assert all(len(frame.split("\x1b")[0]) < 80 for frame in frames if "[=" in frame)
+
+
+def test_no_line_is_longer_than_a_hundred_columns(monkeypatch, capsys):
+    task = Watched(monkeypatch, 1000.0)
+    task.nll, task.n_batches = 700.0, 10**6
+    task.report(print_every=2, n_steps=4)
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [100, 100]
 
 
 def test_an_epoch_shorter_than_the_interval_has_a_report_at_its_end(tmp_path):

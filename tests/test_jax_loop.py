@@ -8,19 +8,20 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from jax import numpy as jnp
 import reference
-from dsc import DSCLSTM, jax_recurrence
+from dsc import DSCLSTM
+from dsc.loops import jax as jax_loop
 
 BATCH, TIME, FEATURES, UNITS, LAMDA = 3, 7, 6, 4, 0.625
 MASK = np.array(
     [[1, 1, 0, 0, 1, 1, 1], [0, 1, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0]], bool
 )
 CASES = [  # n_actions, carry_memory, and the rest; each takes XLA seconds to compile
-    (1, False, {"dropout": True, "mask": MASK, "per_turn": 5}),
+    (1, False, {"dropout": True, "mask": MASK, "unroll": 5}),
     (2, True, {"lamda": 0.0, "greedy": True, "go_backwards": True}),
-    (5, False, {"lamda": LAMDA, "layer_norm": True, "mask": MASK}),
+    (5, False, {"lamda": LAMDA, "mask": MASK}),
     (5, True, {"choice": "uniform"}),
     (2, False, {"choice": "oldest"}),
-    (5, True, {"observation": "last", "mask": MASK, "dropout": True, "per_turn": 5}),
+    (5, True, {"observation": "last", "mask": MASK, "dropout": True, "unroll": 5}),
 ]
 
 
@@ -56,7 +57,7 @@ for n_actions, carry_memory, options in CASES:
     case = f"{n_actions} {carry_memory} {options}"
     greedy, dropout = options.pop("greedy", False), options.pop("dropout", False)
     mask = options.pop("mask", None)
-    jax_recurrence.STEPS_PER_TURN["cpu"] = options.pop("per_turn", 1)
+    jax_loop.UNROLL["cpu"] = options.pop("unroll", 1)
     rng = np.random.default_rng(1)
     shapes = [(BATCH, TIME, FEATURES), *[(BATCH, UNITS)] * 2]
     shapes += [(BATCH, n_actions, UNITS)] * 2 * carry_memory
