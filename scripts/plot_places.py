@@ -126,10 +126,9 @@ def plot(path):
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
-    program.main(lambda: plot(argv[1]))(argv[:1])
+    program.main(FLAGS, lambda: plot(argv[1]))
 
 
 if __name__ == "__main__":
     group.path("out", "places", "path of the pictures, without suffix")
-    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
-    program.main(FLAGS, lambda: main(argv))
+    main(program.parse(FLAGS, __doc__, takes_arguments=True))

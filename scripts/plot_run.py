@@ -264,10 +264,9 @@ def plot(paths):
 def main(argv):
     if len(argv) < 2:
         sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
-    program.main(lambda: plot(argv[1:]))(argv[:1])
+    program.main(FLAGS, lambda: plot(argv[1:]))
 
 
 if __name__ == "__main__":
     group.path("out", "run", "path of the pictures, without suffix")
-    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
-    program.main(FLAGS, lambda: main(argv))
+    main(program.parse(FLAGS, __doc__, takes_arguments=True))

@@ -80,7 +80,7 @@ REFUSED = {
     ),
     "a folder": (PLOT_RUN, ("numbers", "--out=corpus/"), "--out: 'corpus/' names no"),
     "here": (PLOT_PLACES, ("numbers", "--out=."), "--out: '.' names no file; give"),
-    "no path": (PLOT_RUN, ("numbers", "--out="), "--out: '' names no file; give a"),
+    "no path": (PLOT_RUN, ("numbers", "--out="), "flag --out=: it is empty; give"),
 }
 
 
