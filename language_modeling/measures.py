@@ -70,10 +70,9 @@ def record(metrics):
     return {**metrics, "perplexity": perplexity(metrics["nll"])}
 
 
-def describe(record, chooses=True):
-    """A report's text from a `record`, with the skips if the model chooses them."""
-    skips = f", skips {describe_skips(record['actions'])}" if chooses else ""
+def describe(record):
+    """A report's text from a `record`."""
     return (
         f"loss {record['loss']:#.4g}, perplexity {record['perplexity']:#.4g}, "
-        f"entropy {record['entropy']:.2f}{skips}"
+        f"entropy {record['entropy']:.2f}"
     )

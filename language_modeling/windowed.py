@@ -30,6 +30,7 @@ class OnWindows:
 
     unit = "words"
     record = staticmethod(measures.record)
+    describe = staticmethod(measures.describe)
 
     def __init__(
         self,
@@ -74,17 +75,12 @@ class OnWindows:
         """Windows per epoch, of a corpus with a training text."""
         return len(self.windows["train"])
 
-    def describe(self, record):
-        """A report's text, as `dsc.training.Task` says."""
-        return measures.describe(record, self.chooses)
-
     def evaluate(self):
         """`(scores, score)` after an epoch, as `dsc.training.Task` says."""
         evaluated = self._score_both()
         valid, test = (evaluation.perplexity for evaluation in evaluated[:2])
-        score = -min(valid, 1e308)  # finite: a state keeps it as JSON
-        self._evaluated.setdefault(score, evaluated)
-        return {"valid perplexity": valid, "test perplexity": test}, score
+        self._evaluated.setdefault(-valid, evaluated)
+        return {"valid perplexity": valid, "test perplexity": test}, -valid
 
     def _score_both(self):
         """`(Evaluation of valid, of test, counts of deciding.count or None)`."""

@@ -3,6 +3,7 @@
 A column's value is worked out from a run's record; see `reproduce_results`.
 """
 
+import math
 import re
 import shlex
 import statistics
@@ -135,9 +136,14 @@ class Table(NamedTuple):
 
 def score(name, factor=1):
     """What the training script printed last under that name."""
-    return lambda record: (
-        factor * float(record["scores"][name]) if name in record["scores"] else None
-    )
+
+    def value(record):
+        score = record["scores"].get(name, "none")
+        if score == "none":
+            return None
+        return math.inf if score is None else factor * score  # see `files.to_json`
+
+    return value
 
 
 def epochs_to(accuracy):

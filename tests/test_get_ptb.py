@@ -293,7 +293,7 @@ def test_disk_full_in_the_middle_of_a_file(script, data, tmp_path):
     [
         (["--form_dir=x"], "Unknown command line flag 'form_dir'"),
         (["folder"], "'folder' is not a flag"),
-        (["--data_dir="], "flag --data_dir=: it is empty; give a folder"),
+        (["--data_dir="], "flag --data_dir=: it is empty; give a path"),
         (["--from_dir=x", "--source=http://h"], "At most one of (from_dir, source)"),
     ],
 )
