@@ -142,8 +142,7 @@ def to_arrays(state, task, metrics_mark):
     counts = {name: getattr(state, name) for name in COUNTS}
     counts |= {"n_means": state.means.n, "metrics": metrics_mark}
     counts |= {"schedule": task.schedule_state()}
-    text = json.dumps(counts, allow_nan=False)
-    arrays["counts"] = np.frombuffer(text.encode(), np.uint8)
+    arrays["counts"] = np.frombuffer(json.dumps(counts).encode(), np.uint8)
     return arrays
 
 
