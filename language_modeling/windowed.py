@@ -68,7 +68,8 @@ class OnWindows:
     def evaluate(self):
         """`(scores, score)` after an epoch, as `dsc.training.Task` says."""
         valid, test = self.perplexity("valid"), self.perplexity("test")
-        return {"valid perplexity": valid, "test perplexity": test}, -valid
+        # The score is finite: a state keeps it as JSON.
+        return {"valid perplexity": valid, "test perplexity": test}, -min(valid, 1e308)
 
     def perplexity(self, split):
         """exp of the mean word loss over a split's windows, from a state of zeros."""

@@ -586,6 +586,16 @@ def test_an_epoch_without_gain_slows_the_optimizer(recipe):
         assert float(task.optimizer.learning_rate) == pytest.approx(rate, rel=1e-6)
 
 
+def test_a_perplexity_that_no_float_holds_scores_worst_and_leaves_numbers(monkeypatch):
+    task = small_task(small_model(), CORRECTED)
+    monkeypatch.setattr(task, "perplexity", lambda split: math.inf)
+    scores, score = task.evaluate()
+    assert set(scores.values()) == {math.inf}
+    task.end_epoch(score)  # a state keeps both, in JSON
+    assert math.isfinite(score) and math.isfinite(task.schedule.best)
+    assert score == -1e308
+
+
 # The optimizer keeps the rate in float32, where 0.1 is a little more than 0.1.
 @pytest.mark.parametrize("threshold", [0.005, 0.1])
 def test_training_ends_when_the_smallest_rate_brings_no_gain(threshold):
