@@ -7,7 +7,7 @@ from pathlib import Path
 
 import runs
 import sweep_table
-from sweep_execution import OUTPUT, as_json
+from sweep_execution import OUTPUT
 from sweep_table import line
 
 from dsc import files
@@ -54,7 +54,7 @@ def record(row, run, script, scores):
         "row": row.name,
         "seed": run.seed,
         "command": command(script, run),
-        "scores": as_json(scores),
+        "scores": scores,
         "seconds": seconds(output),
         "epochs": [
             {k: v for k, v in epoch.items() if not isinstance(v, list)}

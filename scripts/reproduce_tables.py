@@ -3,6 +3,7 @@
 A column's value is worked out from a run's record; see `reproduce_results`.
 """
 
+import math
 import re
 import shlex
 import statistics
@@ -134,10 +135,15 @@ class Table(NamedTuple):
 
 
 def score(name, factor=1):
-    """What the training script printed last under that name."""
-    return lambda record: (
-        factor * float(record["scores"][name]) if name in record["scores"] else None
-    )
+    """What the training script printed last under that name; null is infinite."""
+
+    def value(record):
+        if name not in record["scores"]:
+            return None
+        found = record["scores"][name]
+        return math.inf if found is None else factor * found
+
+    return value
 
 
 def epochs_to(accuracy):

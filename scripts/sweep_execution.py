@@ -144,7 +144,7 @@ class Execution:
         output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         scores = _scores(output) if code == 0 else None
         if scores:
-            result = {**self.job.computed, "scores": as_json(scores)}
+            result = {**self.job.computed, "scores": scores}
             content = f"{files.to_json(result, indent=2)}\n"
             files.write(folder / RESULT, content.encode())
             return Outcome(scores, tries=self.tries)
@@ -214,11 +214,6 @@ def stamps(paths):
     """
     found = {path.name: path.stat() for path in paths if path.exists()}
     return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in found.items()}
-
-
-def as_json(scores):
-    """Scores as JSON has them: `inf` and `nan` are text there."""
-    return {k: x if math.isfinite(x) else str(x) for k, x in scores.items()}
 
 
 def finished(job):

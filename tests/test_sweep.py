@@ -276,15 +276,6 @@ def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tm
     assert sweep_execution.finished(changed) is None
 
 
-def test_a_score_that_no_float_holds_is_json_that_all_read(job):
-    one = job("print('valid perplexity = inf')\nprint('test perplexity = nan')")
-    (outcome,) = outcomes(one)
-    text = (one.run.folder / "result.json").read_text()
-    read = json.loads(text, parse_constant=pytest.fail)
-    assert read["scores"] == {"valid perplexity": "inf", "test perplexity": "nan"}
-    assert str(sweep_execution.finished(one).scores) == str(outcome.scores)
-
-
 def test_the_scores_are_those_that_either_script_prints_last(job):
     lines = "test accuracy = 0.5 (greedy), 0.25 (sampled)", "test accuracy = 0.75"
     code = f"print({lines[0]!r})\nprint({lines[1] + lines[0][19:]!r})"
