@@ -135,13 +135,13 @@ class Table(NamedTuple):
 
 
 def score(name, factor=1):
-    """What the training script printed last under that name."""
+    """What the training script printed last under that name; null is infinite."""
 
     def value(record):
-        score = record["scores"].get(name, "none")
-        if score == "none":
+        if name not in record["scores"]:
             return None
-        return math.inf if score is None else factor * score  # see `files.to_json`
+        found = record["scores"][name]
+        return math.inf if found is None else factor * found
 
     return value
 
