@@ -1,8 +1,8 @@
 """The flags of the language model: those of the authors' release, and some new ones."""
 
-from dsc import flags as shared_flags
 from dsc import recipes
-from language_modeling.corpus import UNKNOWN
+from dsc.cli import flags as shared_flags
+from language_modeling.corpora.corpus import UNKNOWN
 from language_modeling.schedule import Schedule
 
 RECIPES = recipes.LANGUAGE_MODELING

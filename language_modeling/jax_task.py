@@ -1,6 +1,7 @@
 """The language model as something to train and to evaluate under JAX.
 
-What `task.py` and `dsc/training.py` do under TensorFlow: the same model, loss, windows
+What `task.py` and `dsc/training/step.py` do under TensorFlow: the same model, loss,
+windows
 and schedule, with other random numbers. A training step is one compiled function.
 """
 
@@ -10,7 +11,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from dsc.one_process import Distribution
+from dsc.distributed.base import Distribution
+from language_modeling.base_task import OnWindows
 from language_modeling.model import (
     ACTIONS,
     DROPOUT,
@@ -19,7 +21,6 @@ from language_modeling.model import (
     loss,
     word_losses,
 )
-from language_modeling.windowed import OnWindows
 
 
 class JaxLanguageModeling(OnWindows):
@@ -55,7 +56,7 @@ class JaxLanguageModeling(OnWindows):
         return jax.tree.map(jnp.copy, self.model.get_initial_state(self.batch_size))
 
     def train(self, state):
-        """Takes the step that is next in a `dsc.state.State`; returns the metrics.
+        """Takes the next step of a `dsc.runs.train_state.State`; returns the metrics.
 
         Nothing waits for the device. The recurrent state that it has is used up.
         """

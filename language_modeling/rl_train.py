@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program, startup
+from dsc.cli import program, startup
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
@@ -18,24 +18,27 @@ if __name__ == "__main__":
 with startup.backend("tensorflow"):
     import keras
 
-from dsc import distribution, training
-from language_modeling import data, modes, reader, trained
+from dsc.distributed import mirrored
+from dsc.training.run import train_or_load
+from dsc.training.step import limit_gpu_memory
 from language_modeling import flags as language_flags
+from language_modeling.corpora import find, windows
+from language_modeling.inference import modes, trained_model
 from language_modeling.model import LanguageModel
 from language_modeling.task import LanguageModeling
 
 
 def run():
     """Trains and evaluates, or does with a trained model what --mode says."""
-    training.limit_gpu_memory(FLAGS.gpu_portion)
-    replicas = distribution.make(FLAGS)
+    limit_gpu_memory(FLAGS.gpu_portion)
+    replicas = mirrored.make(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.mode != "evaluate":
-        modes.MODES[FLAGS.mode](trained.Trained.open(FLAGS.load_model))
+        modes.MODES[FLAGS.mode](trained_model.Trained.open(FLAGS.load_model))
         return
-    saved = trained.restore(FLAGS.load_model) if FLAGS.load_model else None
-    paths, known = data.find(saved)
-    corpus = data.read(paths, saved)
+    saved = trained_model.restore(FLAGS.load_model) if FLAGS.load_model else None
+    paths, known = find.find(saved)
+    corpus = find.read(paths, saved)
     trains = FLAGS.max_epochs and not saved
     if not trains:
         del corpus.ids["train"]  # which need not have a window
@@ -48,7 +51,7 @@ def run():
     left_out = ", ".join(f"{split} {n}" for split, n in task.n_uncovered.items())
     print(f"Words that are in no window, and so not predicted: {left_out}.")
     name, digests = paths["train"].resolve().parent.name, corpus.digests
-    score = training.train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
+    score = train_or_load(task, saved, FLAGS, name, digests, corpus.vocabulary)
     if replicas.is_chief:
         task.report(score)
     replicas.leave()
@@ -73,4 +76,4 @@ def make_task(corpus, replicas, known=None):
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, run, reader.DataError)
+    program.main(FLAGS, run, windows.DataError)

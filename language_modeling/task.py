@@ -1,23 +1,24 @@
 """The language model as something to train and to evaluate."""
 
-from dsc import losses, noise, training
+from dsc import losses, noise
+from dsc.training.task import Task
+from language_modeling.base_task import OnWindows
 from language_modeling.evaluation import Evaluator
 from language_modeling.model import ACTIONS, DROPOUT, Noise, loss
-from language_modeling.windowed import OnWindows
 
 
-class LanguageModeling(OnWindows, training.Task):
+class LanguageModeling(OnWindows, Task):
     """`OnWindows` under TensorFlow.
 
     Args:
         *args, **kwargs: see `OnWindows`.
-        distribution: see `training.Task`.
+        distribution: see `Task`.
 
     Attributes:
         evaluator: `Evaluator` of the model.
     """
 
-    def __init__(self, *args, distribution=training.Task.distribution, **kwargs):
+    def __init__(self, *args, distribution=Task.distribution, **kwargs):
         super().__init__(*args, **kwargs)
         self.distribution = distribution
         self.dense_norm = self.recipe.dense_norm

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dsc import flags as shared_flags
 from dsc import recipes
+from dsc.cli import flags as shared_flags
 from number_prediction import produce_data
 
 ROOT = Path(__file__).resolve().parents[1]

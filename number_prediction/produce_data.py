@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 
 import numpy as np
 
-from dsc import files, program
-from dsc.errors import writing
-from dsc.flags import Group
+from dsc.cli import program
+from dsc.cli.errors import writing
+from dsc.cli.flags import Group
+from dsc.runs import atomic_io
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
@@ -60,7 +61,7 @@ def refuse_released(group, *names):
     """Refuses what the release has for other numbers than digits, where it has none.
 
     Args:
-        group: `dsc.flags.Group`.
+        group: `dsc.cli.flags.Group`.
         names: flags that ask for it when they are true or `released`.
     """
     group.refuse_unless(
@@ -145,7 +146,7 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
     with writing(path, "--data_dir"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, lambda aside: np.savez_compressed(aside, **arrays))
+        atomic_io.write(path, lambda aside: np.savez_compressed(aside, **arrays))
 
 
 def read(path, sequence_length, n_numbers=DIGITS):
@@ -169,7 +170,7 @@ def read(path, sequence_length, n_numbers=DIGITS):
             "--sequence_length, --data_dir and --recipe."
         )
     try:
-        arrays = files.read_arrays(path)
+        arrays = atomic_io.read_arrays(path)
         data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
@@ -192,7 +193,7 @@ def read(path, sequence_length, n_numbers=DIGITS):
 
 def digests(data):
     """Dict from split to the digest of what `read` returned for it."""
-    return {split: files.digest(x, y) for split, (x, y) in data.items()}
+    return {split: atomic_io.digest(x, y) for split, (x, y) in data.items()}
 
 
 def main(values):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program, startup
+from dsc.cli import program, startup
 from number_prediction.flags import FLAGS, data_path, recipe_of
 
 if __name__ == "__main__":
@@ -20,9 +20,11 @@ if __name__ == "__main__":
 with startup.backend("tensorflow"):
     import keras
 
-from dsc import distribution, training
-from dsc import flags as shared_flags
-from dsc.run_folder import RunFolder
+from dsc.cli import flags as shared_flags
+from dsc.distributed import mirrored
+from dsc.runs.folder import RunFolder
+from dsc.training.run import train_or_load
+from dsc.training.step import limit_gpu_memory
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction, describe_confusion
@@ -30,8 +32,8 @@ from number_prediction.task import NumberPrediction, describe_confusion
 
 def run():
     """Trains, or evaluates what was trained."""
-    training.limit_gpu_memory(FLAGS.gpu_portion)
-    replicas = distribution.make(FLAGS)
+    limit_gpu_memory(FLAGS.gpu_portion)
+    replicas = mirrored.make(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
     saved = None
     if FLAGS.load_model:
@@ -51,7 +53,7 @@ def run():
         size += f", {task.n_batches} steps of {FLAGS.batch_size} sequences per epoch"
     print(f"{size}.")
     name = f"{FLAGS.sequence_length}+1 {produce_data.numbers(FLAGS.n_numbers)}"
-    training.train_or_load(task, saved, FLAGS, name, digests)
+    train_or_load(task, saved, FLAGS, name, digests)
     if replicas.is_chief:
         report(task, saved)
     replicas.leave()

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dsc import losses, noise, training
+from dsc import losses, noise
+from dsc.training.task import Task
 from number_prediction import LAST_ACTIONS
 from number_prediction.model import answers, loss
 
@@ -27,7 +28,7 @@ class Predictions(NamedTuple):
     last_actions: np.ndarray
 
 
-class NumberPrediction(training.Task):
+class NumberPrediction(Task):
     """Trains a `NumberPredictor`.
 
     Args:
@@ -38,7 +39,7 @@ class NumberPrediction(training.Task):
         batch_size: sequences per step.
         seed: of the order of the data and the actions.
         patience: epochs without a better validation accuracy after which to stop.
-        distribution: see `training.Task`.
+        distribution: see `Task`.
     """
 
     unit = "sequences"
@@ -53,7 +54,7 @@ class NumberPrediction(training.Task):
         batch_size,
         seed,
         patience,
-        distribution=training.Task.distribution,
+        distribution=Task.distribution,
     ):
         self.distribution = distribution
         self.model = model

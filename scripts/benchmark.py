@@ -20,18 +20,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import startup
+from dsc.cli import startup
 
 with startup.backend("tensorflow"):
-    from benchmark_cases import CASES, FLAGS, SIZES
-    from benchmark_profile import shares
+    from benchmarking.cases import CASES, FLAGS, SIZES
+    from benchmarking.profile import shares
 
-import benchmark_plot
 import numpy as np
-import plotting
+from benchmarking import plot
+from plots import style
 
-from dsc import program
-from dsc.flags import Group
+from dsc.cli import program
+from dsc.cli.flags import Group
 
 group = Group("measurement", FLAGS)
 group.integer("repeats", 11, "turns per group", 1)
@@ -196,7 +196,7 @@ def main(argv):
         if not Path(path).absolute().parent.is_dir():
             sys.exit(f"There is no folder for {path}; make it, or give another path.")
     if FLAGS.plot:
-        plotting.require("--plot")
+        style.require("--plot")
         if Path(FLAGS.plot).suffix not in (".png", ".svg"):
             sys.exit("--plot takes a path that ends in .png or .svg.")
         if not {"lm", "actions", "steps"} <= set(FLAGS.only):
@@ -212,9 +212,7 @@ def main(argv):
             json.dump(figures, file, indent=2, allow_nan=False)
             file.write("\n")
     if FLAGS.plot:
-        benchmark_plot.draw(
-            figures, FLAGS.plot, FLAGS.n_actions, FLAGS.num_unroll_steps
-        )
+        plot.draw(figures, FLAGS.plot, FLAGS.n_actions, FLAGS.num_unroll_steps)
 
 
 if __name__ == "__main__":

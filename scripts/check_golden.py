@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import startup
+from dsc.cli import startup
 
 with startup.backend("tensorflow"):
     import keras
@@ -23,9 +23,12 @@ with startup.backend("tensorflow"):
 
 import numpy as np
 
-from dsc import files, losses, program, recipes, training
-from dsc.flags import Group
+from dsc import losses, recipes
+from dsc.cli import program
+from dsc.cli.flags import Group
 from dsc.layer import IMPLEMENTATIONS
+from dsc.runs import atomic_io
+from dsc.training.step import clip
 from language_modeling import model as language_model
 from number_prediction import model as number_predictor
 
@@ -53,7 +56,7 @@ def load(path):
         GoldenError: the file cannot be read, or its arrays do not belong together.
     """
     try:
-        arrays = files.read_arrays(path)
+        arrays = atomic_io.read_arrays(path)
     except FileNotFoundError:
         raise GoldenError("there is no such file.") from None
     except ValueError as error:
@@ -226,7 +229,7 @@ def gradients_of(loss, tape, model, weights):
     variables = model.trainable_variables
     gradients = tape.gradient(loss, variables)
     dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    clipped, norm = training.clip(gradients, MAX_GRAD_NORM, dense_norm=False)
+    clipped, norm = clip(gradients, MAX_GRAD_NORM, dense_norm=False)
     by_variable = {id(v): g for v, g in zip(variables, dense, strict=True)}
     computed = {
         f"g_{name}": to_golden(name, [by_variable[id(v)] for v in parts])

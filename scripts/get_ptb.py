@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 
 from absl import flags
 
-from dsc import files, program
-from dsc.flags import Group
+from dsc.cli import program
+from dsc.cli.flags import Group
+from dsc.runs import atomic_io
 
 FILES = {  # name: (bytes, sha256)
     "ptb.train.txt": (
@@ -145,7 +146,7 @@ def write(path, content):
     """Writes a file so that `path` never holds half of it, whatever goes wrong."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, content)
+        atomic_io.write(path, content)
     except OSError as error:
         raise Failure(
             f"Cannot write {path}: {error}; put that right, or choose another folder "

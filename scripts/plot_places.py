@@ -15,12 +15,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
-import plotting
-import runs
+from plots import run_reader, style
 
-from dsc import program
-from dsc.errors import RunError
-from dsc.flags import Group
+from dsc.cli import program
+from dsc.cli.errors import RunError
+from dsc.cli.flags import Group
 from number_prediction import LAST_ACTIONS
 
 group = Group("flags")
@@ -41,7 +40,7 @@ def read_places(path):
         RunError: it is no run of number prediction with an epoch behind it.
     """
     found = []
-    for record in runs.read(path).epochs:
+    for record in run_reader.read(path).epochs:
         if LAST_ACTIONS in record:
             counts = np.array(record[LAST_ACTIONS], float)
             shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -60,7 +59,7 @@ def draw(axis, shares):
     end = n_numbers - 0.5
     image = axis.imshow(
         shares,
-        cmap=plotting.ORDERED,
+        cmap=style.ORDERED,
         vmin=0,
         vmax=1,
         # The newest of the K states is the one that the number at the last place left.
@@ -115,11 +114,11 @@ def animate(pyplot, places, path):
 
 def plot(path):
     """Draws the run in this folder."""
-    pyplot = plotting.require("plot_places.py")
+    pyplot = style.require("plot_places.py")
     places = read_places(path)
     figure = draw_side_by_side(pyplot, places)
-    with plotting.writing(FLAGS.out, ".png", ".svg", ".gif") as (*pictures, gif):
-        plotting.save(figure, *pictures)
+    with style.writing(FLAGS.out, ".png", ".svg", ".gif") as (*pictures, gif):
+        style.save(figure, *pictures)
         animate(pyplot, places, gif)
 
 

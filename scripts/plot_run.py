@@ -15,13 +15,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
-import plotting
-import runs
+from plots import run_reader
+from plots import style as plotting
 
-from dsc import program
-from dsc.errors import RunError
-from dsc.flags import Group
-from language_modeling.measures import perplexity
+from dsc.cli import program
+from dsc.cli.errors import RunError
+from dsc.cli.flags import Group
+from language_modeling.metrics import perplexity
 
 group = Group("flags")
 FLAGS = group.defined
@@ -55,7 +55,7 @@ def read(paths):
     Raises:
         RunError: there is nothing to draw, or there are runs of both tasks.
     """
-    found = [runs.read(path) for path in paths]
+    found = [run_reader.read(path) for path in paths]
     for run in found:
         if not run.reports or task(run) is None:
             raise RunError(
@@ -255,8 +255,8 @@ def draw(pyplot, grouped, names):
 def plot(paths):
     """Draws the runs in these folders."""
     pyplot = plotting.require("plot_run.py")
-    grouped = runs.groups(read(paths))
-    figure = draw(pyplot, grouped, runs.labels(grouped))
+    grouped = run_reader.groups(read(paths))
+    figure = draw(pyplot, grouped, run_reader.labels(grouped))
     with plotting.writing(FLAGS.out, ".png", ".svg") as pictures:
         plotting.save(figure, *pictures)
 

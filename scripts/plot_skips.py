@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program, startup
-from dsc.flags import Group
-from language_modeling.corpus import SPLITS
+from dsc.cli import program, startup
+from dsc.cli.flags import Group
+from language_modeling.corpora.corpus import SPLITS
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
@@ -29,14 +29,12 @@ if __name__ == "__main__":
     group.path("out", "skips", "path of the pictures, without suffix")
     ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
 with startup.backend("tensorflow"):
-    from language_modeling.trained import Trained
+    from language_modeling.inference.trained_model import Trained
 
-import plotting
-import skips
-import skips_page
-import skips_picture
+from plots import skips, skips_page, skips_picture, style
 
-from language_modeling import data, modes, reader, text
+from language_modeling.corpora import find, text, windows
+from language_modeling.inference import modes
 
 
 def sentences(trained):
@@ -46,14 +44,14 @@ def sentences(trained):
         reader.DataError: there is no such sentence, or the model makes no choices.
     """
     if trained.model.dsc.cell.choice == "attention":
-        raise reader.DataError(
+        raise windows.DataError(
             "The model attends to all states (--model attention): it chooses none to "
             "draw an arc to; give a run of another model."
         )
     if FLAGS.text is not None:
         source, blocks = "--text", [os.fsencode(FLAGS.text)]
     else:
-        source = data.of_run(trained.run, FLAGS.split, modes.tell)
+        source = find.of_run(trained.run, FLAGS.split, modes.tell)
         blocks = text.read_blocks(source)
     words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
     scorer = modes.make_scorer(trained)
@@ -61,7 +59,7 @@ def sentences(trained):
     found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *place))
     modes.tell_unknown(scorer.n_unknown)
     if not found:
-        raise reader.DataError(
+        raise windows.DataError(
             f"{source}: there is no sentence {FLAGS.sentence} with a word that the "
             "model knows; give a lower --sentence, or other text."
         )
@@ -70,13 +68,13 @@ def sentences(trained):
 
 def plot(path):
     """Draws sentences as the model of the run in this folder reads them."""
-    pyplot = plotting.require("plot_skips.py")
+    pyplot = style.require("plot_skips.py")
     found = sentences(Trained.open(path))
     of = FLAGS.split if FLAGS.text is None else "--text"
     first = FLAGS.sentence if FLAGS.text is None else None
     figure = skips_picture.draw(pyplot, found[0])
-    with plotting.writing(FLAGS.out, ".png", ".svg", ".html") as (*pictures, page):
-        plotting.save(figure, *pictures)
+    with style.writing(FLAGS.out, ".png", ".svg", ".html") as (*pictures, page):
+        style.save(figure, *pictures)
         # A path may have bytes that no text has.
         html = skips_page.html(found, f"{Path(path).name}, {of}", first)
         page.write_text(html, encoding="utf-8", errors="replace")
@@ -85,7 +83,7 @@ def plot(path):
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
-    program.main(FLAGS, lambda: plot(argv[1]), reader.DataError)
+    program.main(FLAGS, lambda: plot(argv[1]), windows.DataError)
 
 
 if __name__ == "__main__":

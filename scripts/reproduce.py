@@ -18,17 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-import many_runs
-import plotting
-import reproduce_picture
-import reproduce_results
-import sweep_execution
-from many_runs import FLAGS
-from reproduce_tables import TABLES
+from plots import style
+from study import picture, results
+from study.tables import TABLES
+from sweeping import console, execution
+from sweeping.console import FLAGS
 
-from dsc import files, program
-from dsc.errors import RunError, writing
-from dsc.flags import Group
+from dsc.cli import program
+from dsc.cli.errors import RunError, writing
+from dsc.cli.flags import Group
+from dsc.runs import atomic_io
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -81,9 +80,9 @@ def reproduce(name):
         train(pages, missing)
         print(f"The table is in {results_dir / name}.md.")
     if results_dir.resolve() == RESULTS:
-        reproduce_results.show(README, name, pages.as_table())
+        results.show(README, name, pages.as_table())
     elif not FLAGS.smoke:
-        study = reproduce_results.read(RESULTS / f"{name}.json")
+        study = results.read(RESULTS / f"{name}.json")
         print(f"Beside what {RESULTS / name}.md says:\n\n{pages.beside(study)}")
 
 
@@ -98,7 +97,7 @@ def train(pages, missing):
         RunError: a run failed, or something cannot be written.
     """
     rows = {run.name: row for row, run in missing}
-    progress = many_runs.Progress(len(missing))
+    progress = console.Progress(len(missing))
 
     def ended(run, outcome):
         progress.ended(run, outcome)
@@ -106,20 +105,20 @@ def train(pages, missing):
             pages.add(rows[run.name], run, outcome.scores)
 
     jobs = [
-        sweep_execution.Job(
+        execution.Job(
             run,
             pages.table.script,
             data={},  # made by this project; the training script compares it
             working_dir=str(ROOT),
-            threads=reproduce_results.THREADS,
+            threads=results.THREADS,
             retries=FLAGS.retries,
             placed_by="--runs_dir",
         )
         for _, run in missing
     ]
     print(f"{pages.name}: {len(jobs)} runs to do, {len(pages.records)} done before.")
-    at_once = many_runs.at_once(reproduce_results.THREADS)
-    sweep_execution.run_all(jobs, at_once, progress.started, ended)
+    at_once = console.at_once(results.THREADS)
+    execution.run_all(jobs, at_once, progress.started, ended)
     progress.check()
 
 
@@ -144,7 +143,7 @@ class Pages:
         self.table = table
         self.folder = folder
         self.path = folder / f"{name}.json"
-        self.records = reproduce_results.read(self.path)
+        self.records = results.read(self.path)
         known = sum(r is not None for _, found in self._rows() for r in found)
         if others := len(self.records) - known:
             raise RunError(
@@ -180,7 +179,7 @@ class Pages:
         Raises:
             RunError: it was trained on other data than the row's other runs.
         """
-        new = reproduce_results.record(row, run, self.table.script, scores)
+        new = results.record(row, run, self.table.script, scores)
         for old in self.records.values():
             if (
                 old["row"] == row.name
@@ -196,37 +195,37 @@ class Pages:
 
     def write(self):
         """Writes all of the table's files."""
-        pyplot = plotting.require("reproduce.py")
+        pyplot = style.require("reproduce.py")
         # With another --runs_dir, other processes may have added theirs since.
-        self.records = reproduce_results.read(self.path) | self.records
+        self.records = results.read(self.path) | self.records
         rows = self._rows()
-        reproduce_results.write(self.folder, self.name, self.table, rows)
+        results.write(self.folder, self.name, self.table, rows)
         drawn = {
-            "": reproduce_picture.draw,
-            "-training": reproduce_picture.draw_training,
+            "": picture.draw,
+            "-training": picture.draw_training,
         }
         for suffix, draw in drawn.items():
             if figure := draw(pyplot, self.table, rows):
                 with writing(self.folder, "--results_dir"):
-                    plotting.save(figure, self.folder / f"{self.name}{suffix}.svg")
+                    style.save(figure, self.folder / f"{self.name}{suffix}.svg")
                 pyplot.close(figure)
 
     def as_table(self):
         """The table in Markdown."""
-        return reproduce_results.as_table(self.table, self._rows())
+        return results.as_table(self.table, self._rows())
 
     def beside(self, others):
         """The rows that have runs in Markdown, each above what other records say."""
-        theirs = reproduce_results.by_row(self.table, others)
+        theirs = results.by_row(self.table, others)
         rows = []
         for (row, own), (_, other) in zip(self._rows(), theirs, strict=True):
             if any(own) and any(other):
                 known = row._replace(name=f"{row.name}, in results/")
                 rows += [(row, own), (known, other)]
-        return reproduce_results.as_table(self.table, rows)
+        return results.as_table(self.table, rows)
 
     def _rows(self):
-        return reproduce_results.by_row(self.table, self.records)
+        return results.by_row(self.table, self.records)
 
 
 def alone(folder):
@@ -238,7 +237,7 @@ def alone(folder):
     with writing(folder, "--runs_dir"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            return files.lock(folder / "lock")
+            return atomic_io.lock(folder / "lock")
         except BlockingIOError:
             raise RunError(
                 f"--runs_dir: another process does the runs in {folder}; wait for its "
@@ -251,9 +250,9 @@ def print_commands(table, data, missing):
     for each in data:
         print(f"python {each.command}")
     for _, run in missing:
-        command = reproduce_results.command(table.script, run)
+        command = results.command(table.script, run)
         print(
-            f"TF_NUM_INTRAOP_THREADS={reproduce_results.THREADS} {command} "
+            f"TF_NUM_INTRAOP_THREADS={results.THREADS} {command} "
             f"--train_dir={shlex.quote(str(run.folder))}"
         )
     if not missing:

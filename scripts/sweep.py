@@ -16,16 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-import many_runs
-import sweep_execution
-import sweep_grid
-import sweep_table
-from many_runs import FLAGS
+from sweeping import console, execution
+from sweeping import grid as sweep_grid
+from sweeping import table as sweep_table
+from sweeping.console import FLAGS
 
-from dsc import program
-from dsc.errors import RunError, writing
-from dsc.flags import Group
-from language_modeling import reader
+from dsc.cli import program
+from dsc.cli.errors import RunError, writing
+from dsc.cli.flags import Group
+from language_modeling.corpora import windows
 
 SCRIPTS = {  # and where their flags are defined
     "language_modeling/rl_train.py": "language_modeling.flags",
@@ -68,18 +67,18 @@ def sweep(arguments):
             run.folder.mkdir(parents=True, exist_ok=True)
 
     jobs = [
-        sweep_execution.Job(
+        execution.Job(
             run,
             FLAGS.script,
-            sweep_execution.stamps(_files_read(script, values)),
+            execution.stamps(_files_read(script, values)),
             working_dir=os.getcwd(),
             threads=FLAGS.threads,
             retries=FLAGS.retries,
         )
         for run, values in zip(runs, parsed, strict=True)
     ]
-    progress = many_runs.Progress(len(runs))
-    before = {job.run.name: sweep_execution.finished(job) for job in jobs}
+    progress = console.Progress(len(runs))
+    before = {job.run.name: execution.finished(job) for job in jobs}
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
     print(f"{len(runs)} runs, {len(progress.outcomes)} of them finished before.")
     if jobs := [job for job in jobs if job.run.name not in progress.outcomes]:
@@ -97,10 +96,8 @@ def _files_read(script, values):
     if "sequence_length" in values:
         return [script.data_path(values)]
     try:
-        return reader.find(
-            values.data_dir or sweep_execution.ROOT / "data" / "ptb"
-        ).values()
-    except reader.DataError:  # the embedded corpus, which does not change, or none
+        return windows.find(values.data_dir or execution.ROOT / "data" / "ptb").values()
+    except windows.DataError:  # the embedded corpus, which does not change, or none
         return []
 
 
@@ -112,16 +109,16 @@ def _engine():
                 "--gpus is for --engine ray; processes of this machine share its GPUs, "
                 "so leave it out and give --at_once or --gpu_portion."
             )
-        at_once = many_runs.at_once(FLAGS.threads)
-        return lambda jobs, *told: sweep_execution.run_all(jobs, at_once, *told)
+        at_once = console.at_once(FLAGS.threads)
+        return lambda jobs, *told: execution.run_all(jobs, at_once, *told)
     try:
-        import sweep_ray
+        from sweeping import ray
     except ImportError as error:
         raise RunError(
             f"--engine ray needs Ray Tune ({error}); install it with "
             "`pip install -e '.[sweep]'`, or leave --engine out."
         ) from None
-    return lambda jobs, *told: sweep_ray.run_all(jobs, FLAGS.at_once, FLAGS.gpus, *told)
+    return lambda jobs, *told: ray.run_all(jobs, FLAGS.at_once, FLAGS.gpus, *told)
 
 
 if __name__ == "__main__":

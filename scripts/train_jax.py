@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
-from dsc import program, startup
+from dsc.cli import program, startup
 from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
@@ -28,13 +28,13 @@ with startup.backend("jax"):
         )
     import keras
 
-from dsc import flags as shared_flags
-from dsc.about import about
-from dsc.errors import RunError
-from dsc.fitting import fit
-from dsc.run_folder import RunFolder
-from language_modeling import data, reader
+from dsc.cli import flags as shared_flags
+from dsc.cli.errors import RunError
+from dsc.runs.folder import RunFolder
+from dsc.runs.provenance import about
+from dsc.training.loop import fit
 from language_modeling import flags as language_flags
+from language_modeling.corpora import find, windows
 from language_modeling.jax_task import JaxLanguageModeling
 from language_modeling.model import LanguageModel
 
@@ -48,8 +48,8 @@ def run():
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     # Of the initial weights. Keras has a function for it, which imports TensorFlow.
     random.seed(FLAGS.seed)
-    paths, known = data.find()
-    corpus = data.read(paths)
+    paths, known = find.find()
+    corpus = find.read(paths)
     task = make_task(corpus, known)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
@@ -127,4 +127,4 @@ def make_task(corpus, known):
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, run, reader.DataError)
+    program.main(FLAGS, run, windows.DataError)

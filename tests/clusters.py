@@ -5,7 +5,7 @@ import json
 import random
 import socket
 
-import processes
+from tests.stress import programs
 
 N_WORKERS = 2
 
@@ -45,7 +45,7 @@ def start(folder, script, *arguments, own=((), ())):
     folder.mkdir(exist_ok=True)
     addresses = free_addresses()
     return [
-        processes.start(
+        programs.start(
             folder / f"worker-{i}",
             script,
             "--strategy=multi_worker",
@@ -60,7 +60,7 @@ def start(folder, script, *arguments, own=((), ())):
 def finish(started, folder, timeout=120):
     """Waits for both workers; returns a `processes.Result` for each."""
     return [
-        processes.finish(process, folder / f"worker-{i}", timeout)
+        programs.finish(process, folder / f"worker-{i}", timeout)
         for i, process in enumerate(started)
     ]
 

@@ -18,7 +18,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has what the first proce
 import numpy as np
 import pytest
 
-from dsc import interruption, startup
+from dsc.cli import signals as interruption
+from dsc.cli import startup
 
 startup.fix_settings("tensorflow")  # here and in the programs that tests start
 

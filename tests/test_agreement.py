@@ -8,14 +8,14 @@ from functools import cache
 
 import pytest
 
-from language_modeling import agreement
-from language_modeling.agreement import (
+from language_modeling.agreement.grammar import (
     EOS,
     START,
     choices,
     deciders,
     floor_perplexity,
     generate,
+    grammar,
     score,
     write,
 )
@@ -79,7 +79,7 @@ def test_probabilities_of_every_reachable_part_sum_to_one():
 
 def test_unknown_part_is_refused():
     with pytest.raises(ValueError, match="no part"):
-        choices(agreement.Due("adjunct"))
+        choices(grammar.Due("adjunct"))
 
 
 def test_score_of_a_sentence_by_hand():
@@ -105,9 +105,9 @@ def test_mean_score_of_a_large_text_is_the_exact_entropy_rate(train):
 
 
 def test_docstring_states_the_floor_and_shows_sentences_of_the_language():
-    assert f"included, is {math.exp(entropy_rate()):.2f}" in agreement.__doc__
+    assert f"included, is {math.exp(entropy_rate()):.2f}" in grammar.__doc__
     for sentence in NESTED, BRACKET:
-        assert f"    {sentence}\n" in agreement.__doc__
+        assert f"    {sentence}\n" in grammar.__doc__
         score(sentence.split())
 
 
@@ -171,7 +171,7 @@ def test_deciders_are_the_subject_and_the_opening_bracket():
 
 
 def test_every_verb_and_closing_bracket_has_its_decider(held_out):
-    verbs = {verb for forms in agreement.VERBS.values() for verb in forms}
+    verbs = {verb for forms in grammar.VERBS.values() for verb in forms}
     for sentence in held_out:
         for word, decider in zip(sentence, deciders(sentence)[:-1], strict=True):
             assert (decider is not None) == (word in verbs or word[-1] == ")")

@@ -2,10 +2,11 @@
 
 import json
 
-import processes
 import pytest
 
-SCRIPT = processes.ROOT / "scripts" / "benchmark.py"
+from tests.stress import programs
+
+SCRIPT = programs.ROOT / "scripts" / "benchmark.py"
 SIZES = (
     "--rnn_size=8",
     "--vocab_size=50",
@@ -30,7 +31,7 @@ KEYS = {
 
 
 def run(folder, *arguments):
-    return processes.run(folder, SCRIPT, *SIZES, *arguments)
+    return programs.run(folder, SCRIPT, *SIZES, *arguments)
 
 
 def figures(tmp_path, *groups):

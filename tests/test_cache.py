@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from dsc import files
-from language_modeling import cache, corpus
-from language_modeling.corpus import Options
-from language_modeling.text import DataError
+from dsc.runs import atomic_io
+from language_modeling.corpora import cache, corpus
+from language_modeling.corpora.corpus import Options
+from language_modeling.corpora.text import DataError
 
 TEXTS = {"train": "to be or\nnot to\n", "valid": "be or\n", "test": "to\n"}
 IDS = {"train": [1, 2, 4, 0, 3, 1, 0], "valid": [2, 4, 0], "test": [1, 0]}
@@ -226,7 +226,7 @@ def test_a_process_that_is_killed_leaves_nothing_half_true(paths, folder, monkey
         cache.read(paths, OPTIONS, folder)
     monkeypatch.undo()
     # What it leaves when it is killed at work.
-    sources = {split: files.file_digest(path) for split, path in paths.items()}
+    sources = {split: atomic_io.file_digest(path) for split, path in paths.items()}
     cache.read(paths, OPTIONS, folder)
     (entry,) = entries(folder)
     shutil.move(entry, folder / f"aside.123.{entry.name}")
@@ -238,7 +238,7 @@ def test_a_process_that_is_killed_leaves_nothing_half_true(paths, folder, monkey
 
 def test_several_at_once_prepare_once(paths, folder):
     folder.mkdir()
-    sources = {split: files.file_digest(path) for split, path in paths.items()}
+    sources = {split: atomic_io.file_digest(path) for split, path in paths.items()}
     texts = {split: str(path) for split, path in paths.items()}
     arguments = json.dumps([texts, OPTIONS, sources, str(folder / "entry")])
     processes = [
@@ -251,7 +251,7 @@ def test_several_at_once_prepare_once(paths, folder):
 
 def test_one_waits_for_another_that_prepares_the_same(paths, folder, capsys):
     folder.mkdir()
-    sources = {split: files.file_digest(path) for split, path in paths.items()}
+    sources = {split: atomic_io.file_digest(path) for split, path in paths.items()}
     entry = folder / "entry"
     waits = threading.Thread(
         target=cache._prepare, args=(paths, OPTIONS, sources, entry)

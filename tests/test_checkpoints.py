@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from dsc import files
-from dsc.checkpoints import Checkpoints
-from dsc.errors import RunError
+from dsc.cli.errors import RunError
+from dsc.runs import atomic_io
+from dsc.runs.checkpoints import Checkpoints
 
 
 def small_model(units=3, layers=1):
@@ -92,7 +92,9 @@ def rewritten(checkpoints, change):
         datasets = [name for name in names if isinstance(file[name], h5py.Dataset)]
         change(file, datasets[0])
     path.rename(
-        path.with_name(f"best-000001-000000000010-{files.file_digest(path)}.weights.h5")
+        path.with_name(
+            f"best-000001-000000000010-{atomic_io.file_digest(path)}.weights.h5"
+        )
     )
 
 
@@ -241,7 +243,7 @@ def test_a_state_that_cannot_be_read_is_passed_over_and_named(tmp_path, how):
         if how == "a folder":
             bad.mkdir()
         else:
-            bad = files.write(
+            bad = atomic_io.write(
                 bad.with_name("state-000000-000000000002.npz"), b"x", True
             )
     skipped = []

@@ -8,8 +8,8 @@ import time
 import clusters
 import pytest
 
-from dsc.cluster import Cluster
-from dsc.errors import RunError
+from dsc.cli.errors import RunError
+from dsc.distributed.cluster import Cluster
 
 
 def config(cluster, job="worker", index=0):

@@ -12,18 +12,18 @@ import sys
 import time
 
 import numpy as np
-import processes
 import pytest
-from processes import LANGUAGE, NUMBERS, PRODUCE
 
-from language_modeling import agreement
+from language_modeling.agreement import grammar
 from number_prediction.produce_data import write as write_digits
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE, NUMBERS, PRODUCE
 
 
 def run(folder, script, *arguments):
     """Runs a program in a folder; `{}` in an argument stands for the folder."""
     arguments = (str(argument).format(folder) for argument in arguments)
-    return processes.run(folder, script, *arguments)
+    return programs.run(folder, script, *arguments)
 
 
 def succeeds(result):
@@ -42,7 +42,7 @@ def tmp(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(tmp):
-    agreement.write(tmp / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    grammar.write(tmp / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
     return tmp / "corpus"
 
 
@@ -306,14 +306,14 @@ def test_a_signal_ends_a_run_with_one_line_and_the_same_command_goes_on(
     folder = tmp / f"signal{code}"
     data = (f"--data_dir={corpus}", f"--cache_dir={tmp}/cache")
     command = (LANGUAGE, *SMALL, *data, *LONG)
-    process = processes.start(folder, *command, *also)
+    process = programs.start(folder, *command, *also)
     wait_for(lambda: list(folder.glob("run/last/state-*")))
     # The folder is taken.
-    other = processes.run(tmp / "other", *command[:-1], f"--train_dir={folder}/run")
+    other = programs.run(tmp / "other", *command[:-1], f"--train_dir={folder}/run")
     assert (other.code, len(other.err)) == (1, 1)
     assert "another process is training in" in other.err[0]
     os.kill(process.pid, number)
-    result = processes.finish(process, folder)
+    result = programs.finish(process, folder)
     assert result.code == code
     assert result.err == [
         f"Interrupted by {number.name}: repeat the same command{but} to go on."

@@ -6,10 +6,10 @@ import mmap
 import numpy as np
 import pytest
 
-from dsc import files
-from language_modeling import corpus
-from language_modeling.corpus import Options, load, prepare
-from language_modeling.text import DataError
+from dsc.runs import atomic_io
+from language_modeling.corpora import corpus
+from language_modeling.corpora.corpus import Options, load, prepare
+from language_modeling.corpora.text import DataError
 
 TEXTS = {"train": "to be or\nnot to\n", "valid": "be sleep\n", "test": "dream"}
 
@@ -33,7 +33,7 @@ def folder(tmp_path, paths):
 def test_preparing_tells_the_digests_of_the_texts(tmp_path, paths):
     (tmp_path / "ids").mkdir()
     told = prepare(paths, Options(), tmp_path / "ids")
-    assert told == {split: files.file_digest(path) for split, path in paths.items()}
+    assert told == {split: atomic_io.file_digest(path) for split, path in paths.items()}
 
 
 def test_a_folder_holds_ids_vocabulary_and_digests_and_nothing_of_the_work(folder):
@@ -87,7 +87,7 @@ def test_damage_is_known(folder, name, change):
 def test_hostile_digests_whose_own_is_right_are_known_too(folder, content):
     (path,) = folder.glob("corpus-*.json")
     path.unlink()
-    files.write(folder / "corpus.json", content, digest=True)
+    atomic_io.write(folder / "corpus.json", content, digest=True)
     with pytest.raises(ValueError, match=r"\w"):
         load(folder)
 
@@ -97,7 +97,7 @@ def test_ids_that_are_not_those_of_the_digest_are_known(folder):
     content = json.loads(path.read_bytes())
     content["digests"]["train.ids"] = 7
     path.unlink()
-    files.write(folder / "corpus.json", json.dumps(content).encode(), digest=True)
+    atomic_io.write(folder / "corpus.json", json.dumps(content).encode(), digest=True)
     with pytest.raises(ValueError, match=r"train\.ids is damaged"):
         load(folder)
 

@@ -4,12 +4,13 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
-import processes
 import pytest
 
-from language_modeling import agreement, data
-from language_modeling.deciding import count, deciders, describe
-from language_modeling.reader import DataError, all_windows, windows
+from language_modeling.agreement import grammar
+from language_modeling.agreement.lookback import count, deciders, describe
+from language_modeling.corpora import find as data
+from language_modeling.corpora.windows import DataError, all_windows, windows
+from tests.stress import programs
 
 K = 3
 TEXT = [
@@ -104,7 +105,7 @@ def test_many_lengths_are_told_together():
 
 def many():
     """Windows and deciders of a long text of the grammar."""
-    found = deciders(agreement.generate(5000, 3, "test"))
+    found = deciders(grammar.generate(5000, 3, "test"))
     ids = np.zeros(len(found), np.int32)
     return all_windows(ids, 3, 23, "test"), found
 
@@ -154,9 +155,9 @@ def test_ordinary_steps_never_land_and_of_an_lstm_nothing_is_said():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder in place of the project's, and a way to say what --data_dir is."""
-    write = agreement.write
+    write = grammar.write
     sizes = {"n_train": 9000, "n_valid": 200, "n_test": 300}
-    monkeypatch.setattr(agreement, "write", lambda folder: write(folder, **sizes))
+    monkeypatch.setattr(grammar, "write", lambda folder: write(folder, **sizes))
     monkeypatch.setattr(data, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
@@ -172,8 +173,8 @@ def test_the_embedded_corpus_is_made_and_known_by_the_name_of_its_folder(
 ):
     (tmp_path / "data" / "ptb").mkdir(parents=True)  # does not come into it
     paths, known = project("data/agreement")
-    sentences = agreement.read(paths["test"])
-    assert known.floor == agreement.floor_perplexity(sentences)
+    sentences = grammar.read(paths["test"])
+    assert known.floor == grammar.floor_perplexity(sentences)
     assert known.deciders.tolist() == deciders(sentences).tolist()
     (tmp_path / "link").symlink_to("data/agreement")
     for name in "data/../data/agreement/", tmp_path / "data" / "agreement", "link":
@@ -183,7 +184,7 @@ def test_the_embedded_corpus_is_made_and_known_by_the_name_of_its_folder(
 
 
 def test_nothing_is_known_of_a_copy_that_may_be_changed(project, tmp_path):
-    agreement.write(tmp_path / "copy")
+    grammar.write(tmp_path / "copy")
     assert project("copy")[1] is None
     assert not (tmp_path / "data").exists()
 
@@ -207,15 +208,15 @@ def test_a_corpus_that_cannot_be_made_is_no_folder_to_delete(project, tmp_path):
 
 
 def test_the_folder_is_kept_as_an_absolute_path(project, tmp_path):
-    agreement.write(tmp_path / "copy")
+    grammar.write(tmp_path / "copy")
     project("copy")
     assert data.FLAGS.data_dir == str(tmp_path / "copy")
 
 
 def last_lines(tmp_path, model, *arguments):
     """What the evaluation of a model on the embedded corpus prints last."""
-    arguments = ("--data_dir", processes.ROOT / "data" / "agreement", *arguments)
-    result = processes.run(tmp_path / model, processes.LANGUAGE, *arguments)
+    arguments = ("--data_dir", programs.ROOT / "data" / "agreement", *arguments)
+    result = programs.run(tmp_path / model, programs.LANGUAGE, *arguments)
     assert result.code == 0, result
     return result.out[-6:]
 
@@ -228,7 +229,7 @@ def test_a_run_on_the_embedded_corpus_ends_with_where_its_skips_land(tmp_path):
     lines = last_lines(tmp_path, "fixed_skip", *train)
     assert lines == last_lines(tmp_path, "fixed_skip", "--load_model=run")
     # The text in 20 rows, of which so many words are read in windows of 9.
-    found = deciders(agreement.read(processes.ROOT / "data" / "agreement" / "test.txt"))
+    found = deciders(grammar.read(programs.ROOT / "data" / "agreement" / "test.txt"))
     per_row = len(found) // 20
     n_read = (per_row - 1) // 9 * 9
     needed = [

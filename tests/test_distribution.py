@@ -8,13 +8,13 @@ from pathlib import Path
 
 import clusters
 import numpy as np
-import processes
 import pytest
-from processes import LANGUAGE, NUMBERS
 
-from dsc.checkpoints import Checkpoints
-from language_modeling import agreement
+from dsc.runs.checkpoints import Checkpoints
+from language_modeling.agreement import grammar
 from number_prediction import produce_data
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE, NUMBERS
 
 TWO_CPUS = Path(__file__).with_name("two_cpus.py")
 SMALL = ("--rnn_size=7", "--agent_units=5", "--n_actions=3", "--print_every=5")
@@ -46,7 +46,7 @@ TASKS = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    agreement.write(folder / "corpus", seed=3, n_train=300, n_valid=60, n_test=70)
+    grammar.write(folder / "corpus", seed=3, n_train=300, n_valid=60, n_test=70)
     (folder / "digits").mkdir()
     produce_data.write(
         folder / "digits" / produce_data.file_name(10),
@@ -101,7 +101,7 @@ def alone(data, tmp_path_factory):
     def run(task):
         if task not in made:
             folder = tmp_path_factory.mktemp(task)
-            succeeds(processes.run(folder, *command(task, data), "--train_dir=run"))
+            succeeds(programs.run(folder, *command(task, data), "--train_dir=run"))
             made[task] = folder / "run"
         return made[task]
 
@@ -120,7 +120,7 @@ def alone(data, tmp_path_factory):
 def test_two_devices_end_with_losses_and_weights_of_one(tmp_path, data, alone, task):
     flags = ("--strategy=mirrored", "--train_dir=run")
     result = succeeds(
-        processes.run(tmp_path, TWO_CPUS, *command(task, data), *flags, timeout=120)
+        programs.run(tmp_path, TWO_CPUS, *command(task, data), *flags, timeout=120)
     )
     assert any(line.startswith("Training on 2 replicas, with") for line in result.out)
     assert_equal_to_rounding(tmp_path / "run", alone(task))
@@ -146,8 +146,8 @@ def test_two_workers_end_with_losses_and_weights_of_one_process(
 def test_a_run_may_go_on_with_another_number_of_replicas(tmp_path, data, alone):
     task = command("language", data, "--train_dir=run")
     both = ("--strategy=mirrored",)
-    succeeds(processes.run(tmp_path, TWO_CPUS, *task, *both, "--max_steps=22"))
-    succeeds(processes.run(tmp_path, *task, "--max_steps=50"))
+    succeeds(programs.run(tmp_path, TWO_CPUS, *task, *both, "--max_steps=22"))
+    succeeds(programs.run(tmp_path, *task, "--max_steps=50"))
     assert_equal_to_rounding(tmp_path / "run", alone("language"))
 
 
@@ -166,7 +166,7 @@ def test_a_run_may_go_on_with_another_number_of_replicas(tmp_path, data, alone):
     ],
 )
 def test_what_cannot_be_split_is_refused(tmp_path, data, flags, message):
-    result = processes.run(tmp_path, TWO_CPUS, *command("language", data), *flags)
+    result = programs.run(tmp_path, TWO_CPUS, *command("language", data), *flags)
     assert (result.code, result.err[-1]) == (1, message)
 
 
@@ -243,7 +243,7 @@ def test_a_signal_to_one_worker_ends_all_at_the_same_step(tmp_path, data):
 CONNECTING = """
 import socket
 from dsc import distribution
-from dsc.cluster import Cluster
+from dsc.distributed.cluster import Cluster
 distribution.CONNECT = 1
 with socket.create_server(("localhost", {port})):  # listens, and never answers
     distribution.Workers(Cluster.from_environment())
@@ -256,8 +256,8 @@ def test_who_waits_for_a_worker_that_never_connects_says_so(tmp_path, worker):
     port = addresses[1 - worker].rpartition(":")[2]
     (tmp_path / "connecting.py").write_text(CONNECTING.format(port=port))
     script, config = tmp_path / "connecting.py", clusters.tf_config(addresses, worker)
-    process = processes.start(tmp_path, script, TF_CONFIG=config)
-    result = processes.finish(process, tmp_path, timeout=60)
+    process = programs.start(tmp_path, script, TF_CONFIG=config)
+    result = programs.finish(process, tmp_path, timeout=60)
     assert (result.code, result.err[-1]) == (
         -signal.SIGKILL,
         "Not all workers have connected within 1 s; see what the others said, then "

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from dsc.errors import RunError
-from dsc.events import Events
+from dsc.cli.errors import RunError
+from dsc.runs.tensorboard import Events
 
 event_accumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator",

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from dsc import files
+from dsc.runs import atomic_io
 
 
 @pytest.mark.parametrize("call", ["open", "fsync", "replace"])
@@ -19,10 +19,10 @@ def test_whatever_fails_the_old_file_stays_and_nothing_is_left(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    files.write(tmp_path / "a.txt", b"old")
+    atomic_io.write(tmp_path / "a.txt", b"old")
     monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space"):
-        files.write(tmp_path / "a.txt", b"new", digest)
+        atomic_io.write(tmp_path / "a.txt", b"new", digest)
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_bytes() == b"old"
 
@@ -39,10 +39,10 @@ def test_a_file_system_may_be_unable_to_sync_a_folder(tmp_path, monkeypatch, err
 
     monkeypatch.setattr(os, "fsync", second_fails)
     if error == errno.EINVAL:
-        files.write(tmp_path / "a.txt", b"new")
+        atomic_io.write(tmp_path / "a.txt", b"new")
     else:
         with pytest.raises(OSError, match="no"):
-            files.write(tmp_path / "a.txt", b"new")
+            atomic_io.write(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
 
 
@@ -52,20 +52,22 @@ def test_a_function_that_fails_half_way_leaves_nothing(tmp_path):
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        files.write(tmp_path / "a.txt", half)
+        atomic_io.write(tmp_path / "a.txt", half)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_digest_in_the_name_tells_a_whole_file_from_a_damaged_one(tmp_path):
-    path = files.write(tmp_path / "state-7.weights.h5", bytes(range(99)), digest=True)
+    path = atomic_io.write(
+        tmp_path / "state-7.weights.h5", bytes(range(99)), digest=True
+    )
     assert path.name.startswith("state-7-") and path.name.endswith(".weights.h5")
-    assert files.is_intact(path)
+    assert atomic_io.is_intact(path)
     whole = path.read_bytes()
     for damaged in (b"", whole[:-1], whole + b"\0", b"\1" + whole[1:]):
         path.write_bytes(damaged)
-        assert not files.is_intact(path)
+        assert not atomic_io.is_intact(path)
     path.unlink()
-    assert not files.is_intact(path)
+    assert not atomic_io.is_intact(path)
 
 
 def npz(**members):
@@ -106,7 +108,7 @@ HOSTILE = {
 def test_hostile_arrays_are_refused(tmp_path, case):
     (tmp_path / "x.npz").write_bytes(HOSTILE[case])
     with pytest.raises(ValueError) as error:
-        files.read_arrays(tmp_path / "x.npz")
+        atomic_io.read_arrays(tmp_path / "x.npz")
     assert str(error.value) and "\n" not in str(error.value)
 
 
@@ -114,12 +116,12 @@ def test_good_arrays_are_read_as_they_were_written(tmp_path):
     arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.uint8(7), "c/d": np.zeros(0)}
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays)
-        read = files.read_arrays(tmp_path / "x.npz")
+        read = atomic_io.read_arrays(tmp_path / "x.npz")
         assert read.keys() == arrays.keys()
         for name, value in arrays.items():
             np.testing.assert_array_equal(read[name], value, strict=True)
     with pytest.raises(FileNotFoundError):
-        files.read_arrays(tmp_path / "y.npz")
+        atomic_io.read_arrays(tmp_path / "y.npz")
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "fill"])
@@ -135,10 +137,10 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
     if call != "fill":
         monkeypatch.setattr(os, call, full)
     with pytest.raises(OSError, match="No space"):
-        files.write_folder(tmp_path / "folder", fill)
+        atomic_io.write_folder(tmp_path / "folder", fill)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     call = None
-    files.write_folder(tmp_path / "folder", fill)
+    atomic_io.write_folder(tmp_path / "folder", fill)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert (tmp_path / "folder" / "a").read_bytes() == b"new"

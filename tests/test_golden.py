@@ -10,10 +10,11 @@ import types
 from pathlib import Path
 
 import numpy as np
-import processes
 import pytest
 
-SCRIPT = processes.ROOT / "scripts" / "check_golden.py"
+from tests.stress import programs
+
+SCRIPT = programs.ROOT / "scripts" / "check_golden.py"
 GOLDEN = Path(__file__).resolve().parent / "golden"
 FILES = ("lm_a.npz", "lm_b.npz", "np_a.npz")
 
@@ -370,7 +371,7 @@ def computed_of(arrays):
 @pytest.mark.parametrize("implementation", ["fast", "plain"])
 def test_recorded_files_pass_from_the_command_line(implementation, tmp_path):
     # The script finds its files from anywhere.
-    result = processes.run(tmp_path, SCRIPT, "--implementation", implementation)
+    result = programs.run(tmp_path, SCRIPT, "--implementation", implementation)
     assert result.code == 0, result
     assert result.out[-1] == "PASSED: all arrays agree."
     tables = "\n".join(result.out[:-1]).split(str(GOLDEN))[1:]
@@ -500,5 +501,5 @@ def test_what_is_no_npz_is_named_in_one_sentence(check, tmp_path, content):
 
 def test_a_message_ends_the_program_with_code_1_and_no_traceback(tmp_path):
     path = tmp_path / "gone.npz"
-    result = processes.run(tmp_path, SCRIPT, path)
+    result = programs.run(tmp_path, SCRIPT, path)
     assert result == (1, [], [f"{path}: there is no such file."])

@@ -8,15 +8,15 @@ import time
 
 import keras
 import numpy as np
-import processes
 import pytest
 import tensorflow as tf
 from on_jax import needs_jax, python, succeeds
 
-from dsc import training
 from dsc.recipes import LANGUAGE_MODELING
-from language_modeling import agreement
+from dsc.training.step import clip
+from language_modeling.agreement import grammar
 from language_modeling.model import LanguageModel, Noise, loss
+from tests.stress import programs
 
 VOCAB, BATCH, STEPS, UNITS, AGENT_UNITS, ACTIONS = 11, 4, 7, 6, 5, 3
 SIZES = (VOCAB, UNITS, 2, ACTIONS, 0.7, 0.8, AGENT_UNITS)
@@ -38,7 +38,7 @@ import numpy as np
 from dsc.recipes import LANGUAGE_MODELING
 from language_modeling.jax_task import JaxLanguageModeling, descend
 from language_modeling.model import LanguageModel, Noise
-from language_modeling.corpus import Corpus
+from language_modeling.corpora.corpus import Corpus
 
 path, sizes, rate, max_norm = sys.argv[1], *map(json.loads, sys.argv[2:])
 given = dict(np.load(path))
@@ -93,7 +93,7 @@ def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_pa
         outputs = model(given["words"], state, Noise(given["noise"], masks))
         total, _ = loss(outputs, given["targets"], RECIPE)
     gradients = list(map(tf.convert_to_tensor, tape.gradient(total, variables)))
-    clipped, norm = training.clip(gradients, MAX_NORM, dense_norm=True)
+    clipped, norm = clip(gradients, MAX_NORM, dense_norm=True)
     assert norm > MAX_NORM
     keras.optimizers.SGD(RATE).apply(clipped, variables)
 
@@ -119,7 +119,7 @@ def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_pa
 
 SMALL = ("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", "--batch_size=4")
 SMALL += ("--num_unroll_steps=6", "--print_every=5", "--max_epochs=3")
-SCRIPT = processes.ROOT / "scripts" / "train_jax.py"
+SCRIPT = programs.ROOT / "scripts" / "train_jax.py"
 AS_SCRIPT = """
 import runpy
 sys.argv = sys.argv[1:]
@@ -130,7 +130,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jax") / "corpus"
-    agreement.write(folder, seed=3, n_train=600, n_valid=150, n_test=140)
+    grammar.write(folder, seed=3, n_train=600, n_valid=150, n_test=140)
     return folder
 
 
@@ -185,7 +185,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trained, corpus):
 @needs_jax
 def test_tensorflow_evaluates_what_jax_trained(trained, corpus):
     arguments = (f"--data_dir={corpus}", f"--load_model={corpus.parent / 'whole'}")
-    result = processes.run(corpus.parent / "tf", processes.LANGUAGE, *arguments)
+    result = programs.run(corpus.parent / "tf", programs.LANGUAGE, *arguments)
     assert result.code == 0, result
     for line, expected in zip(result.out[-3::2], trained[-3::2], strict=True):
         (name, value), (same_name, other) = (x.split(" = ") for x in (line, expected))

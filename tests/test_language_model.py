@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from dsc import Skips
 from dsc.recipes import LANGUAGE_MODELING
-from dsc.run_folder import RunFolder
-from dsc.training import fit
-from language_modeling.measures import describe_skips
+from dsc.runs.folder import RunFolder
+from dsc.training.run import fit
+from language_modeling.corpora.windows import Corpus
+from language_modeling.metrics import describe_skips
 from language_modeling.model import LanguageModel, Noise, Outputs, loss, word_losses
-from language_modeling.reader import Corpus
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 

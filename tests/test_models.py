@@ -2,13 +2,13 @@
 
 import math
 
-import processes
 import pytest
-from processes import LANGUAGE, NUMBERS, PRODUCE
 
-from dsc.flags import CHOICES
+from dsc.cli.flags import CHOICES
 from dsc.recipes import LANGUAGE_MODELING, Recipe
-from language_modeling import agreement
+from language_modeling.agreement import grammar
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE, NUMBERS, PRODUCE
 
 SMALL = ("--rnn_size=8", "--agent_units=5", "--max_epochs=1", "--train_dir=run")
 WINDOWS = ("--batch_size=4", "--num_unroll_steps=6", "--rnn_layers=1")
@@ -17,14 +17,14 @@ WINDOWS = ("--batch_size=4", "--num_unroll_steps=6", "--rnn_layers=1")
 @pytest.fixture(scope="module")
 def tmp(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    grammar.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
     sizes = ("--n_train=60", "--n_valid=30", "--n_test=40", "--data_dir=.")
-    assert processes.run(folder, PRODUCE, *sizes).code == 0
+    assert programs.run(folder, PRODUCE, *sizes).code == 0
     return folder
 
 
 def run(tmp, name, script, *arguments, code=0):
-    result = processes.run(tmp / name, script, *SMALL, *arguments, timeout=100)
+    result = programs.run(tmp / name, script, *SMALL, *arguments, timeout=100)
     assert result.code == code, result
     return result
 
@@ -59,7 +59,7 @@ def test_a_language_model_of_each_kind_trains_and_loads(tmp, model):
         shares = [float(part) for part in skips.split()[5::2]]
         assert all(abs(share - 1 / 3) < 0.2 for share in shares)
     assert math.isfinite(float(test.split()[-1]))
-    loaded = processes.run(tmp / model, LANGUAGE, *arguments, "--load_model=run")
+    loaded = programs.run(tmp / model, LANGUAGE, *arguments, "--load_model=run")
     assert loaded.out[-2:] == trained.out[-2:]
 
 

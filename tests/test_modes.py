@@ -3,11 +3,11 @@
 import math
 import re
 
-import processes
 import pytest
-from processes import LANGUAGE
 
-from language_modeling import agreement
+from language_modeling.agreement import grammar
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE
 
 SMALL = ("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", "--batch_size=4")
 
@@ -16,7 +16,7 @@ SMALL = ("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", "--batch_size=4")
 def folder(tmp_path_factory):
     """A folder with a `corpus` and a `run` that was trained on it."""
     folder = tmp_path_factory.mktemp("modes")
-    agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    grammar.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
     (folder / "strange.txt").write_text("xyzzy")
     use(
         folder,
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 def use(folder, *arguments, load=("--load_model=run",), code=0):
-    result = processes.run(folder, LANGUAGE, *load, *arguments, timeout=60)
+    result = programs.run(folder, LANGUAGE, *load, *arguments, timeout=60)
     assert result.code == code, result
     return result
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from dsc import Skips
-from dsc.errors import RunError
+from dsc.cli.errors import RunError
 from dsc.recipes import NUMBER_PREDICTION
 from number_prediction import LAST_ACTIONS
 from number_prediction.model import NumberPredictor, Outputs, is_right, loss

@@ -3,22 +3,21 @@
 import numpy as np
 import plot_places
 import plot_run
-import plotting
-import processes
 import pytest
-import runs
 from PIL import Image
-from processes import LANGUAGE, NUMBERS, PRODUCE
+from plots import run_reader, style
 from test_runs import EPOCH, REPORT, made
 
-from language_modeling import agreement
+from language_modeling.agreement import grammar
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE, NUMBERS, PRODUCE
 
-PLOT_RUN = processes.ROOT / "scripts" / "plot_run.py"
-PLOT_PLACES = processes.ROOT / "scripts" / "plot_places.py"
+PLOT_RUN = programs.ROOT / "scripts" / "plot_run.py"
+PLOT_PLACES = programs.ROOT / "scripts" / "plot_places.py"
 
 
 def succeeds(folder, script, *arguments):
-    result = processes.run(folder, script, *arguments, timeout=200)
+    result = programs.run(folder, script, *arguments, timeout=200)
     assert result.code == 0, result
     return result
 
@@ -27,7 +26,7 @@ def succeeds(folder, script, *arguments):
 def folder(tmp_path_factory):
     """A folder with a small run of each task, `language` and `numbers`."""
     folder = tmp_path_factory.mktemp("plots")
-    agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    grammar.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
     sizes = ("--rnn_size=6", "--agent_units=4", "--print_every=3", "--max_epochs=2")
     succeeds(
         folder,
@@ -87,7 +86,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(folder, case):
     script, arguments, sentence = REFUSED[case]
-    result = processes.run(folder, script, *arguments, timeout=60)
+    result = programs.run(folder, script, *arguments, timeout=60)
     assert result.code == 1
     assert len(result.err) == 1 and sentence in result.err[0]
 
@@ -95,15 +94,15 @@ def test_what_cannot_be_drawn_is_refused_in_one_sentence(folder, case):
 def test_a_picture_that_has_nothing_to_draw_with_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r"^this needs matplotlib: pip install .*plot"):
-        plotting.require("this")
+        style.require("this")
 
 
 def drawn_text(text, path):
     """Text as `plotting.save` draws it."""
-    pyplot = plotting.require("this")
+    pyplot = style.require("this")
     figure = pyplot.figure()
     drawn = figure.text(0.5, 0.5, text, wrap=True)
-    plotting.save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
+    style.save(figure, path.with_suffix(".png"), path.with_suffix(".svg"))
     pyplot.close(figure)
     return drawn
 
@@ -155,17 +154,17 @@ def drawn(tmp_path, *metrics):
         made(tmp_path / f"run{seed}", [*reports, EPOCH], seed=seed)
         for seed, reports in enumerate(metrics)
     ]
-    pyplot = plotting.require("this")
-    grouped = runs.groups(plot_run.read(paths))
-    figure = plot_run.draw(pyplot, grouped, runs.labels(grouped))
+    pyplot = style.require("this")
+    grouped = run_reader.groups(plot_run.read(paths))
+    figure = plot_run.draw(pyplot, grouped, run_reader.labels(grouped))
     figure.canvas.draw()
     return figure.axes
 
 
 def test_places_without_a_group_are_left_blank(tmp_path):
     paths = [made(tmp_path / f"run{n}", rnn_size=n) for n in range(1, 5)]
-    grouped = runs.groups(plot_run.read(paths))
-    figure = plot_run.draw(plotting.require("this"), grouped, runs.labels(grouped))
+    grouped = run_reader.groups(plot_run.read(paths))
+    figure = plot_run.draw(style.require("this"), grouped, run_reader.labels(grouped))
     _, _, *skips = figure.axes
     assert [axis.get_visible() for axis in skips] == [True] * 4 + [False] * 2
 
@@ -176,12 +175,12 @@ def test_runs_that_do_not_choose_have_curves_alone(tmp_path):
         made(tmp_path / "lstm", [one, EPOCH], model="lstm"),
         made(tmp_path / "dsc", model="dsc"),
     ]
-    pyplot = plotting.require("this")
-    (group,) = runs.groups(plot_run.read(paths[:1]))
+    pyplot = style.require("this")
+    (group,) = run_reader.groups(plot_run.read(paths[:1]))
     (learning,) = plot_run.draw(pyplot, [group], ["lstm"]).axes
     assert len(learning.lines) == 2
-    grouped = runs.groups(plot_run.read(paths))
-    figure = plot_run.draw(pyplot, grouped, runs.labels(grouped))
+    grouped = run_reader.groups(plot_run.read(paths))
+    figure = plot_run.draw(pyplot, grouped, run_reader.labels(grouped))
     learning, entropy, skips = figure.axes
     assert len(learning.lines) == 4
     curve, uniform = entropy.lines
@@ -220,9 +219,9 @@ def test_a_perplexity_that_no_float_holds_leaves_a_gap(held, tmp_path):
     metrics = records((10, 20), nll=(2000.0, 1.0))
     metrics += [{**EPOCH, "valid perplexity": value} for value in (held, 5.0)]
     metrics[-1]["step"] = 20
-    grouped = runs.groups(plot_run.read([made(tmp_path / "run", metrics)]))
-    figure = plot_run.draw(plotting.require("this"), grouped, ["a"])
-    plotting.save(figure, tmp_path / "run.svg")
+    grouped = run_reader.groups(plot_run.read([made(tmp_path / "run", metrics)]))
+    figure = plot_run.draw(style.require("this"), grouped, ["a"])
+    style.save(figure, tmp_path / "run.svg")
     validation, training = figure.axes[0].lines
     np.testing.assert_array_equal(validation.get_ydata(), [np.nan, 5.0])
     np.testing.assert_array_equal(training.get_ydata(), [np.nan, np.e])
@@ -231,9 +230,9 @@ def test_a_perplexity_that_no_float_holds_leaves_a_gap(held, tmp_path):
 
 def test_a_run_without_a_finite_perplexity_is_drawn_all_the_same(tmp_path):
     metrics = [*records((10,), nll=(2000.0,)), {**EPOCH, "valid perplexity": None}]
-    grouped = runs.groups(plot_run.read([made(tmp_path / "run", metrics)]))
-    figure = plot_run.draw(plotting.require("this"), grouped, ["a"])
-    plotting.save(figure, tmp_path / "run.svg")
+    grouped = run_reader.groups(plot_run.read([made(tmp_path / "run", metrics)]))
+    figure = plot_run.draw(style.require("this"), grouped, ["a"])
+    style.save(figure, tmp_path / "run.svg")
 
 
 def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):
@@ -251,7 +250,7 @@ def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):
 
 @pytest.mark.parametrize("n_numbers", [7, 10, 25])
 def test_a_place_is_that_of_the_number_that_left_the_state(n_numbers):
-    pyplot = plotting.require("this")
+    pyplot = style.require("this")
     shares = np.zeros((n_numbers, 4))
     # Of 4 states the second oldest: that of the third last number.
     place = n_numbers - 3
@@ -281,7 +280,7 @@ def labels(axis):
     ],
 )
 def test_places_are_numbered_in_whole_numbers_few_enough_to_read(shape, rows, columns):
-    pyplot = plotting.require("this")
+    pyplot = style.require("this")
     _, axis = pyplot.subplots()
     plot_places.draw(axis, np.zeros(shape))
     assert labels(axis.yaxis) == rows
@@ -289,7 +288,7 @@ def test_places_are_numbered_in_whole_numbers_few_enough_to_read(shape, rows, co
 
 
 def test_at_most_six_epochs_stand_side_by_side_the_last_among_them():
-    pyplot = plotting.require("this")
+    pyplot = style.require("this")
     places = [(epoch, 0.5, np.full((10, 10), 0.1)) for epoch in range(1, 14)]
     figure = plot_places.draw_side_by_side(pyplot, places)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]

@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 
-import processes
 import pytest
 from absl import flags
-from processes import LANGUAGE, NUMBERS
 
-from dsc import interruption, program
-from dsc.flags import Group
+from dsc.cli import program
+from dsc.cli import signals as interruption
+from dsc.cli.flags import Group
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE, NUMBERS
 
-SCRIPTS = processes.ROOT / "scripts"
+SCRIPTS = programs.ROOT / "scripts"
 PROGRAMS = sorted(
     path
     for folder in ("language_modeling", "number_prediction", "scripts")
-    for path in (processes.ROOT / folder).glob("*.py")
+    for path in (programs.ROOT / folder).glob("*.py")
     if "program.parse(" in path.read_text(encoding="utf-8")
 )
 GROUPS = ["data", "model", "agent", "optimisation", "run", "use of a trained model"]
@@ -35,7 +36,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def light(*command):
     command = [sys.executable, "-c", LIGHT, *map(str, command)]
-    environment = {**os.environ, "PYTHONPATH": f"{processes.ROOT}:{SCRIPTS}"}
+    environment = {**os.environ, "PYTHONPATH": f"{programs.ROOT}:{SCRIPTS}"}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -66,7 +67,7 @@ def test_a_wrong_flag_needs_no_tensorflow(script):
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.name)
 def test_help_succeeds_and_every_number_has_bounds(tmp_path, path):
-    result = processes.run(tmp_path, path, "--help")
+    result = programs.run(tmp_path, path, "--help")
     assert (result.code, result.err) == (0, [])
     numbers = [line for line in result.out if re.match(r"\s+\(an? .*(int|num)", line)]
     assert all(re.search(r"in the range \[\S+, \S+\]\)", line) for line in numbers)

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from dsc import progress
-from dsc.progress import Bar, Progress, clock
+from dsc.cli import progress
+from dsc.cli.progress import Bar, Progress, clock
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from language_modeling.reader import (
+from language_modeling.corpora.windows import (
     UNKNOWN,
     DataError,
     all_windows,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from language_modeling import agreement
+from language_modeling.agreement import grammar
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,12 +63,12 @@ SMALL = {
     "python number_prediction/produce_data.py": " --n_train=400 --n_test=99",
     "python number_prediction/rl_train.py": f"{STEPS} --nojit_compile",
     "python scripts/benchmark.py": " --rnn_size=8 --vocab_size=50 --repeats=1",
-    "python scripts/fuzz.py": " --cases=20 --processes=1",
-    "python scripts/large_corpus.py": " --megabytes=1",
-    "python scripts/memory.py": " --steps=600",
+    "python tests/stress/fuzz.py": " --cases=20 --processes=1",
+    "python tests/stress/large_corpus.py": " --megabytes=1",
+    "python tests/stress/memory.py": " --steps=600",
     "python scripts/reproduce.py": " --smoke",
     "python scripts/sweep.py": " --max_steps=50 --rnn_size=7",
-    "python scripts/torture.py": " --kills=1 --damages=1",
+    "python tests/stress/kill_and_resume.py": " --kills=1 --damages=1",
     "python scripts/train_jax.py": STEPS,
     "    tensorboard": " --inspect",
 }
@@ -94,7 +94,7 @@ def checkout(folder):
     (places / "ruff").symlink_to(Path(sys.executable).with_name("ruff"))
     shutil.copy(ROOT / "pyproject.toml", folder / ".venv" / "installed-dev")
     # Small corpora, one of which stands for the Penn Treebank.
-    agreement.write(folder / "data" / "agreement", 3, 3000, 1000, 1000)
+    grammar.write(folder / "data" / "agreement", 3, 3000, 1000, 1000)
     (folder / "corpus").mkdir()
     for split in ("train", "valid", "test"):
         text = "the company said it expects to sell its shares\n" * 400

@@ -11,9 +11,9 @@ from absl import flags
 
 from dsc import DSCLSTM, Skips
 from dsc.recipes import LANGUAGE_MODELING, NUMBER_PREDICTION, Recipe
-from dsc.training import clip
+from dsc.training.step import clip
 from language_modeling import model as language_model
-from language_modeling.reader import Corpus
+from language_modeling.corpora.windows import Corpus
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 from number_prediction import model as number_predictor

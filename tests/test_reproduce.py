@@ -6,13 +6,11 @@ import json
 import math
 import shutil
 
-import plotting
-import processes
 import pytest
-import reproduce_picture
-import reproduce_results
+from plots import style
 from reproduce import Pages
-from reproduce_tables import (
+from study import picture, results
+from study.tables import (
     LANGUAGE_MODEL_JAX,
     TABLES,
     Column,
@@ -26,10 +24,11 @@ from reproduce_tables import (
 from test_runs import EPOCH, REPORT, made
 
 from number_prediction import produce_data
+from tests.stress import programs
 
-REPRODUCE = processes.ROOT / "scripts" / "reproduce.py"
-RESULTS = processes.ROOT / "results"
-README = processes.ROOT / "README.md"
+REPRODUCE = programs.ROOT / "scripts" / "reproduce.py"
+RESULTS = programs.ROOT / "results"
+README = programs.ROOT / "README.md"
 TRAIN = "language_modeling/rl_train.py"
 
 table = Table(
@@ -56,7 +55,7 @@ def record(row, seed, perplexity, accuracies=(), entropies=((1, 0.5),)):
     return {
         "row": row.name,
         "seed": seed,
-        "command": reproduce_results.command(TRAIN, run),
+        "command": results.command(TRAIN, run),
         "scores": {"test perplexity": perplexity},
         "epochs": [
             {"epoch": i, "valid accuracy (greedy)": a}
@@ -90,7 +89,7 @@ def records():
 
 def test_a_command_is_one_that_others_can_type():
     run = table.runs(table.rows[1])[1]
-    assert reproduce_results.command(TRAIN, run) == (
+    assert results.command(TRAIN, run) == (
         f"python {TRAIN} --max_epochs=3 --data_dir=data/agreement --lamda=0.5 --seed=2"
     )
 
@@ -102,7 +101,7 @@ def finished(tmp_path, output):
     run.folder.parent.mkdir(parents=True)
     made(run.folder, [report, {**EPOCH, "valid last actions by index": [[1]]}])
     (run.folder / "output.txt").write_text(output)
-    return reproduce_results.record(row, run, TRAIN, {"test perplexity": 3.0})
+    return results.record(row, run, TRAIN, {"test perplexity": 3.0})
 
 
 def test_of_a_run_is_kept_what_others_can_compare(tmp_path):
@@ -127,22 +126,22 @@ def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
         run.folder.parent.mkdir(exist_ok=True)
         made(run.folder, [REPORT, {**EPOCH, "valid perplexity": valid}])
         (run.folder / "output.txt").write_text("")
-        kept = reproduce_results.record(row, run, TRAIN, {"test perplexity": test})
+        kept = results.record(row, run, TRAIN, {"test perplexity": test})
         kept["config"]["about"] = record(row, "1", 1.0)["config"]["about"]
         records[kept["command"]] = kept
     few = table._replace(columns=table.columns[:1], traced=("second",))
-    rows = reproduce_results.by_row(few, records)
-    reproduce_results.write(tmp_path, "name", few, rows)
+    rows = results.by_row(few, records)
+    results.write(tmp_path, "name", few, rows)
     json.loads((tmp_path / "name.json").read_text(), parse_constant=pytest.fail)
-    rows = reproduce_results.by_row(few, reproduce_results.read(tmp_path / "name.json"))
-    assert "| second | 2/2 | inf |" in reproduce_results.as_table(few, rows)
-    pyplot = plotting.require("this")
-    for draw in (reproduce_picture.draw, reproduce_picture.draw_training):
-        plotting.save(draw(pyplot, few, rows), tmp_path / "name.svg")
+    rows = results.by_row(few, results.read(tmp_path / "name.json"))
+    assert "| second | 2/2 | inf |" in results.as_table(few, rows)
+    pyplot = style.require("this")
+    for draw in (picture.draw, picture.draw_training):
+        style.save(draw(pyplot, few, rows), tmp_path / "name.svg")
 
 
 def test_the_time_of_an_interrupted_run_is_not_known():
-    seconds = reproduce_results.seconds
+    seconds = results.seconds
     evaluated_again = "epoch 1 done in 0:50: x\nGoing on after step 9, from x.\n"
     assert seconds(evaluated_again) == 50
     assert seconds(evaluated_again + "epoch 2 done in 0:10: x\n") is None
@@ -150,8 +149,8 @@ def test_the_time_of_an_interrupted_run_is_not_known():
 
 
 def test_the_table_has_means_deviations_and_what_is_missing(records):
-    rows = reproduce_results.by_row(table, records)
-    assert reproduce_results.as_table(table, rows).splitlines() == [
+    rows = results.by_row(table, records)
+    assert results.as_table(table, rows).splitlines() == [
         "|  | seeds | test | reached |",
         "| --- | --- | --- | --- |",
         "| first | 3/3 | 12.00 ± 2.00 | 2, -, 1 |",
@@ -162,18 +161,16 @@ def test_the_table_has_means_deviations_and_what_is_missing(records):
 
 
 def test_a_table_without_runs_names_its_rows_alone(tmp_path):
-    rows = reproduce_results.by_row(table, {})
-    assert reproduce_results.as_table(table, rows) == (
-        "Still to be run: first; second; third."
-    )
-    reproduce_results.write(tmp_path, "name", table, rows)
+    rows = results.by_row(table, {})
+    assert results.as_table(table, rows) == ("Still to be run: first; second; third.")
+    results.write(tmp_path, "name", table, rows)
     assert (tmp_path / "name.md").read_text().endswith("first; second; third.\n")
 
 
 def test_the_files_hold_every_run_and_are_read_again(tmp_path, records):
-    rows = reproduce_results.by_row(table, records)
-    reproduce_results.write(tmp_path, "name", table, rows)
-    assert reproduce_results.read(tmp_path / "name.json") == records
+    rows = results.by_row(table, records)
+    results.write(tmp_path, "name", table, rows)
+    assert results.read(tmp_path / "name.json") == records
     with open(tmp_path / "name.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["test"] for line in lines] == ["10.0", "12.0", "14.0", "8.0"]
@@ -185,15 +182,15 @@ def test_the_files_hold_every_run_and_are_read_again(tmp_path, records):
 
 def test_a_run_with_other_flags_is_no_run_of_the_table(records):
     other = table._replace(flags={"max_epochs": "4"})
-    rows = reproduce_results.by_row(other, records)
+    rows = results.by_row(other, records)
     assert [found for _, found in rows] == [[None] * 3, [None] * 2, [None]]
 
 
 def test_a_results_file_that_is_damaged_is_refused(tmp_path):
     (tmp_path / "x.json").write_text('{"runs": [{}]}')
-    with pytest.raises(reproduce_results.RunError, match="restore it, delete it to do"):
-        reproduce_results.read(tmp_path / "x.json")
-    assert reproduce_results.read(tmp_path / "none.json") == {}
+    with pytest.raises(results.RunError, match="restore it, delete it to do"):
+        results.read(tmp_path / "x.json")
+    assert results.read(tmp_path / "none.json") == {}
 
 
 def test_entropy_is_that_of_the_last_epoch_and_of_a_choice():
@@ -210,15 +207,15 @@ def test_a_mean_is_not_shown_of_a_part_of_the_runs():
     first, second = {"minutes": 3.0}, {"minutes": 5.0}
     for records, cell in ([first, second], "4 ± 1"), ([first, {"other": 1}], "-"):
         rows = [(short.rows[0], records)]
-        shown = reproduce_results.as_table(short, rows).splitlines()[-1]
+        shown = results.as_table(short, rows).splitlines()[-1]
         assert shown == f"| second | 2/2 | {cell} |"
 
 
 def test_a_table_is_put_between_its_comments_and_nowhere_else(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- x -->\nold\n<!-- end of x -->\nb <!-- xy -->\n")
-    reproduce_results.show(page, "x", "new")
-    reproduce_results.show(page, "y", "other")
+    results.show(page, "x", "new")
+    results.show(page, "y", "other")
     expected = "a\n<!-- x -->\n\nnew\n\n<!-- end of x -->\nb <!-- xy -->\n"
     assert page.read_text() == expected
 
@@ -240,7 +237,7 @@ def test_the_small_table_has_a_run_of_two_rows_on_little_data(tmp_path):
 
 
 def reproduce(folder, *arguments, code=0):
-    result = processes.run(folder, REPRODUCE, *arguments, timeout=500)
+    result = programs.run(folder, REPRODUCE, *arguments, timeout=500)
     assert result.code == code, result
     return result
 
@@ -352,8 +349,8 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, arguments, sai
 
 
 def test_results_of_another_table_are_not_lost(tmp_path, records):
-    rows = reproduce_results.by_row(table, records)
-    reproduce_results.write(tmp_path, "agreement", table, rows)
+    rows = results.by_row(table, records)
+    results.write(tmp_path, "agreement", table, rows)
     kept = (tmp_path / "agreement.json").read_bytes()
     result = reproduce(tmp_path, "agreement", "--results_dir=.", code=1)
     assert "agreement.json holds 4 runs with other flags than" in result.err[0]
@@ -377,7 +374,7 @@ def test_runs_on_other_data_are_not_put_into_one_row(tmp_path):
     second = table.runs(table.rows[0], tmp_path)[1]
     made(second.folder, data={"train": "another"})
     (second.folder / "output.txt").write_text(output)
-    with pytest.raises(reproduce_results.RunError, match="was trained on other data"):
+    with pytest.raises(results.RunError, match="was trained on other data"):
         pages.add(table.rows[0], second, {"test perplexity": 1.0})
 
 
@@ -391,7 +388,7 @@ def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
         (run.folder / "output.txt").write_text("epoch 1 done in 0:50: x\n")
         pages.add(row, run, {"test perplexity": 1.0})
     processes_pages[0].write()
-    found = reproduce_results.read(tmp_path / "name.json")
+    found = results.read(tmp_path / "name.json")
     assert [kept["seed"] for kept in found.values()] == ["1", "2"]
 
 
@@ -414,7 +411,7 @@ def test_the_training_script_takes_the_flags_of_all_rows(tmp_path, script):
     needs(script)
     (tmp_path / "check.py").write_text(CHECK)
     module = script.removesuffix(".py").replace("/", ".")
-    result = processes.run(tmp_path, tmp_path / "check.py", script, module)
+    result = programs.run(tmp_path, tmp_path / "check.py", script, module)
     assert result.code == 0, result
 
 
@@ -422,7 +419,7 @@ def test_no_two_runs_share_a_command_or_a_folder():
     for made_of in TABLES.values():
         runs = [run for row in made_of.rows for run in made_of.runs(row)]
         assert len({run.folder for run in runs}) == len(runs)
-        told = {reproduce_results.command(made_of.script, run) for run in runs}
+        told = {results.command(made_of.script, run) for run in runs}
         assert len(told) == len(runs)
 
 
@@ -432,19 +429,19 @@ def test_no_two_runs_share_a_command_or_a_folder():
 @pytest.mark.parametrize("name", TABLES)
 def test_the_pages_show_what_the_results_say(name, tmp_path):
     made_of, path = TABLES[name], RESULTS / f"{name}.json"
-    rows = reproduce_results.by_row(made_of, reproduce_results.read(path))
-    reproduce_results.write(tmp_path, name, made_of, rows)
+    rows = results.by_row(made_of, results.read(path))
+    results.write(tmp_path, name, made_of, rows)
     for suffix in ("json", "csv", "md"):
         made_again = (tmp_path / f"{name}.{suffix}").read_text(encoding="utf-8")
         assert made_again == path.with_suffix(f".{suffix}").read_text(encoding="utf-8")
-    shown = reproduce_results.as_table(made_of, rows)
+    shown = results.as_table(made_of, rows)
     assert f"<!-- {name} -->\n\n{shown}\n\n<!--" in README.read_text("utf-8")
 
 
 def test_number_prediction_makes_no_mistakes_at_any_length():
     path = RESULTS / "number_prediction.json"
     made_of = TABLES[path.stem]
-    rows = reproduce_results.by_row(made_of, reproduce_results.read(path))
+    rows = results.by_row(made_of, results.read(path))
     for row, found in rows:
         if row.name.endswith(", DSC-LSTM"):
             greedy = [made_of.columns[0].value(record) for record in found]

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dsc import files
-from dsc.errors import RunError
-from dsc.interruption import Interrupted
-from dsc.one_process import Distribution
-from dsc.program import Output
-from dsc.run_folder import RunFolder
-from dsc.training import Task, fit
+from dsc.cli.errors import RunError
+from dsc.cli.program import Output
+from dsc.cli.signals import Interrupted
+from dsc.distributed.base import Distribution
+from dsc.runs import atomic_io
+from dsc.runs.folder import RunFolder
+from dsc.training.run import fit
+from dsc.training.task import Task
 
 
 class Small(Task):
@@ -337,13 +338,13 @@ def test_a_state_with_impossible_counts_is_passed_over(
 ):
     train(tmp_path)
     newest = states(tmp_path)[-1]
-    arrays = files.read_arrays(newest)
+    arrays = atomic_io.read_arrays(newest)
     counts = json.loads(arrays["counts"].tobytes())
     counts[count] = [number, counts[count][1]] if count == "metrics" else number
     arrays["counts"] = np.frombuffer(json.dumps(counts).encode(), np.uint8)
     newest.unlink()
     np.savez(newest, **arrays)
-    digest = files.file_digest(newest)
+    digest = atomic_io.file_digest(newest)
     newest.rename(newest.with_name(f"{newest.name.rpartition('-')[0]}-{digest}.npz"))
     assert outcome(tmp_path, train(tmp_path)) == expected
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from dsc.errors import RunError
-from dsc.run_folder import RunFolder
+from dsc.cli.errors import RunError
+from dsc.runs.folder import RunFolder
 
 CONFIG = {"rnn_size": 8, "lamda": 0.1, "recipe": None, "restart": False, "EOS": "ñ"}
 FILES = ["config.json", "lock"]

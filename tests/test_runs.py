@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import runs
+from plots import run_reader
 
-from dsc.errors import RunError
+from dsc.cli.errors import RunError
 
 REPORT = {
     "step": 5,
@@ -29,25 +29,25 @@ def made(folder, records=(REPORT, EPOCH), tail="", **config):
 
 
 def test_reports_and_epochs_are_told_apart(tmp_path):
-    run = runs.read(made(tmp_path / "a"))
+    run = run_reader.read(made(tmp_path / "a"))
     assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
     assert run.config["rnn_size"] == 8
 
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
-    run = runs.read(made(tmp_path / "a", tail='{"step": 9, "epo'))
+    run = run_reader.read(made(tmp_path / "a", tail='{"step": 9, "epo'))
     assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
 
 
 def test_no_run_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(RunError, match=r"holds no run \(no config.json\); give"):
-        runs.read(tmp_path)
+        run_reader.read(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", '{"step": 5}', "[" * 100_000])
 def test_metrics_that_are_damaged_are_refused(tmp_path, line):
     with pytest.raises(RunError, match=r"metrics.jsonl cannot be read .*; give"):
-        runs.read(made(tmp_path / "a", tail=f"{line}\n"))
+        run_reader.read(made(tmp_path / "a", tail=f"{line}\n"))
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "\0"])
@@ -55,37 +55,39 @@ def test_a_damaged_config_is_refused(tmp_path, content):
     made(tmp_path / "a")
     (tmp_path / "a" / "config.json").write_text(content)
     with pytest.raises(RunError, match=r"config.json cannot be read .*; give"):
-        runs.read(tmp_path / "a")
+        run_reader.read(tmp_path / "a")
 
 
 def test_runs_that_differ_in_their_seed_and_place_alone_are_one_group(tmp_path):
     first, other, second = (
-        runs.read(made(tmp_path / name, train_dir=name, **config))
+        run_reader.read(made(tmp_path / name, train_dir=name, **config))
         for name, config in (
             ("a", {"seed": 1}),
             ("b", {"seed": 1, "lamda": 0.5}),
             ("c", {"seed": 2, "data_dir": "elsewhere/x", "about": {"machine": "b"}}),
         )
     )
-    grouped = runs.groups([first, other, second])
+    grouped = run_reader.groups([first, other, second])
     assert grouped == [[first, second], [other]]
-    assert runs.labels(grouped) == ["lamda 1 (2 seeds)", "lamda 0.5"]
+    assert run_reader.labels(grouped) == ["lamda 1 (2 seeds)", "lamda 0.5"]
 
 
 def test_other_data_are_another_group_named_after_their_corpus(tmp_path):
     found = [
-        runs.read(made(tmp_path / name, data={"train": name}, about={"corpus": name}))
+        run_reader.read(
+            made(tmp_path / name, data={"train": name}, about={"corpus": name})
+        )
         for name in ("x", "y")
     ]
-    assert runs.labels(runs.groups(found)) == ["data x", "data y"]
+    assert run_reader.labels(run_reader.groups(found)) == ["data x", "data y"]
 
 
 def test_data_that_share_their_name_are_told_apart_by_a_run_of_theirs(tmp_path):
     found = [
-        runs.read(made(tmp_path / name, data={"train": train}, lamda=lamda))
+        run_reader.read(made(tmp_path / name, data={"train": train}, lamda=lamda))
         for name, train, lamda in (("a", "1", 1.0), ("b", "2", 0.5), ("c", "2", 1.0))
     ]
-    assert runs.labels(runs.groups(found)) == [
+    assert run_reader.labels(run_reader.groups(found)) == [
         f"data x of {tmp_path / 'a'}, lamda 1",
         f"data x of {tmp_path / 'b'}, lamda 0.5",
         f"data x of {tmp_path / 'b'}, lamda 1",
@@ -93,4 +95,4 @@ def test_data_that_share_their_name_are_told_apart_by_a_run_of_theirs(tmp_path):
 
 
 def test_a_single_group_has_the_name_of_its_folder(tmp_path):
-    assert runs.labels([[runs.read(made(tmp_path / "cv-3"))]]) == ["cv-3"]
+    assert run_reader.labels([[run_reader.read(made(tmp_path / "cv-3"))]]) == ["cv-3"]

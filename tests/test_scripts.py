@@ -6,24 +6,24 @@ import signal
 import subprocess
 
 import numpy as np
-import processes
 import pytest
-import torture
 
-SCRIPTS = processes.ROOT / "scripts"
+from tests.stress import kill_and_resume, programs
+
+SCRIPTS = programs.ROOT / "scripts"
 
 
 def test_outcomes_that_differ_in_anything_are_told_apart():
     one = {"metrics": b"a", "weight/0": np.zeros(3), "best weights": b"x"}
-    torture.compare(one, dict(one), "same")
+    kill_and_resume.compare(one, dict(one), "same")
     for name, value in (
         ("metrics", b"b"),
         ("weight/0", np.array([0, 0, 1e-45])),
         ("best weights", None),
         ("more", 1),
     ):
-        with pytest.raises(torture.Failure, match=name):
-            torture.compare(one, one | {name: value}, "other")
+        with pytest.raises(kill_and_resume.Failure, match=name):
+            kill_and_resume.compare(one, one | {name: value}, "other")
 
 
 @pytest.mark.parametrize(
@@ -51,33 +51,33 @@ def test_the_penn_treebank_is_trained_on_for_days_only_after_saying_so(
 def test_damage_changes_the_content(how):
     content = bytes(range(200))
     for seed in range(20):
-        assert torture.damaged(content, how, random.Random(seed)) != content
+        assert kill_and_resume.damaged(content, how, random.Random(seed)) != content
 
 
 def test_a_few_hostile_inputs(tmp_path):
     arguments = ("--cases=120", "--processes=2")
-    result = processes.run(tmp_path, SCRIPTS / "fuzz.py", *arguments)
+    result = programs.run(tmp_path, SCRIPTS / "fuzz.py", *arguments)
     assert result.code == 0, result
     assert result.out[-1] == "122 cases: no traceback, no hang, no change."
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", torture.TASKS)
+@pytest.mark.parametrize("task", kill_and_resume.TASKS)
 def test_nothing_is_lost_under_25_kills(tmp_path, task):
-    result = processes.run(tmp_path, SCRIPTS / "torture.py", f"--task={task}")
+    result = programs.run(tmp_path, SCRIPTS / "torture.py", f"--task={task}")
     assert result.code == 0, result
     assert result.out[-1] == "Nothing was lost."
 
 
 @pytest.mark.slow
 def test_memory_stays_flat(tmp_path):
-    result = processes.run(tmp_path, SCRIPTS / "memory.py")
+    result = programs.run(tmp_path, SCRIPTS / "memory.py")
     assert result.code == 0, result
     assert result.out[-1].startswith("Flat between step 300 and step 3000")
 
 
 def test_a_program_that_takes_too_long_is_stopped(tmp_path):
     (tmp_path / "long.py").write_text("import time\ntime.sleep(99)\n")
-    process = processes.start(tmp_path, tmp_path / "long.py")
-    assert processes.finish(process, tmp_path, timeout=0.5).code is None
+    process = programs.start(tmp_path, tmp_path / "long.py")
+    assert programs.finish(process, tmp_path, timeout=0.5).code is None
     assert process.exitcode == -signal.SIGKILL

@@ -9,20 +9,17 @@ import subprocess
 
 import numpy as np
 import plot_skips
-import plotting
-import processes
 import pytest
-import skips
-import skips_page
-import skips_picture
-from processes import LANGUAGE, PLOT_SKIPS
+from plots import skips, skips_page, skips_picture, style
 from test_trained import WORDS, K, make
 
-from language_modeling import agreement
+from language_modeling.agreement import grammar
+from language_modeling.corpora.windows import DataError
+from language_modeling.inference.scoring import Scored, Scorer
+from language_modeling.inference.trained_model import Trained
 from language_modeling.model import LanguageModel
-from language_modeling.reader import DataError
-from language_modeling.scoring import Scored, Scorer
-from language_modeling.trained import Trained
+from tests.stress import programs
+from tests.stress.programs import LANGUAGE, PLOT_SKIPS
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +96,7 @@ def words_of(axis):
 
 def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
     sentence = sentence_of(["a", "longer", "one", "here"], [1, 2, 1, 3])
-    (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
     places = [text.get_position()[0] for text in words_of(axis)]
     shown = [text.get_text() for text in words_of(axis)]
     assert shown == ["<eos>", "a", "longer", "one", "here"]
@@ -113,7 +110,7 @@ def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
 
 def test_a_skip_to_before_the_first_word_is_a_stub():
     sentence = sentence_of(["a", "b"], [0, 2])
-    (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
     assert len(axis.patches) == 1  # from b
     stub, ring = axis.lines
     assert stub.get_linestyle() == ":" and ring.get_marker() == "o"
@@ -123,7 +120,7 @@ def test_an_arc_is_the_thicker_the_surer_the_agent():
     widths = []
     for probability in (0.4, 0.9):
         sentence = sentence_of(["a"], [1], probability=probability)
-        (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+        (axis,) = skips_picture.draw(style.require("this"), sentence).axes
         widths.append(axis.patches[0].get_linewidth())
     assert widths[0] < widths[1]
 
@@ -135,7 +132,7 @@ def test_an_arc_is_the_thicker_the_surer_the_agent():
 )
 def test_no_word_stands_on_another_or_leaves_the_picture(words):
     sentence = sentence_of(words, [1] * len(words))
-    figure = skips_picture.draw(plotting.require("this"), sentence)
+    figure = skips_picture.draw(style.require("this"), sentence)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in words_of(figure.axes[0])]
     for left, right in itertools.pairwise(boxes):
@@ -275,8 +272,8 @@ def test_no_request_leaves_a_page(tmp_path):
 def folder(tmp_path_factory):
     """A folder with a `corpus` and a `run` that was trained on it."""
     folder = tmp_path_factory.mktemp("skips")
-    agreement.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
-    result = processes.run(
+    grammar.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
+    result = programs.run(
         folder,
         LANGUAGE,
         *("--data_dir=corpus", "--train_dir=run", "--max_epochs=1", "--batch_size=4"),
@@ -296,7 +293,7 @@ def data_of(page):
 
 
 def test_sentences_of_a_split_are_those_of_its_file(folder):
-    result = processes.run(
+    result = programs.run(
         folder,
         PLOT_SKIPS,
         *("run", "--split=test", "--sentence=2", "--sentences=4"),
@@ -316,7 +313,7 @@ def test_sentences_of_a_split_are_those_of_its_file(folder):
     assert data["first"] == 2
     # As --mode score reads them, word by word.
     arguments = ("--load_model=run", "--mode=score", "--input=corpus/test.txt")
-    scored = processes.run(folder, LANGUAGE, *arguments, timeout=200)
+    scored = programs.run(folder, LANGUAGE, *arguments, timeout=200)
     rows = [row for row in (line.split("\t") for line in scored.out[1:]) if row[1]]
     start = len(before)
     for sentence in data["sentences"]:
@@ -330,7 +327,7 @@ def test_sentences_of_a_split_are_those_of_its_file(folder):
 
 def test_a_text_of_ones_own_is_read_as_it_is(folder):
     words = (folder / "run" / "vocabulary.txt").read_text().split("\n")[1:5]
-    result = processes.run(
+    result = programs.run(
         folder,
         PLOT_SKIPS,
         *("run", f"--text={' '.join(words)} nowhere", "--out=own/text"),
@@ -370,7 +367,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(folder, case):
     arguments, sentence = REFUSED[case]
-    result = processes.run(folder, PLOT_SKIPS, *arguments, timeout=100)
+    result = programs.run(folder, PLOT_SKIPS, *arguments, timeout=100)
     assert result.code == 1
     assert sentence in result.err[-1] and not any(
         "Trace" in line for line in result.err

@@ -12,20 +12,20 @@ import subprocess
 import sys
 import time
 
-import processes
 import pytest
-import sweep_execution
-import sweep_grid
-import sweep_table
 from absl import flags
-from sweep_execution import Job, Outcome
-from sweep_grid import Run
+from sweeping import execution as sweep_execution
+from sweeping import grid as sweep_grid
+from sweeping import table as sweep_table
+from sweeping.execution import Job, Outcome
+from sweeping.grid import Run
 
-from dsc import interruption
-from dsc.errors import RunError
-from language_modeling import agreement
+from dsc.cli import signals
+from dsc.cli.errors import RunError
+from language_modeling.agreement import grammar
+from tests.stress import programs
 
-SWEEP = processes.ROOT / "scripts" / "sweep.py"
+SWEEP = programs.ROOT / "scripts" / "sweep.py"
 
 
 @pytest.fixture
@@ -327,8 +327,8 @@ open(sys.argv[2][12:] + "/ready", "w")
 signal.pause()
 """
     jobs = [job(code, f"seed={seed}") for seed in (1, 2, 3)]
-    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
-    interruption.exit_on_signals()
+    before = {number: signal.getsignal(number) for number in signals.SIGNALS}
+    signals.exit_on_signals()
     watch = subprocess.Popen(
         [
             sys.executable,
@@ -341,7 +341,7 @@ signal.pause()
         ]
     )
     try:
-        with pytest.raises(interruption.Interrupted, match="130"):
+        with pytest.raises(signals.Interrupted, match="130"):
             outcomes(*jobs, at_once=2)
     finally:
         for number, handler in before.items():
@@ -362,7 +362,7 @@ SMALL += ("--max_epochs=3", "--seeds=1,2")
 @pytest.fixture(scope="module")
 def tmp(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    agreement.write(folder / "corpus", seed=3, n_train=1000, n_valid=150, n_test=140)
+    grammar.write(folder / "corpus", seed=3, n_train=1000, n_valid=150, n_test=140)
     return folder
 
 
@@ -374,7 +374,7 @@ def command(tmp, engine="processes", n_actions="1,3"):
 @pytest.fixture(scope="module")
 def whole(tmp):
     """A sweep that nothing happens to."""
-    result = processes.run(tmp / "whole", SWEEP, *command(tmp))
+    result = programs.run(tmp / "whole", SWEEP, *command(tmp))
     assert result.code == 0, result
     return tmp / "whole" / "sweep"
 
@@ -428,7 +428,7 @@ def test_a_sweep_leaves_ordinary_runs_and_one_table(whole):
     ],
 )
 def test_a_command_that_cannot_be_is_refused_before_anything_runs(tmp, arguments, said):
-    result = processes.run(tmp / "refused", SWEEP, "--sweep_dir=sweep", *arguments)
+    result = programs.run(tmp / "refused", SWEEP, "--sweep_dir=sweep", *arguments)
     assert (result.code, len(result.err), result.out) == (1, 1, [])
     assert result.err[0].startswith(said)
     assert not (tmp / "refused" / "sweep").exists()
@@ -436,23 +436,23 @@ def test_a_command_that_cannot_be_is_refused_before_anything_runs(tmp, arguments
 
 def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
     folder = tmp / "hurt"
-    process = processes.start(folder, SWEEP, *command(tmp))
+    process = programs.start(folder, SWEEP, *command(tmp))
     killed, _ = training(folder, 1)
     os.kill(killed, signal.SIGKILL)
     while not list(folder.glob("sweep/*n_actions=1,*/seed=1/result.json")):
         time.sleep(0.01)
     training(folder, 3)
     os.kill(process.pid, signal.SIGINT)
-    result = processes.finish(process, folder)
+    result = programs.finish(process, folder)
     assert result.code == 130, result
     assert any("done" in line and "2 tries" in line for line in result.out)
     assert result.err[-1].startswith("Interrupted by SIGINT: repeat the same command")
-    again = processes.run(folder, SWEEP, *command(tmp))
+    again = programs.run(folder, SWEEP, *command(tmp))
     assert again.code == 0, again
     assert not again.out[0].startswith("4 runs, 0 of them")
     assert tables(folder / "sweep") == tables(whole)
     # A smaller grid has been done already; the table has what is asked for.
-    smaller = processes.run(folder, SWEEP, *command(tmp, n_actions="3"))
+    smaller = programs.run(folder, SWEEP, *command(tmp, n_actions="3"))
     assert (smaller.code, smaller.out[0]) == (0, "2 runs, 2 of them finished before.")
     rows = tables(folder / "sweep")[0].splitlines()
     assert [row.split(",")[0] for row in rows] == ["seeds", "2/2"]
@@ -462,13 +462,13 @@ def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp):
     folder = tmp / "changed"
     shutil.copytree(tmp / "corpus", folder / "corpus")
     one = (*SMALL, "--seeds=1", "--data_dir=corpus", "--sweep_dir=sweep", "--retries=0")
-    before = [processes.run(folder, SWEEP, *one).out[0]]
+    before = [programs.run(folder, SWEEP, *one).out[0]]
     (folder / "corpus" / "README.md").write_text("no part of the corpus")
-    before += [processes.run(folder, SWEEP, *one).out[0]]
+    before += [programs.run(folder, SWEEP, *one).out[0]]
     assert before == [f"1 runs, {n} of them finished before." for n in (0, 1)]
     with open(folder / "corpus" / "valid.txt", "a") as file:
         file.write("one more line\n")
-    result = processes.run(folder, SWEEP, *one)
+    result = programs.run(folder, SWEEP, *one)
     assert result.code == 1
     assert result.out[0] == "1 runs, 0 of them finished before."
     assert any("holds another run, with other data than" in x for x in result.out)
@@ -478,14 +478,14 @@ def test_a_run_is_compared_with_the_file_that_it_reads_alone(tmp):
     folder = tmp / "num,bers"
     made = ("--data_dir=.", "--n_train=60", "--n_valid=40", "--n_test=30")
     for length in (10, 20):
-        processes.run(folder, processes.PRODUCE, *made, f"--sequence_length={length}")
+        programs.run(folder, programs.PRODUCE, *made, f"--sequence_length={length}")
     sweep = ("--script=number_prediction/rl_train.py", f"--data_dir={folder}")
     sweep += ("--sequence_length=10,20", "--sweep_dir=sweep", "--retries=0")
     sweep += ("--rnn_size=6", "--batch_size=8", "--max_steps=2", "--nojit_compile")
-    first = processes.run(folder, SWEEP, *sweep)
+    first = programs.run(folder, SWEEP, *sweep)
     assert first.code == 0, first
-    processes.run(folder, processes.PRODUCE, *made, "--seed=7", "--sequence_length=20")
-    second = processes.run(folder, SWEEP, *sweep)
+    programs.run(folder, programs.PRODUCE, *made, "--seed=7", "--sequence_length=20")
+    second = programs.run(folder, SWEEP, *sweep)
     assert second.out[0] == "2 runs, 1 of them finished before."
 
 
@@ -498,12 +498,12 @@ def test_a_ray_sweep_with_killed_runs_ends_with_the_same_table(tmp, whole):
     own = folder / "sweep" / "ray" / "notes"  # a user's, which stays
     own.parent.mkdir(parents=True)
     own.write_text("mine")
-    process = processes.start(folder, SWEEP, *command(tmp, "ray"))
+    process = programs.start(folder, SWEEP, *command(tmp, "ray"))
     killed, _ = training(folder, 1)
     os.kill(killed, signal.SIGKILL)
     _, worker = training(folder, 3)
     os.kill(worker, signal.SIGKILL)
-    result = processes.finish(process, folder)
+    result = programs.finish(process, folder)
     assert result.code == 0, result
     assert tables(folder / "sweep") == tables(whole)
     assert own.read_text() == "mine"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from language_modeling import text
-from language_modeling.text import DataError, split_words, words
+from language_modeling.corpora import text
+from language_modeling.corpora.text import DataError, split_words, words
 
 PIECES = [
     *("a", "bé", "日本", "\U0001d11e", "e\u0301", "<eos>", "x" * 9),

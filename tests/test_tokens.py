@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsc.progress import Progress
-from language_modeling import tokens
-from language_modeling.tokens import TooLarge, choose_vocabulary
+from dsc.cli.progress import Progress
+from language_modeling.corpora import vocabulary as tokens
+from language_modeling.corpora.vocabulary import TooLarge, choose_vocabulary
 
 WORDS = ["<eos>", "<unk>", "a", "B", "bb", "é", "\U0001d11e", "\ufffd", "zz", "x" * 40]
 texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=20), max_size=12)

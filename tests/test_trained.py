@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from language_modeling import reader
+from language_modeling.corpora import windows as reader
+from language_modeling.corpora.windows import DataError
 from language_modeling.evaluation import Evaluator
-from language_modeling.generation import Writer
-from language_modeling.measures import evaluation
+from language_modeling.inference.generation import Writer
+from language_modeling.inference.scoring import Scored, Scorer, sentences
+from language_modeling.inference.trained_model import Trained
+from language_modeling.metrics import evaluation
 from language_modeling.model import LanguageModel, Noise
-from language_modeling.reader import DataError
-from language_modeling.scoring import Scored, Scorer, sentences
-from language_modeling.trained import Trained
 
 WORDS = ("<eos>", "the", "<unk>", *(f"w{i}" for i in range(14)))
 K, T = 3, 5

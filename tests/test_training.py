@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dsc import training
-from dsc.errors import RunError
+from dsc.cli.errors import RunError
 from dsc.recipes import LANGUAGE_MODELING
-from dsc.report import Report
-from dsc.run_folder import RunFolder
-from dsc.state import State
-from dsc.training import Task, clip, fit
-from language_modeling import measures
+from dsc.runs.folder import RunFolder
+from dsc.runs.train_state import State
+from dsc.training import step as train_step
+from dsc.training.report import Report
+from dsc.training.run import fit
+from dsc.training.step import clip
+from dsc.training.task import Task
+from language_modeling import metrics as measures
+from language_modeling.corpora.windows import Corpus
 from language_modeling.model import LanguageModel
-from language_modeling.reader import Corpus
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 
@@ -41,21 +43,21 @@ class Driver:
 
 def test_a_share_of_the_memory_of_each_gpu_that_tensorflow_sees(monkeypatch):
     limits = {}
-    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(train_step.ctypes, "CDLL", lambda name: Driver())
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
     monkeypatch.setattr(
         tf.config,
         "set_logical_device_configuration",
         lambda gpu, limit: limits.update({gpu: limit[0].memory_limit}),
     )
-    training.limit_gpu_memory(0.25)
+    train_step.limit_gpu_memory(0.25)
     assert limits == {"a": 20 * 1024, "b": 4 * 1024}
 
 
 def test_a_driver_that_does_not_tell_the_memory_is_said(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a"] * 3)
     with pytest.raises(RunError, match=r"--gpu_portion: .* memory of GPU 0 \(.*; lea"):
-        training.limit_gpu_memory(0.5)
+        train_step.limit_gpu_memory(0.5)
 
 
 # Clipping

@@ -7,11 +7,16 @@ import threading
 
 import pytest
 
-from dsc import interruption
-from dsc.distribution import Distribution, Workers
-from dsc.errors import RunError
-from dsc.interruption import Interrupted
-from dsc.workers import VOTE_EVERY, Votes, check_same_command, newest_common
+from dsc.cli import signals as interruption
+from dsc.cli.errors import RunError
+from dsc.cli.signals import Interrupted
+from dsc.distributed.coordination import (
+    VOTE_EVERY,
+    Votes,
+    check_same_command,
+    newest_common,
+)
+from dsc.distributed.mirrored import Distribution, Workers
 
 N = 3
 

@@ -1,0 +1,119 @@
+"""What the workers of a training have to agree on: its command, its state, its end.
+
+Each comparison is made by all workers from the same values, so that all go on or all
+end with the same sentence. A process alone agrees with itself.
+"""
+
+import contextlib
+
+from dsc.cli import signals
+from dsc.cli.errors import RunError, one_line
+from dsc.cli.signals import Interrupted
+
+# Flags that each worker may have to itself: where its files are, what its GPU bears.
+OWN = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
+VOTE_EVERY = 10  # steps between two votes, each of which takes a message
+
+
+def check_same_command(distribution, config):
+    """Makes sure that all workers were started with the same flags and data.
+
+    Args:
+        distribution: `dsc.distributed.mirrored.Distribution`.
+        config: dict from flag to value, and `data` to a digest of each split.
+
+    Raises:
+        RunError: they were not; says who differs from the chief, and in what.
+    """
+    shared = {name: value for name, value in config.items() if name not in OWN}
+    chief, *others = distribution.exchange(shared)
+    for worker, other in enumerate(others, 1):
+        differences = [
+            one_line(f"--{name} {other.get(name)} (the chief: {chief.get(name)})")
+            for name in sorted({*chief, *other} - {"data"})
+            if other.get(name) != chief.get(name)
+        ]
+        if other["data"] != chief["data"]:
+            differences.append("other data")
+        if differences:
+            distribution.leave()
+            raise RunError(
+                f"Worker {worker} was started with {', '.join(differences)}; start all "
+                "workers with the same flags and data."
+            )
+
+
+def newest_common(distribution, candidates, n_states):
+    """The newest state that every worker can go on from.
+
+    Args:
+        distribution: `dsc.distributed.mirrored.Distribution`.
+        candidates: iterator over `(label, anything)` of this worker's states, the
+            newest first; labels sort as the states do. It is read no further than
+            needed.
+        n_states: how many states this worker has, damaged ones included.
+
+    Returns:
+        The candidate, or None if training has to begin at its beginning.
+
+    Raises:
+        RunError: there were states that all held, but a worker's are gone.
+    """
+    candidate = next(candidates, None)
+    while True:
+        label = candidate[0] if candidate else ""
+        offers = distribution.exchange([label, n_states])
+        oldest = min(label for label, _ in offers)
+        if all(label == oldest for label, _ in offers):
+            break
+        while candidate and candidate[0] > oldest:
+            candidate = next(candidates, None)
+    counts = [n for _, n in offers]
+    # Who dies in the first save leaves one state there and none here; two states are
+    # only where all had the first.
+    if distribution.n_workers > 1 and candidate is None and max(counts) > 1:
+        distribution.leave()
+        there = ", ".join(f"worker {i} has {n}" for i, n in enumerate(counts))
+        raise RunError(
+            f"There is no state that all workers can go on from ({there}): put the "
+            "folders of their runs back, copy another worker's folder to where one is "
+            "missing, or begin anew with --restart."
+        )
+    return candidate
+
+
+class Votes:
+    """Lets all workers save at the same step, and end at the same step for a signal.
+
+    Args:
+        distribution: `dsc.distributed.mirrored.Distribution`.
+    """
+
+    def __init__(self, distribution):
+        self.distribution = distribution
+
+    def holding_signals(self):
+        """A context in which a worker's signal waits until all have heard of it."""
+        alone = self.distribution.n_workers == 1
+        return contextlib.nullcontext() if alone else signals.delayed()
+
+    def is_due(self, due, step, is_last):
+        """Whether all are to save now, as the chief's clock says.
+
+        Args:
+            due: what this worker's clock says.
+            step: the number of steps that are done.
+            is_last: whether the epoch ends with it.
+
+        Raises:
+            Interrupted: a worker was told to end.
+        """
+        if self.distribution.n_workers == 1:
+            return due
+        if step % VOTE_EVERY and not is_last:
+            return False
+        votes = self.distribution.exchange([due, signals.waiting()])
+        for _, number in votes:
+            if number is not None:
+                raise Interrupted(number)
+        return votes[0][0]

@@ -1,0 +1,375 @@
+"""The folder of a run: its flags, its metrics, its vocabulary, its lock.
+
+States and weights in it are the business of `dsc.runs.checkpoints`.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from absl import flags as absl_flags
+
+from dsc.cli.errors import RunError, one_line, writing
+from dsc.runs import atomic_io
+from dsc.runs.checkpoints import Checkpoints
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+VOCABULARY = "vocabulary.txt"
+LOCK = "lock"
+# What a run writes into its folder, and `scripts/sweep.py` beside it.
+OWN = re.compile(
+    r"lock|metrics\.jsonl|best|last|events\.out\.tfevents\..+|run\.\d+"
+    r"|(aside\.\d+\.)?(config\.json|vocabulary\.txt|output\.txt|result\.json)"
+    r"|(best|last)/(aside\.\d+\.)?(best|state)-\d+-\d+(-\w+)?\.(weights\.h5|npz)"
+)
+# Flags that do not change what is computed, and those that may let a run go on longer.
+UNCOMPARED = {
+    "cache_dir",
+    "data_dir",
+    "gpu_portion",
+    "restart",
+    "save_every",
+    "strategy",
+    "train_dir",
+}
+GROWING = {"max_epochs", "max_steps"}
+
+
+class RunFolder:
+    """Where a run is kept.
+
+    `config.json` holds what the run was started with: its flags, the digests of its
+    data, and what `dsc.runs.provenance` says. `metrics.jsonl` has one JSON object per
+    report and     per epoch, `last` and `best` what `dsc.runs.checkpoints` says, event files what
+    `dsc.runs.tensorboard` does. Files are written aside and renamed, so what is there
+    is whole;     the metrics are cut back to where a state left them.
+
+    Attributes:
+        path: the folder; `begin` makes it, `open` expects it.
+        config: dict, what `config.json` holds.
+        checkpoints: `Checkpoints`.
+        records: list of dicts, the metrics from which the run was resumed.
+    """
+
+    def __init__(self, path, config):
+        self.path = Path(path)
+        self.config = config
+        self.checkpoints = Checkpoints(self.path)
+        self.records = []
+        self._metrics_digest = hashlib.sha256()
+        self._metrics_bytes = 0
+        self._lock_file = None
+
+    @classmethod
+    def begin(cls, path, config, restart=False, vocabulary=None):
+        """Begins a run, or goes on with the same one; no other process may.
+
+        Args:
+            path: folder.
+            config: JSON-serialisable dict. What a run in the folder has been started
+                with must be the same, but for `UNCOMPARED`; `GROWING` may be larger.
+            restart: whether a run that the folder already holds is moved aside, to
+                `path.1` or the next free number; where the folder cannot be renamed,
+                to `path/run.1`.
+            vocabulary: words to keep, in the order of their ids, or None.
+
+        Raises:
+            RunError: the folder holds another run, is in use, or cannot be written.
+        """
+        run = cls(path, config)
+        try:
+            with writing(run.path):
+                run._begin(restart, vocabulary)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def open(cls, path):
+        """A run made before, to read from.
+
+        Raises:
+            RunError: there is no run with weights in the folder.
+        """
+        run = cls(path, read_config(Path(path), "--load_model: "))
+        if run.checkpoints.best_weights() is None:
+            raise RunError(
+                f"--load_model: the run in {path} has no weights yet (none in "
+                f"{run.checkpoints.best}); let it finish its first epoch."
+            )
+        return run
+
+    @property
+    def hparams(self):
+        """What of the config is a hyper-parameter: what changes what is computed."""
+        return {k: v for k, v in self.config.items() if k not in UNCOMPARED}
+
+    def close(self):
+        """Lets other processes train in the folder, as the end of this one does."""
+        if self._lock_file:
+            self._lock_file.close()
+
+    def restore_flags(self, flags, fixed, preset=()):
+        """Gives absl flags the values that the run was started with.
+
+        Args:
+            flags: `absl.flags.FLAGS`, parsed.
+            fixed: names of the flags that the saved weights depend on.
+            preset: names of the flags that only the evaluation depends on; what the
+                user gives comes first.
+
+        Raises:
+            RunError: the run does not know a fixed flag, or the user gave it another
+                value.
+        """
+        for name in preset:
+            if not flags[name].present and name in self.config:
+                self._take_flag(flags[name])
+        for name in fixed:
+            if name not in self.config:
+                raise RunError(
+                    f"--load_model: {self.path} does not say the model's {name}; it is "
+                    "no run of this script, or of an older version: train it again."
+                )
+            if flags[name].present and flags[name].value != self.config[name]:
+                raise RunError(
+                    f"--{name} {flags[name].value} does not fit the model in "
+                    f"{self.path}, which has {self.config[name]}; leave the flag out."
+                )
+            self._take_flag(flags[name])
+        try:
+            flags.validate_all_flags()
+        except absl_flags.Error as error:
+            raise RunError(
+                f"--load_model: {self.path} and the flags do not fit "
+                f"({one_line(error)})."
+            ) from None
+
+    def _take_flag(self, flag):
+        """Gives a flag the run's value, which must be one that the flag may have."""
+        value = self.config[flag.name]
+        try:
+            flag.value = None if value is None else flag.parser.parse(value)
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"--load_model: {self.path / CONFIG} has {value!r} for {flag.name} "
+                f"({one_line(error)}); the run must be trained again."
+            ) from None
+
+    def check_data(self, digests, flags, *choosing):
+        """Refuses data that the run was not trained on, unless the user asked for them.
+
+        Args:
+            digests: dict from split to digest, or None if there are no data.
+            flags: `absl.flags.FLAGS` with --data_dir, where the data are.
+            choosing: names of the flags that, if given, ask for other data.
+
+        Raises:
+            RunError: the data are not those of the run.
+        """
+        if any(flags[name].present for name in choosing):
+            return
+        if digests is None or digests != self.config.get("data"):
+            raise RunError(
+                f"The run in {self.path} was trained on data that {flags.data_dir} "
+                "does not contain any more; restore them, or give their folder with "
+                "--data_dir."
+            )
+
+    def read_vocabulary(self):
+        """The words behind the ids, a tuple.
+
+        Raises:
+            RunError: they cannot be read, or have changed since the run wrote them.
+        """
+        path = self.path / VOCABULARY
+        try:
+            content = path.read_bytes()
+            known = self.config.get("about", {}).get(VOCABULARY)  # none in older runs
+            if known not in (None, atomic_io.digest(content)):
+                raise ValueError("its checksum is wrong")
+            return tuple(content.decode().split("\n")[:-1])
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"--load_model: {path} cannot be read ({one_line(error)}); restore it, "
+                "or repeat the command that trained the run, which writes it again."
+            ) from None
+
+    def log(self, record):
+        """Appends a record to the metrics; see `files.to_json`."""
+        line = f"{atomic_io.to_json(record)}\n".encode()
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            file.write(line)
+        self._metrics_digest.update(line)
+        self._metrics_bytes += len(line)
+
+    def metrics_mark(self):
+        """Where the metrics end, once they are on the disk: `[bytes, digest]`."""
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            os.fsync(file.fileno())
+        return [self._metrics_bytes, self._metrics_digest.hexdigest()]
+
+    def metrics_before(self, mark=None):
+        """The metrics before a mark, as bytes; None is the beginning.
+
+        Raises:
+            ValueError: they have changed since.
+        """
+        length, expected = mark or (0, hashlib.sha256().hexdigest())
+        content = b""
+        with contextlib.suppress(OSError):
+            content = (self.path / METRICS).read_bytes()[:length]
+        if [len(content), hashlib.sha256(content).hexdigest()] != [length, expected]:
+            raise ValueError(f"{METRICS} is not what it was")
+        return content
+
+    def rewind_metrics(self, mark=None):
+        """Removes the metrics after a mark; see `metrics_before`."""
+        content = self.metrics_before(mark)
+        with writing(self.path), open(self.path / METRICS, "ab") as file:
+            file.truncate(len(content))
+        self._metrics_bytes = len(content)
+        self._metrics_digest = hashlib.sha256(content)
+        self.records = [json.loads(line) for line in content.splitlines()]
+
+    def _begin(self, restart, vocabulary):
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        if restart and self._holds_a_run():
+            self._move_aside()
+        old = None
+        if self._holds_a_run():
+            old = read_config(self.path, "--train_dir: ")
+            self._refuse_another(old)
+            before, now = _versions(old), _versions(self.config)
+            if before != now:
+                print(
+                    f"The run was begun with {before} and goes on with {now}: its end "
+                    "need not be the same to the last bit."
+                )
+        for name in self._contents():
+            if "aside." in name and OWN.fullmatch(name):  # of a process that was killed
+                (self.path / name).unlink()
+        if vocabulary is not None:
+            words = "".join(f"{word}\n" for word in vocabulary).encode()
+            about = {
+                **self.config.get("about", {}),
+                VOCABULARY: atomic_io.digest(words),
+            }
+            self.config = {**self.config, "about": about}
+        if old != self.config:
+            content = f"{atomic_io.to_json(self.config, indent=2)}\n".encode()
+            atomic_io.write(self.path / CONFIG, content)
+        if vocabulary is not None:
+            atomic_io.write(self.path / VOCABULARY, words)
+
+    def _lock(self):
+        """Keeps other processes out until this one ends, however it ends."""
+        try:
+            self._lock_file = atomic_io.lock(self.path / LOCK)
+        except BlockingIOError:
+            raise RunError(
+                f"--train_dir: another process is training in {self.path}; wait for "
+                "its end, or give another folder."
+            ) from None
+
+    def _holds_a_run(self):
+        names = (CONFIG, METRICS, VOCABULARY, "last")
+        return any((self.path / name).exists() for name in names)
+
+    def _contents(self):
+        """Names of what is in the folder, relative to it."""
+        folders = self.path, self.checkpoints.best, self.checkpoints.last
+        paths = (path for folder in folders for path in sorted(folder.glob("*")))
+        return [path.relative_to(self.path).as_posix() for path in paths]
+
+    def _move_aside(self):
+        place = self.path.resolve()  # where a link leads to; the link stays
+        foreign = [name for name in self._contents() if not OWN.fullmatch(name)]
+        if Path.cwd().is_relative_to(place):
+            foreign = ["the working directory"]
+        if foreign:
+            raise RunError(
+                f"--restart: {self.path} also contains {foreign[0]}, which would be "
+                "moved aside with the run; give another --train_dir."
+            )
+        aside = _free(place)
+        try:
+            place.rename(aside)
+        except OSError:  # a mount point, or in a folder that may not be written to
+            aside = _free(place / "run")
+            aside.mkdir()
+            for path in place.iterdir():
+                if not path.name.startswith("run."):
+                    shutil.move(path, aside)
+        print(f"The run that was in {self.path} is now in {aside}.")
+        place.mkdir(exist_ok=True)
+        self._lock()
+
+    def _refuse_another(self, old):
+        if differences := list(_differences(old, self.config)):
+            raise RunError(
+                f"--train_dir: {self.path} holds another run, with "
+                f"{', '.join(differences)}; repeat its command to go on with it, "
+                "give another folder, or begin anew with --restart, which moves it "
+                "aside."
+            )
+
+
+def _free(path):
+    """`path.1`, or with the next number of which there is nothing."""
+    names = (f"{path.name}.{n}" for n in itertools.count(1))
+    return next(p for p in map(path.with_name, names) if not p.exists())
+
+
+def read_config(path, prefix=""):
+    """The dict that a run was started with; `RunError`s begin with `prefix`."""
+    try:
+        config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+        if not isinstance(config.get("about", {}), dict):
+            raise ValueError("what it says about the run is no object")
+        return config
+    except FileNotFoundError:
+        raise RunError(
+            f"{prefix}{path} holds no run (no {CONFIG}); give the folder of one, or "
+            "begin one with --train_dir (and --restart, if something else is there)."
+        ) from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{prefix}{path / CONFIG} cannot be read ({one_line(error)}); give "
+            "another folder: this run must be trained again, with --restart if there."
+        ) from None
+
+
+def _differences(old, new):
+    """Yields in words what differs between the configs of two runs."""
+    # TensorFlow's script does not say what a run is trained with.
+    old, new = ({"trained with": "TensorFlow", **config} for config in (old, new))
+    for name in sorted({*old, *new} - UNCOMPARED - {"about"}):
+        before, after = old.get(name), new.get(name)
+        if before == after or (name in GROWING and _is_more(before, after)):
+            continue
+        if name == "data":
+            yield one_line(f"other data than {new.get('data_dir')} contains now")
+        else:
+            flag = name if " " in name else f"--{name}"
+            yield one_line(f"{flag} {before} (now {after})")
+
+
+def _versions(config):
+    """The versions in a config, as text."""
+    versions = config.get("about", {}).get("versions")
+    if not isinstance(versions, dict):
+        return "unknown versions"
+    return one_line(", ".join(f"{k} {versions[k]}" for k in sorted(versions)))
+
+
+def _is_more(before, after):
+    return isinstance(before, int) and (after is None or after > before)

@@ -1,0 +1,101 @@
+"""The loop over epochs: reports, states, the best weights. Without TensorFlow.
+
+What a step computes is the affair of `dsc.training.task`, or of `scripts/train_jax.py`.
+"""
+
+import numpy as np
+
+from dsc.cli.signals import delayed, undelayed
+from dsc.runs.train_state import Means
+from dsc.training.report import Report
+from dsc.training.resume import Saver, resume
+
+
+def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
+    """Trains, or goes on where the folder's newest state stands.
+
+    What is computed, the weights and the metrics, is the same whether training was
+    interrupted or not.
+
+    Args:
+        task: `dsc.training.task.Task`, or what has its attributes and methods but for
+            `batch` and `loss`.
+        folder: `dsc.runs.folder.RunFolder`, takes metrics, states and the best weights.
+        max_epochs: whole number.
+        print_every: steps between reports.
+        max_steps: ends training (and the epoch) after this many steps, or None.
+        save_every: seconds between states; there is one at each epoch's end too.
+        begin: function of the `State` in which training begins, called if there is
+            anything to do. Returns `(train, show)`: `train(state)` takes the step that
+            is next, changes `state.recurrent` and returns the metrics; `show(record)`
+            shows what is logged elsewhere too, see `Events.log`.
+
+    Returns:
+        The best score, or None if there is none.
+
+    Raises:
+        RunError: the folder cannot be written, or training has left the numbers.
+        Interrupted: a signal; the state is saved.
+    """
+    with task.distribution.scope():
+        task.optimizer.build(task.model.trainable_variables)
+    state, path = resume(task, folder, max_steps)
+    if state.is_finished(max_epochs, max_steps):
+        print(f"The run in {folder.path} is finished.", flush=True)
+        return state.best_score
+    saver = Saver(task, folder, state, path, save_every)
+    report = Report(task, state, max_epochs, print_every)
+    train, show = begin(state)
+    with (
+        saver.guarding(),
+        task.distribution.watching(),
+        saver.votes.holding_signals(),
+    ):
+        while not state.is_finished(max_epochs, max_steps):
+            report.begin_epoch()
+            while state.position < task.n_batches and state.step != max_steps:
+                # A signal has to wait until the step is counted, logged and saved.
+                with delayed():
+                    state.means.add(state.step, train(state))
+                    state.position += 1
+                    state.step += 1
+                    if record := report.after_step():
+                        folder.log(record)
+                        show(record | {f"{task.unit}_per_second": report.speed})
+                    saver.save_if_due()
+            report.bar.clear()
+            with delayed():
+                saver.save()
+            # Changes nothing: a signal ends it at once.
+            scores, score = task.distribution.from_chief(
+                lambda: undelayed(task.evaluate)
+            )
+            with delayed():
+                show(_end_epoch(task, folder, state, scores, score, report))
+                saver.save()
+    reason = state.ended
+    if reason is None and state.step == max_steps:
+        reason = f"--max_steps {max_steps} reached"
+    if reason:
+        print(f"Training ends: {reason}.", flush=True)
+    return state.best_score
+
+
+def _end_epoch(task, folder, state, scores, score, report):
+    state.epochs += 1
+    report.end_epoch(scores)
+    record = {"epoch": state.epochs, "step": state.step}
+    record |= {"learning_rate": task.learning_rate, **scores}
+    folder.log(record)
+    state.ended = task.end_epoch(score)
+    is_number = not np.isnan(score).any()
+    if is_number and (state.best_score is None or score > state.best_score):
+        state.best_score = score
+        state.best_weights = folder.checkpoints.save_weights(
+            task.model, state.epochs, state.step
+        )
+    state.cut_short = state.position < task.n_batches
+    state.position = 0
+    state.recurrent = task.initial_state()
+    state.means = Means()
+    return record

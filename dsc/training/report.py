@@ -1,0 +1,110 @@
+"""What is printed during an epoch: plain lines, and a bar on a terminal."""
+
+import time
+
+import numpy as np
+
+from dsc.cli.progress import Bar, clock
+
+COLUMNS = 100  # of a line
+# Without a bar, a first line is printed after so many seconds if the next is not due
+# within as many.
+SOON = 5.0
+LOOK = 0.5  # seconds between two readings of the metrics for the bar
+
+
+class Report:
+    """Prints the progress of a training and makes its records.
+
+    Args:
+        task: `dsc.training.task.Task`.
+        state: `dsc.runs.train_state.State`, whose means are reported.
+        max_epochs: number of epochs.
+        print_every: batches between reports; an epoch that has fewer has one, at
+            its end.
+    """
+
+    def __init__(self, task, state, max_epochs, print_every):
+        self.task = task
+        self.state = state
+        self.max_epochs = max_epochs
+        self.print_every = min(print_every, task.n_batches)
+        self.speed = 0.0  # units per second since the report before
+        self.bar = Bar()
+        self.begun = time.monotonic()
+        self.needs_line = not self.bar.is_shown
+        self.is_traced = False  # by the first step, which takes seconds
+        self.read_at, self.metrics = -LOOK, ""  # the bar's
+
+    def begin_epoch(self):
+        """Starts the epoch's clock."""
+        self.start = time.monotonic()
+        self.timed = self.lap = self.start, self.state.position
+
+    def after_step(self):
+        """Prints and returns a record where one is due, else None.
+
+        A record repeats exactly: there are no times in it.
+        """
+        now, done = time.monotonic(), self.state.position
+        if not self.is_traced:
+            self.is_traced = True
+            self.timed = self.lap = now, done
+        if self.bar.is_shown:
+            self._draw(now, done)
+        if to_come := -done % self.print_every:
+            waited, to_wait = now - self.begun, self._seconds(now, to_come)
+            if self.needs_line and min(waited, to_wait) > SOON:
+                self._print(now, self.state.means.so_far())
+            return None
+        means = self._print(now, self.state.means.take())
+        self.lap = now, done
+        return {
+            "step": self.state.step,
+            "epoch": self.state.epochs + 1,
+            "learning_rate": self.task.learning_rate,
+            **{name: np.asarray(value).tolist() for name, value in means.items()},
+        }
+
+    def end_epoch(self, scores):
+        """Prints an epoch's scores, and the learning rate that it had."""
+        told = [f"{k} = {v:.6f}, " for k, v in scores.items() if np.ndim(v) == 0]
+        print(
+            f"epoch {self.state.epochs} done in {clock(time.monotonic() - self.start)}"
+            f": {''.join(told)}learning rate {self.task.learning_rate:g}",
+            flush=True,
+        )
+
+    def _draw(self, now, done):
+        if now - self.read_at >= LOOK:
+            means = self.task.record(self.state.means.so_far())
+            # Loss and score; there is no room for more.
+            self.metrics = ", ".join(self.task.describe(means).split(", ")[:2])
+            self.read_at = now
+        text = f"of epoch {self.state.epochs + 1}, {self._left(now)}, {self.metrics}"
+        self.bar.draw(done / self.task.n_batches, text)
+
+    def _print(self, now, means):
+        """Prints a line; returns what of the means is to be logged."""
+        means, done = self.task.record(means), self.state.position
+        lap, first = self.lap
+        self.speed = (done - first) * self.task.batch_units / max(now - lap, 1e-9)
+        self.needs_line = False
+        self.bar.clear()
+        line = (
+            f"epoch {self.state.epochs + 1}/{self.max_epochs} "
+            f"step {done}/{self.task.n_batches}: {self.task.describe(means)}, "
+            f"{self.speed:.0f} {self.task.unit}/s, {self._left(now)}"
+        )
+        print(line[:COLUMNS], flush=True)
+        return means
+
+    def _seconds(self, now, n_steps):
+        """Seconds for `n_steps`, from the epoch's steps but for one that traced."""
+        start, first = self.timed
+        return (now - start) / max(self.state.position - first, 1) * n_steps
+
+    def _left(self, now):
+        to_come = self.task.n_batches - self.state.position
+        is_known = self.state.position > self.timed[1]
+        return f"{clock(self._seconds(now, to_come)) if is_known else '?'} left"

@@ -1,0 +1,83 @@
+"""What the training loop needs to know of a task."""
+
+import abc
+
+from dsc.distributed.base import Distribution
+
+
+class Task(abc.ABC):
+    """What `fit` needs to know of a task.
+
+    Attributes:
+        model: built `keras.Model`.
+        optimizer: `keras.optimizers.Optimizer`.
+        n_batches: batches per epoch.
+        max_grad_norm: global norm at which gradients are clipped, or None.
+        dense_norm: see `dsc.recipes.Recipe`.
+        memory: names of the attributes in which `end_epoch` remembers earlier scores:
+            numbers, tuples of them, or None.
+        unit: what a batch has `batch_units` of, for the speed in the reports.
+        batch_units: how many words or sequences one batch has.
+        jit_compile: whether XLA compiles the training step.
+        distribution: `dsc.distributed.base.Distribution` in whose scope the model and
+            the optimizer were created.
+    """
+
+    distribution = Distribution()
+    jit_compile = False
+    max_grad_norm = None
+    dense_norm = True
+    memory = ()
+
+    @property
+    def learning_rate(self):
+        """The optimizer's, a float, also where each replica has one."""
+        return float(self.optimizer.learning_rate.numpy())
+
+    @abc.abstractmethod
+    def batch(self, epoch, i):
+        """Batch i of an epoch, numbered from 0: a tuple of arrays."""
+
+    def initial_state(self):
+        """The recurrent state at the start of an epoch."""
+        return ()
+
+    @abc.abstractmethod
+    def loss(self, step, batch, state):
+        """`(loss, state, metrics)` of a batch; traced. All randomness is in `step`.
+
+        Batch and state are a replica's rows, the loss and the metrics means over them.
+        """
+
+    def record(self, metrics):
+        """What is logged of the mean metrics of some steps (NumPy), a dict.
+
+        `actions` in it, if any, is `[n_actions]`: the share of each, oldest state
+        first.
+        """
+        return metrics
+
+    @abc.abstractmethod
+    def describe(self, record):
+        """A report's text from what `record` gave: first the loss, then the score."""
+
+    @abc.abstractmethod
+    def evaluate(self):
+        """`(scores, score)` after an epoch.
+
+        `scores` is a dict to log, its numbers also to print; the weights of the epoch
+        with the highest `score` are kept.
+        """
+
+    @abc.abstractmethod
+    def end_epoch(self, score):
+        """Adapts the schedule to a score; returns why training should end, or None."""
+
+    def schedule_state(self):
+        """What `end_epoch` remembers, by name; see `memory`."""
+        return {name: getattr(self, name) for name in self.memory}
+
+    def restore_schedule(self, state):
+        """Takes back what `schedule_state` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -1,0 +1,93 @@
+"""A trained language model with its words."""
+
+from dsc.cli import flags as shared_flags
+from dsc.runs.folder import RunFolder
+from language_modeling import flags as language_flags
+from language_modeling.corpora.windows import UNK, DataError
+from language_modeling.model import LanguageModel
+
+# What the weights mean depends on the first flags, only their use on the others.
+FIXED = (*shared_flags.MODEL, "rnn_layers", "carry_memory", "EOS", "vocab_size")
+PRESET = (
+    "data_dir",
+    "num_unroll_steps",
+    "batch_size",
+    "eval_actions",
+    "seed",
+    "unknown",
+    "score_tail",
+    "mixed_precision",
+)
+
+
+def restore(path):
+    """Gives the flags the values of a run.
+
+    Args:
+        path: the run's folder, as `--load_model` gives it.
+
+    Returns:
+        `RunFolder`.
+
+    Raises:
+        RunError: it is no run of a language model with weights, or the user gave a
+            flag that does not fit its model.
+    """
+    run = RunFolder.open(path)
+    run.restore_flags(language_flags.FLAGS, FIXED, PRESET)
+    return run
+
+
+class Trained:
+    """A model and the words behind its ids.
+
+    Args:
+        model: built `LanguageModel` with the weights of a run.
+        vocabulary: tuple of words; a word's id is its place.
+        run: `RunFolder` that they are from, or None.
+    """
+
+    def __init__(self, model, vocabulary, run=None):
+        self.model = model
+        self.vocabulary = vocabulary
+        self.run = run
+        self.n_actions = model.dsc.n_actions
+        self._ids = {word: i for i, word in enumerate(vocabulary)}
+
+    @classmethod
+    def open(cls, path):
+        """The best model of a run; see `restore` for arguments and errors."""
+        run = restore(path)
+        vocabulary = run.read_vocabulary()
+        model = LanguageModel(len(vocabulary), **language_flags.model_arguments())
+        model.build()
+        run.checkpoints.load_weights(model)
+        return cls(model, vocabulary, run)
+
+    def encode(self, word, unknown="drop"):
+        """A word's id.
+
+        Args:
+            word: any word.
+            unknown: what becomes of one that the vocabulary does not have; see
+                `reader.read`.
+
+        Returns:
+            An integer, or None for a word to drop.
+
+        Raises:
+            DataError: there is an unknown word where none may be, or no `<unk>`.
+        """
+        known = self._ids.get(word)
+        if known is not None or unknown == "drop":
+            return known
+        if unknown == "error":
+            raise DataError(
+                f"--unknown error: the model does not know the word {word!r}; give "
+                "--unknown drop or unk."
+            )
+        if UNK not in self._ids:
+            raise DataError(
+                f"--unknown unk: the model has no word {UNK}; leave the flag out."
+            )
+        return self._ids[UNK]

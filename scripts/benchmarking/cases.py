@@ -1,0 +1,316 @@
+"""What `benchmark.py` measures: steps of the models, and their matrix products alone.
+
+Each case is a function that builds it and returns another, which takes one step and
+waits for its end.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dsc import recipes
+from dsc.cli.flags import MAX_ACTIONS, MAX_UNITS, Group
+from dsc.training.step import clip, make_train_step
+from language_modeling.corpora import windows
+from language_modeling.model import LanguageModel
+from language_modeling.schedule import Schedule
+from language_modeling.task import LanguageModeling
+from number_prediction.model import NumberPredictor
+from number_prediction.task import NumberPrediction
+
+model = Group("model")
+FLAGS = model.defined
+model.integer("rnn_size", 650, "units of the language model", 1, MAX_UNITS)
+model.integer("batch_size", 20, "rows of a window", 1)
+model.integer("num_unroll_steps", 35, "steps of a window", 2)
+model.integer("vocab_size", 10_000, "words", 2)
+model.integer("n_actions", 5, "states to choose from", 2, MAX_ACTIONS)
+SIZES = ("rnn_size", "batch_size", "num_unroll_steps", "vocab_size", "n_actions")
+
+RNN_LAYERS = 2
+DROPOUT = 0.5
+NP_BATCH, NP_STEPS, NP_NUMBERS = 100, 11, 10
+NP_UNITS, NP_ACTIONS, NP_AGENT = 200, 10, 10
+AGENT_UNITS = 200
+
+
+def lm_task(n_actions, steps, dtype="float32"):
+    """The language model's training, on random words."""
+    rng = np.random.default_rng(0)
+    n_words = FLAGS.batch_size * (4 * steps + 1)
+    ids = {
+        split: rng.integers(0, FLAGS.vocab_size, n_words).astype(np.int32)
+        for split in windows.SPLITS
+    }
+    corpus = windows.Corpus((), ids, {}, {})
+    model = LanguageModel(
+        FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0, dtype=dtype
+    )
+    model.build()
+    return LanguageModeling(
+        model,
+        keras.optimizers.SGD(1.0),
+        corpus,
+        recipes.LANGUAGE_MODELING["corrected"],
+        batch_size=FLAGS.batch_size,
+        n_steps=steps,
+        dropout=DROPOUT,
+        seed=0,
+        max_grad_norm=5.0,
+        schedule=Schedule(1 / 1.2, 0.005, 1.0),
+    )
+
+
+def training_step(task):
+    """Training steps of a task, its batches and state carried on."""
+    train_step = make_train_step(task)
+    state, count = task.initial_state(), 0
+
+    def step():
+        nonlocal state, count
+        batch = task.batch(0, count % task.n_batches)
+        state, metrics = train_step(tf.constant(count, tf.int64), batch, state)
+        count += 1
+        metrics["loss"].numpy()
+
+    return step
+
+
+def lm(n_actions=None, steps=None, **options):
+    steps = steps or FLAGS.num_unroll_steps
+    return training_step(lm_task(n_actions or FLAGS.n_actions, steps, **options))
+
+
+def lm_plain():
+    """The same stack with an ordinary LSTM of ours in the place of the DSC-LSTM."""
+    return lm(n_actions=1)
+
+
+def lm_keras():
+    """The same stack of `keras.layers.LSTM`, with the same loss, clipping and SGD."""
+    units, batch = FLAGS.rnn_size, FLAGS.batch_size
+    tokens = keras.Input((None,), dtype="int32")
+    states = [
+        [keras.Input((units,)), keras.Input((units,))] for _ in range(RNN_LAYERS + 1)
+    ]
+    x = keras.layers.Embedding(FLAGS.vocab_size, units)(tokens)
+    x = keras.layers.Dropout(DROPOUT)(x)
+    final_states = []
+    for state in states:
+        lstm = keras.layers.LSTM(units, return_sequences=True, return_state=True)
+        x, h, c = lstm(x, initial_state=state)
+        x = keras.layers.Dropout(DROPOUT)(x)
+        final_states.append([h, c])
+    logits = keras.layers.Dense(FLAGS.vocab_size)(x)
+    model = keras.Model([tokens, states], [logits, final_states])
+    optimizer = keras.optimizers.SGD(1.0)
+    variables = model.trainable_variables
+    rng = np.random.default_rng(0)
+    shape = (batch, FLAGS.num_unroll_steps)
+    x = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
+    y = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
+
+    @tf.function(autograph=False)
+    def train_step(x, y, state):
+        with tf.GradientTape() as tape:
+            logits, state = model([x, state], training=True)
+            nll = keras.ops.sparse_categorical_crossentropy(y, logits, from_logits=True)
+            loss = shape[1] * tf.reduce_mean(nll)
+        gradients = tape.gradient(loss, variables)
+        gradients, _ = clip(gradients, 5.0, dense_norm=True)
+        optimizer.apply(gradients, variables)
+        return loss, state
+
+    state = [[tf.zeros((batch, units)), tf.zeros((batch, units))] for _ in states]
+
+    def step():
+        nonlocal state
+        loss, state = train_step(x, y, state)
+        loss.numpy()
+
+    return step
+
+
+def lm_floor(steps=None):
+    """The matrix products of `lm`."""
+    steps = steps or FLAGS.num_unroll_steps
+    return products(
+        batch=FLAGS.batch_size,
+        steps=steps,
+        layers=[(FLAGS.rnn_size, FLAGS.rnn_size)] * (RNN_LAYERS + 1),
+        agent=(AGENT_UNITS, FLAGS.n_actions),
+        readout=(FLAGS.batch_size * steps, FLAGS.vocab_size),
+        backward=True,
+        first_input_gradient=True,
+    )
+
+
+def evaluation():
+    """Greedy evaluation of four windows of words."""
+    task = lm_task(FLAGS.n_actions, FLAGS.num_unroll_steps)
+    return lambda: task.perplexity("valid")
+
+
+def evaluation_floor():
+    """The matrix products of `evaluation`."""
+    window = products(
+        batch=FLAGS.batch_size,
+        steps=FLAGS.num_unroll_steps,
+        layers=[(FLAGS.rnn_size, FLAGS.rnn_size)] * (RNN_LAYERS + 1),
+        agent=(AGENT_UNITS, FLAGS.n_actions),
+        readout=(FLAGS.batch_size * FLAGS.num_unroll_steps, FLAGS.vocab_size),
+        backward=False,
+    )
+    return lambda: [window() for _ in range(4)]
+
+
+def number_prediction(implementation="xla"):
+    """Number prediction's training, as `rl_train.py` compiles it."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, NP_NUMBERS, (4 * NP_BATCH, NP_STEPS)).astype(np.int32)
+    data = dict.fromkeys(("train", "valid", "test"), (x, x[:, 0]))
+    model = NumberPredictor(
+        NP_UNITS,
+        NP_ACTIONS,
+        agent_units=NP_AGENT,
+        implementation=implementation,
+        n_numbers=NP_NUMBERS,
+    )
+    model.build()
+    recipe = recipes.NUMBER_PREDICTION["corrected"]
+    optimizer = keras.optimizers.Adam(0.001)
+    return training_step(
+        NumberPrediction(model, optimizer, data, recipe, NP_BATCH, 0, patience=1)
+    )
+
+
+def number_prediction_floor():
+    """The matrix products of `number_prediction`; the numbers need no gradient."""
+    return products(
+        batch=NP_BATCH,
+        steps=NP_STEPS,
+        layers=[(NP_NUMBERS, NP_UNITS)],
+        agent=(NP_AGENT, NP_ACTIONS),
+        readout=(NP_BATCH, NP_NUMBERS),
+        backward=True,
+        first_input_gradient=False,
+    )
+
+
+def products(
+    batch, steps, layers, agent, readout, backward, first_input_gradient=False
+):
+    """The matrix products of a step, and as little else as can be.
+
+    Those that wait for one another in the step do so here: steps, layers, the way
+    back. The products of the weights' gradients are free to run beside them.
+
+    Args:
+        batch, steps: size of the window.
+        layers: `(features, units)` of each recurrent layer.
+        agent: `(units of the hidden layer, actions)` of the last layer's agent.
+        readout: `(rows, classes)` of the output layer.
+        backward: whether to count the products of the gradients.
+        first_input_gradient: whether the first layer's inputs need a gradient.
+    """
+    rng = np.random.default_rng(0)
+
+    def matrix(rows, columns):
+        # Columns of length about 1: chained products neither vanish nor explode.
+        values = rng.normal(size=(rows, columns)) / np.sqrt(rows)
+        return tf.constant(values, tf.float32)
+
+    rows = batch * steps
+    units = layers[-1][1]
+    hidden_units, n_actions = agent
+    # W_h twice: the walk back multiplies by its transpose, and a transposed copy in
+    # memory is the faster way.
+    weights = [
+        (
+            matrix(f, 4 * u),
+            matrix(u, 4 * u),
+            matrix(4 * u, u),
+            matrix(rows, f),
+            matrix(rows, 4 * u),
+        )
+        for f, u in layers
+    ]
+    # Every step has tensors of its own: equal products would be merged into one.
+    starts = [[matrix(batch, 4 * u) for _ in range(steps)] for _, u in layers]
+    agent_x, agent_h, agent_out = (
+        matrix(layers[-1][0], hidden_units),
+        matrix(units, hidden_units),
+        matrix(hidden_units, n_actions),
+    )
+    agent_rows = matrix(rows, hidden_units), matrix(rows, n_actions)
+    output, out_rows = matrix(units, readout[1]), matrix(readout[0], units)
+    out_gradient = matrix(*readout)
+    h_rows = [matrix(rows, u) for _, u in layers]
+
+    @tf.function(autograph=False)
+    def run():
+        results = []
+        last = None  # the product that the next of the serial ones has to wait for
+
+        def serial(*arguments, **transpose):
+            nonlocal last
+            with tf.control_dependencies([] if last is None else [last]):
+                last = tf.matmul(*arguments, **transpose)
+            return last
+
+        for n, ((_, u), (w_x, w_h, _, x, _)) in enumerate(
+            zip(layers, weights, strict=True)
+        ):
+            is_top = n == len(layers) - 1
+            results.append(serial(x, w_x))
+            if is_top:
+                results.append(serial(x, agent_x))
+            h = starts[n][0][:, :u]
+            for _ in range(steps):
+                if is_top:
+                    results.append(serial(serial(h, agent_h), agent_out))
+                h = serial(h, w_h)[:, :u]
+            results.append(h)
+        results.append(serial(out_rows, output))
+        if backward:
+            results.append(tf.matmul(out_rows, out_gradient, transpose_a=True))
+            results.append(serial(out_gradient, output, transpose_b=True))
+            hidden, d_logits = agent_rows
+            results.append(tf.matmul(hidden, d_logits, transpose_a=True))
+            d_hidden = tf.matmul(d_logits, agent_out, transpose_b=True)
+            for side in (weights[-1][3], h_rows[-1]):
+                results.append(tf.matmul(side, d_hidden, transpose_a=True))
+            for n, (w_x, _, w_h_t, x, d_z) in reversed(list(enumerate(weights))):
+                u = layers[n][1]
+                d_h = starts[n][0][:, :u]
+                for t in range(steps):
+                    d_h = serial(starts[n][t] * d_h[:, :1], w_h_t)
+                results += [
+                    d_h,
+                    tf.matmul(h_rows[n], d_z, transpose_a=True),
+                    tf.matmul(x, d_z, transpose_a=True),
+                ]
+                if n > 0 or first_input_gradient:
+                    results.append(serial(d_z, w_x, transpose_b=True))
+        # One number of each keeps all of them alive.
+        return tf.add_n([r[0, 0] for r in results])
+
+    return lambda: run().numpy()
+
+
+CASES = {
+    "lm": lm,
+    "lm_floor": lm_floor,
+    "lm_plain": lm_plain,
+    "lm_keras": lm_keras,
+    "lm_bfloat16": lambda: lm(dtype="mixed_bfloat16"),
+    "lm_k20": lambda: lm(n_actions=20),
+    "lm_k50": lambda: lm(n_actions=50),
+    "lm_t70": lambda: lm(steps=2 * FLAGS.num_unroll_steps),
+    "lm_t140": lambda: lm(steps=4 * FLAGS.num_unroll_steps),
+    "eval": evaluation,
+    "eval_floor": evaluation_floor,
+    "np": number_prediction,
+    "np_without_xla": lambda: number_prediction("fast"),
+    "np_floor": number_prediction_floor,
+}

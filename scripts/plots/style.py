@@ -1,0 +1,113 @@
+"""What all pictures share: colours, fonts, and how a figure is kept."""
+
+import contextlib
+import os
+import re
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+from dsc.cli import errors
+from dsc.runs import atomic_io
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+ORANGE, SKY, GREY, BLACK = "#e69f00", "#56b4e9", "#999999", "#000000"
+LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+# For what has an order; made for the colour-blind too.
+ORDERED = "cividis"
+
+
+def require(asked_by):
+    """Ends the program in one sentence if there is nothing to draw with.
+
+    Args:
+        asked_by: the flag or script that needs it.
+
+    Returns:
+        `matplotlib.pyplot`, which draws to files in the project's style.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        sys.exit(f"{asked_by} needs matplotlib: pip install -e '.[plot]'")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update(
+        {
+            "font.size": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            # A ground of its own: the page's may be light or dark.
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "svg.hashsalt": "dsc-lstm",  # the same picture is the same file
+        }
+    )
+    return pyplot
+
+
+@contextlib.contextmanager
+def writing(out, *suffixes):
+    """Yields the paths of `--out`, one for each suffix; says what was written there.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    if not os.path.basename(out).strip("."):
+        raise errors.RunError(
+            f"--out: {out!r} names no file; give a path without suffix, such as "
+            f"{os.path.join(out, 'picture')}."
+        )
+    paths = [Path(f"{out}{suffix}") for suffix in suffixes]
+    old = ", over what was there" if any(path.exists() for path in paths) else ""
+    with errors.writing(out, "--out"):
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        yield paths
+    print(f"Written{old}: {', '.join(map(str, paths))}")
+
+
+def save(figure, *paths):
+    """Writes a figure to .svg or .png files, the same bytes each time.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    _make_drawable(figure)
+    for path in paths:
+        metadata = {"Date": None} if Path(path).suffix == ".svg" else None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # has been said
+            atomic_io.write(path, partial(figure.savefig, dpi=150, metadata=metadata))
+
+
+def _make_drawable(figure):
+    """Gives texts installed fonts that have their characters; says what none has."""
+    from matplotlib import font_manager, text
+
+    texts = figure.findobj(text.Text)
+    for each in texts:
+        # A path may have bytes that no text has, and a $ begins no formula.
+        shown = each.get_text().encode(errors="replace").decode()
+        each.set_text(re.sub(r"(?<!\\)\$", r"\$", shown))
+    missing = {ord(c) for each in texts for c in each.get_text() if c.isprintable()}
+    families = []
+    fonts = [f for f in font_manager.fontManager.ttflist if "Last Resort" not in f.name]
+    for font in sorted(fonts, key=lambda font: font.name != "DejaVu Sans"):
+        if not missing:
+            break
+        if here := missing & font_manager.get_font(font.fname).get_charmap().keys():
+            families.append(font.name)
+            missing -= here
+    if families[1:]:
+        for each in texts:
+            each.set_fontfamily(families)
+    if missing:
+        shown = " ".join(map(chr, sorted(missing)[:9]))
+        print(
+            f"No installed font has {shown}: boxes are drawn; install one that has, "
+            "such as Noto Sans CJK.",
+            file=sys.stderr,
+        )

@@ -1,0 +1,489 @@
+"""The tables of the study: which runs are in them, and what is told of each run.
+
+A column's value is worked out from a run's record; see `reproduce_results`.
+"""
+
+import math
+import re
+import shlex
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeping.execution import Run
+
+from number_prediction import produce_data
+
+LANGUAGE_MODEL = "language_modeling/rl_train.py"
+LANGUAGE_MODEL_JAX = "scripts/train_jax.py"
+NUMBER_PREDICTION = "number_prediction/rl_train.py"
+SEEDS = ("1", "2", "3")
+ONE, TWO = SEEDS[:1], SEEDS[:2]
+
+
+class Row(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: what sets the row apart.
+        flags: dict from flag to value, as text, beside the table's.
+        seeds: as texts.
+        data: name of the one file that its runs read; None if they read all.
+    """
+
+    name: str
+    flags: dict
+    seeds: tuple = SEEDS
+    data: str | None = None
+
+
+class Column(NamedTuple):
+    """One figure of each row.
+
+    Attributes:
+        head: what it is, with its unit.
+        value: function of a record, a number or None if there is none.
+        form: format specification of the number.
+        apart: whether the runs of a row are listed, in the order of their seeds,
+            instead of their mean.
+    """
+
+    head: str
+    value: Callable
+    form: str = ".2f"
+    apart: bool = False
+
+
+class Data(NamedTuple):
+    """A file or folder that runs read.
+
+    Attributes:
+        path: from the project's root.
+        command: what makes it, from there.
+        smoke: flags of the command that make little of it; None if there is no such.
+    """
+
+    path: str
+    command: str
+    smoke: str | None = None
+
+
+class Table(NamedTuple):
+    """A table of the study.
+
+    Attributes:
+        title: what it compares.
+        how_to_read: sentences.
+        script: the training script, from the project's root.
+        flags: dict from flag to value, as text, of all its runs.
+        rows: tuple of `Row`.
+        columns: tuple of `Column`; the first is drawn.
+        data: tuple of `Data` that the runs read; see `data_of`.
+        smoke: dict of flags that make a run a matter of seconds.
+        traced: names of rows whose training is drawn too, step by step.
+        how_run: in which circumstances its runs were done, a sentence; None if they
+            were those of `reproduce_results.HOW_RUN`.
+    """
+
+    title: str
+    how_to_read: str
+    script: str
+    flags: dict
+    rows: tuple
+    columns: tuple
+    data: tuple
+    smoke: dict
+    traced: tuple = ()
+    how_run: str | None = None
+
+    def runs(self, row, folder="."):
+        """The runs of a row, as `sweep_execution.Run`, with run folders in `folder`."""
+        place = Path(folder).absolute() / re.sub(r"[^\w.+]+", "-", row.name)
+        settings = {**self.flags, **row.flags}
+        return [Run(settings, seed, place / f"seed={seed}") for seed in row.seeds]
+
+    def data_of(self, rows):
+        """The `Data` that some rows read, a list."""
+        names = {row.data for row in rows}
+        return [d for d in self.data if names & {None, Path(d.path).name}]
+
+    def as_smoke(self, folder):
+        """This table in small: a run of a few steps in each of the first two rows.
+
+        Args:
+            folder: absolute path, for the data.
+        """
+        small = self.smoke
+        data = [d for d in self.data if d.smoke]
+        if data:
+            small = {**small, "data_dir": str(folder)}
+        return self._replace(
+            how_to_read="A trial of a few steps: its figures mean nothing.",
+            rows=tuple(
+                row._replace(flags=row.flags | small, seeds=row.seeds[:1])
+                for row in self.rows[:2]
+            ),
+            data=tuple(
+                Data(
+                    str(folder / Path(path).name),
+                    f"{command} {smoke} --data_dir={shlex.quote(str(folder))}",
+                )
+                for path, command, smoke in data
+            ),
+        )
+
+
+def score(name, factor=1):
+    """What the training script printed last under that name; null is infinite."""
+
+    def value(record):
+        if name not in record["scores"]:
+            return None
+        found = record["scores"][name]
+        return math.inf if found is None else factor * found
+
+    return value
+
+
+def epochs_to(accuracy):
+    """After how many epochs validation first reached it, with greedy choices."""
+
+    def value(record):
+        name = "valid accuracy (greedy)"
+        reached = [e["epoch"] for e in record["epochs"] if e[name] >= accuracy]
+        return min(reached, default=None)
+
+    return value
+
+
+def epochs(record):
+    """That were trained."""
+    return len(record["epochs"])
+
+
+def minutes(record):
+    """Of training, evaluation included; None of a run that was interrupted."""
+    return None if record["seconds"] is None else record["seconds"] / 60
+
+
+def entropy(record):
+    """Of the policy in the last epoch of training; None where there is no choice."""
+    last = [
+        r for r in record["reports"] if r["epoch"] == record["reports"][-1]["epoch"]
+    ]
+    if len(last[0]["actions"]) == 1:
+        return None
+    return statistics.fmean(report["entropy"] for report in last)
+
+
+TIME = Column("minutes", minutes, ".0f")
+
+# Number prediction
+
+LENGTHS = {"10": "12", "20": "12", "100": "8"}  # digits before the index, epochs
+MORE_NUMBERS = ("25", "50")
+FEW = "--n_train=400 --n_valid=200 --n_test=300"
+ACCURACIES = (
+    Column("right answers, %", score("test accuracy (greedy)", 100), ".3f"),
+    Column("right, sampled, %", score("test accuracy (sampled)", 100)),
+    Column("epochs to 99.9%", epochs_to(0.999), "d", apart=True),
+    Column("epochs", epochs, "d", apart=True),
+    TIME,
+)
+NUMBERS_SMOKE = {
+    "rnn_size": "7",
+    "batch_size": "20",
+    "max_steps": "2",
+    "print_every": "1",
+    "jit_compile": "false",
+}
+
+
+def _lengths(length, max_epochs):
+    flags = {"sequence_length": length, "max_epochs": max_epochs}
+    kinds = {
+        "DSC-LSTM": {},
+        "credit last": {"credit": "last"},
+        "lamda 0.5": {"lamda": "0.5"},
+        "LSTM": {"model": "lstm"},
+        "random skip": {"model": "random_skip"},
+        "attention": {"model": "attention"},
+        "released recipe": {"recipe": "released", "released_data": "false"},
+    }
+    data = produce_data.file_name(int(length))
+    return [
+        Row(f"{length}+1, {kind}", flags | own, data=data)
+        for kind, own in kinds.items()
+    ]
+
+
+number_prediction = Table(
+    "Number prediction: which of the last ten digits was it?",
+    "Right answers of 100,000 unseen sequences, with the agent's likeliest choices "
+    "and with sampled ones (the same where there is no agent; a random skip "
+    "always samples). The weights are those that did best on validation, with greedy "
+    "choices, under the released recipe with sampled ones; training ends early after "
+    "two epochs in a row without a mistake there. Epochs to 99.9% are those until "
+    "validation reached it with greedy choices. With `--credit last` the reward "
+    "credits the agent's last choice alone, the one that reads the index.",
+    NUMBER_PREDICTION,
+    {},
+    (
+        *(row for length in LENGTHS.items() for row in _lengths(*length)),
+        Row(
+            "10+1, released recipe and data",
+            {"sequence_length": "10", "max_epochs": "4", "recipe": "released"},
+            ONE,
+            produce_data.file_name(10, released_data=True),
+        ),
+    ),
+    ACCURACIES,
+    (
+        *(
+            Data(
+                f"data/{produce_data.file_name(int(length))}",
+                f"number_prediction/produce_data.py --sequence_length={length}",
+                FEW,
+            )
+            for length in LENGTHS
+        ),
+        Data(
+            f"data/{produce_data.file_name(10, released_data=True)}",
+            "number_prediction/produce_data.py --recipe=released",
+            FEW,
+        ),
+    ),
+    NUMBERS_SMOKE,
+    ("10+1, DSC-LSTM", "10+1, LSTM", "10+1, released recipe"),
+)
+
+more_numbers = Table(
+    "Number prediction with more numbers: R + 1 of them, below R, K = R",
+    number_prediction.how_to_read,
+    NUMBER_PREDICTION,
+    {"max_epochs": "24"},
+    tuple(
+        Row(
+            f"R = {n}{name}",
+            {"n_numbers": n, "sequence_length": n, "n_actions": n, **flags},
+            seeds,
+            produce_data.file_name(int(n), n_numbers=int(n)),
+        )
+        for name, flags, *seeds_of_each in (
+            ("", {}, SEEDS, ONE),
+            (", credit last", {"credit": "last"}, SEEDS, TWO),
+        )
+        for n, seeds in zip(MORE_NUMBERS, seeds_of_each, strict=True)
+    ),
+    ACCURACIES,
+    tuple(
+        Data(
+            f"data/{produce_data.file_name(int(n), n_numbers=int(n))}",
+            f"number_prediction/produce_data.py --n_numbers={n} --sequence_length={n}",
+            FEW,
+        )
+        for n in MORE_NUMBERS
+    ),
+    NUMBERS_SMOKE,
+    ("R = 25", "R = 25, credit last"),
+)
+
+# The Penn Treebank
+
+HOW_MEASURED = (
+    " Perplexity is that of the weights which did best on validation, read with the "
+    "likeliest choices (with sampled ones under the released recipe and at random "
+    "skips). The entropy is the policy's in the last epoch of training, where a "
+    "uniform choice among five has ln 5 = 1.61; attention's is that of its weights."
+)
+PERPLEXITIES = (
+    Column("test perplexity", score("test perplexity")),
+    Column("validation perplexity", score("valid perplexity")),
+    Column("entropy, nats", entropy),
+    TIME,
+)
+PTB = (Data("data/ptb", "scripts/get_ptb.py"),)
+WORDS_SMOKE = {
+    "data_dir": "data/agreement",
+    "rnn_size": "7",
+    "agent_units": "5",
+    "max_steps": "2",
+    "print_every": "1",
+}
+
+TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}
+
+penn_treebank_200 = Table(
+    "Penn Treebank, 200 units, three epochs and ten",
+    "Three epochs are a short training, at the first learning rate: what is compared "
+    "is how fast the models learn, not what they can reach. In ten epochs the learning "
+    "rate is halved after each that has not brought validation perplexity ten below "
+    "the best." + HOW_MEASURED,
+    LANGUAGE_MODEL,
+    {"rnn_size": "200", "dropout": "0.2", "max_epochs": "3", "print_every": "100"},
+    (
+        Row("LSTM", {"model": "lstm"}, seeds=TWO),
+        Row("DSC-LSTM", {}, seeds=TWO),
+        Row("random skip", {"model": "random_skip"}, seeds=TWO),
+        Row("fixed skip", {"model": "fixed_skip"}, seeds=TWO),
+        Row("released recipe", {"recipe": "released"}, seeds=TWO),
+        Row("lamda 0.5", {"lamda": "0.5"}, seeds=TWO),
+        Row("attention", {"model": "attention"}, seeds=ONE),
+        Row("K = 2", {"n_actions": "2"}, seeds=ONE),
+        Row("K = 10", {"n_actions": "10"}, seeds=ONE),
+        Row("observation last", {"observation": "last"}, seeds=ONE),
+        Row("reward prob", {"reward": "prob"}, seeds=ONE),
+        Row("no baseline", {"baseline": "none"}, seeds=ONE),
+        Row("baseline mean", {"baseline": "mean"}, seeds=ONE),
+        Row("carry_memory", {"carry_memory": "true"}, seeds=ONE),
+        Row("LSTM, dropout 0.4", {"model": "lstm", "dropout": "0.4"}, seeds=ONE),
+        Row("LSTM, dropout 0", {"model": "lstm", "dropout": "0"}, seeds=TWO),
+        Row("DSC-LSTM, dropout 0", {"dropout": "0"}, seeds=TWO),
+        Row("lamda 0.5, dropout 0", {"lamda": "0.5", "dropout": "0"}, seeds=TWO),
+        Row("random skip, dropout 0", {"model": "random_skip", "dropout": "0"}, TWO),
+        *(
+            Row(f"{model}{dropout}, 10 epochs", TEN_EPOCHS | flags | more, seeds=ONE)
+            for dropout, more in {", dropout 0": {"dropout": "0"}, "": {}}.items()
+            for model, flags in {
+                "LSTM": {"model": "lstm"},
+                "DSC-LSTM": {},
+                "random skip": {"model": "random_skip"},
+                "fixed skip": {"model": "fixed_skip"},
+            }.items()
+        ),
+    ),
+    PERPLEXITIES,
+    PTB,
+    WORDS_SMOKE,
+    ("LSTM", "DSC-LSTM", "no baseline", "baseline mean", "released recipe"),
+)
+
+penn_treebank_650 = Table(
+    "Penn Treebank, 650 units, the first epoch of 100",
+    "A partial run: what is compared is one epoch, not what models can reach. Where "
+    "test is far above validation, a state ran away: see [what was found](README.md)."
+    + HOW_MEASURED,
+    LANGUAGE_MODEL,
+    {"max_epochs": "1", "print_every": "100"},
+    (
+        Row("LSTM", {"model": "lstm"}, seeds=TWO),
+        Row("DSC-LSTM", {}, seeds=TWO),
+        Row("random skip", {"model": "random_skip"}, seeds=ONE),
+        Row("fixed skip", {"model": "fixed_skip"}, seeds=ONE),
+        Row("released recipe", {"recipe": "released"}, seeds=ONE),
+    ),
+    # A state that runs away in one test row would hide all else in the picture.
+    (PERPLEXITIES[1], PERPLEXITIES[0], *PERPLEXITIES[2:]),
+    PTB,
+    WORDS_SMOKE,
+    ("LSTM", "DSC-LSTM", "released recipe"),
+)
+
+penn_treebank_650_jax = penn_treebank_650._replace(
+    title="Penn Treebank, 650 units, for 12 epochs and to the end, on a GPU",
+    how_to_read="The first 12 epochs of 100 are partial runs, all at the first "
+    "learning rate: what is compared is twelve epochs, not what models can reach. What "
+    "runs to the end does so until it has trained with the lowest learning rate, "
+    "before its epochs are used up. JAX multiplies matrices on such a GPU in "
+    "TensorFloat-32. A perplexity of more than a hundred times the lowest is out of "
+    "the picture." + HOW_MEASURED,
+    script=LANGUAGE_MODEL_JAX,
+    flags={"max_epochs": "12", "print_every": "100"},
+    rows=(
+        Row("LSTM", {"model": "lstm"}, seeds=ONE),
+        Row("DSC-LSTM", {}, seeds=ONE),
+        Row("lamda 0.5", {"lamda": "0.5"}, seeds=ONE),
+        Row("random skip", {"model": "random_skip"}, seeds=ONE),
+        *(
+            Row(f"{name}, to the end", {"max_epochs": "100", **flags}, seeds=ONE)
+            for name, flags in {
+                "LSTM": {"model": "lstm"},
+                "LSTM, dropout 0.65": {"model": "lstm", "dropout": "0.65"},
+                "DSC-LSTM": {},
+                "lamda 0.5": {"lamda": "0.5"},
+                "random skip": {"model": "random_skip"},
+                "fixed skip": {"model": "fixed_skip"},
+            }.items()
+        ),
+    ),
+    traced=("LSTM, to the end", "DSC-LSTM, to the end", "random skip, to the end"),
+    how_run="Two runs at a time (`--at_once 2`) shared the GPU, with "
+    "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and a `--train_dir` of their own.",
+)
+
+# The agreement corpus
+
+agreement = Table(
+    "The agreement corpus, 16 epochs: does a skip land on the word that decides?",
+    "The lowest possible test perplexity on this text is 25.20."
+    + HOW_MEASURED
+    + " What lands: of the words that one two to K words back decides, the share whose "
+    "skip leads to the state that this one left, beside the share that the same skips "
+    "would reach if they did not depend on the word. With another K, or with memory "
+    "carried over windows, other words count. See "
+    "`language_modeling/agreement/lookback.py`.",
+    LANGUAGE_MODEL,
+    {
+        "data_dir": "data/agreement",
+        "rnn_size": "128",
+        "rnn_layers": "1",
+        "dropout": "0.1",
+        "learning_rate": "0.5",
+        "max_epochs": "16",
+        "print_every": "100",
+    },
+    (
+        Row("LSTM", {"model": "lstm"}),
+        Row("DSC-LSTM", {}),
+        Row("lamda 0.5", {"lamda": "0.5"}),
+        Row("K = 10", {"n_actions": "10"}),
+        Row("observation last", {"observation": "last"}),
+        Row("carry_memory", {"carry_memory": "true"}),
+        *(
+            Row(f"no layer below, {name}", {"rnn_layers": "0", **flags})
+            for name, flags in {
+                "LSTM": {"model": "lstm"},
+                "DSC-LSTM": {},
+                "lamda 0.5": {"lamda": "0.5"},
+            }.items()
+        ),
+        Row("random skip", {"model": "random_skip"}),
+        Row("fixed skip", {"model": "fixed_skip"}),
+        Row("attention", {"model": "attention"}),
+        Row("released recipe", {"recipe": "released"}),
+    ),
+    (
+        *PERPLEXITIES[:2],
+        Column("skips that land", score("skips that land")),
+        Column("by chance", score("skips that land by chance")),
+        *PERPLEXITIES[2:],
+    ),
+    (),
+    WORDS_SMOKE,
+    ("LSTM", "DSC-LSTM", "released recipe"),
+)
+
+agreement_long = agreement._replace(
+    title="The agreement corpus, up to 40 epochs, with more and less dropout",
+    flags=agreement.flags | {"max_epochs": "40"},
+    rows=(
+        Row("LSTM, dropout 0.3", {"model": "lstm", "dropout": "0.3"}),
+        Row("DSC-LSTM, dropout 0.3", {"dropout": "0.3"}),
+        Row("lamda 0.5, dropout 0.3", {"lamda": "0.5", "dropout": "0.3"}),
+        Row("random skip, dropout 0.3", {"model": "random_skip", "dropout": "0.3"}),
+        Row("LSTM, dropout 0.1", {"model": "lstm", "dropout": "0.1"}, seeds=ONE),
+        Row("DSC-LSTM, dropout 0.1", {"dropout": "0.1"}, seeds=ONE),
+    ),
+    traced=("LSTM, dropout 0.3", "DSC-LSTM, dropout 0.3", "lamda 0.5, dropout 0.3"),
+)
+
+TABLES = {
+    "number_prediction": number_prediction,
+    "more_numbers": more_numbers,
+    "agreement": agreement,
+    "agreement_long": agreement_long,
+    "penn_treebank_200": penn_treebank_200,
+    "penn_treebank_650": penn_treebank_650,
+    "penn_treebank_650_jax": penn_treebank_650_jax,
+}

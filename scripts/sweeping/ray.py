@@ -1,0 +1,143 @@
+"""A sweep's runs on a cluster: Ray Tune only says where and when each is done.
+
+All machines must see the project and the sweep's folder at the same paths.
+"""
+
+import os
+import shutil
+import sys
+import time
+
+if "RAY_ADDRESS" in os.environ:  # 41 s per try, 20 tries; read when Ray is imported
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+
+import ray
+from ray import tune
+
+from dsc.cli import signals
+from dsc.cli.errors import RunError, one_line
+from sweeping.execution import TICK, Execution, Outcome
+
+LOOKS = 10  # looks at a process per step of Tune
+RECORDS = ".tune"  # folder of Tune's own records; those of the runs are in theirs
+SETTINGS = {  # signals, metrics and reports are seen to here
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_worker_niceness": "0",  # as with the processes of `sweep_execution`
+}
+
+
+class Trial(tune.Trainable):
+    """An `Execution` as Tune places, stops and, if a machine is lost, places again."""
+
+    def setup(self, config, jobs):
+        self.execution = Execution(jobs[config["job"]])
+
+    def step(self):
+        for _ in range(LOOKS):
+            if outcome := self.execution.poll():
+                return {"done": True, "outcome": tuple(outcome)}
+            time.sleep(TICK)
+        return {"done": False}
+
+    def cleanup(self):
+        self.execution.terminate()
+        self.execution.wait()
+
+
+class Signals(tune.Stopper):
+    """Ends all trials when a signal came."""
+
+    def __call__(self, trial_id, result):
+        return False
+
+    def stop_all(self):
+        return signals.waiting() is not None
+
+
+class Told(tune.Callback):
+    """Tells of the runs that begin and end."""
+
+    def __init__(self, jobs, started, ended):
+        self.jobs, self.started, self.ended = jobs, started, ended
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+        self.started(self._run(trial))
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        if outcome := trial.last_result.get("outcome"):  # none if it was stopped
+            self.ended(self._run(trial), Outcome(*outcome))
+
+    def on_trial_error(self, iteration, trials, trial, **info):
+        error = f"its Ray worker died {trial.num_failures} times"
+        self.ended(self._run(trial), Outcome(None, error))
+
+    def _run(self, trial):
+        return self.jobs[trial.config["job"]].run
+
+
+def run_all(jobs, at_once, gpus, started, ended):
+    """Does jobs on the machines of a Ray cluster; see `sweep_execution.run_all`.
+
+    The cluster is that of `RAY_ADDRESS`, or one that runs on this machine; without
+    either this machine is made one, for as long as it takes.
+
+    Args:
+        jobs: list of `Job`, each of which takes as many CPUs as it has threads.
+        at_once: largest number of jobs at once, or None.
+        gpus: of each job, may be a fraction.
+        started, ended: see `sweep_execution.run_all`.
+
+    Raises:
+        RunError: there is no cluster.
+        Interrupted: a signal came; the runs were told to save their states.
+    """
+    os.environ |= SETTINGS
+    try:
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"--engine ray: no cluster can be reached or started ({one_line(error)}); "
+            "set RAY_ADDRESS to that of one, or unset it."
+        ) from None
+    _warn_if_too_large({"CPU": jobs[0].threads, "GPU": gpus})
+    signals.exit_on_signals()  # Ray has set handlers of its own
+    folder = jobs[0].run.folder.parents[1]
+    shutil.rmtree(folder / RECORDS, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(Trial, jobs=jobs),
+            {"cpu": jobs[0].threads, "gpu": gpus},
+        ),
+        param_space={"job": tune.grid_search(range(len(jobs)))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
+        run_config=tune.RunConfig(
+            name=RECORDS,
+            storage_path=str(folder),
+            stop=Signals(),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=jobs[0].retries),
+            callbacks=[Told(jobs, started, ended)],
+            verbose=0,
+        ),
+    )
+    with signals.delayed():
+        tuner.fit()
+
+
+def _warn_if_too_large(needs):
+    """Says when no machine has what a run needs: one may join the cluster yet."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = [all(m.get(k, 0) >= n for k, n in needs.items()) for m in machines]
+    if not any(fits):
+        print(
+            f"No machine of the cluster has {needs['CPU']} CPUs (--threads) and "
+            f"{needs['GPU']:g} GPUs (--gpus): the runs wait for one that has.",
+            flush=True,
+        )

@@ -1,0 +1,98 @@
+"""A sweep's table: mean and standard deviation over the seeds, as CSV and Markdown."""
+
+import csv
+import io
+import math
+import statistics
+
+from dsc.cli.errors import writing
+from dsc.runs import atomic_io
+
+
+def rows(grid, outcomes):
+    """The table's rows, one for each point of the grid.
+
+    Args:
+        grid: dict from flag to list of values.
+        outcomes: list of `(sweep_grid.Run, sweep_execution.Outcome)`, those of one
+            point after one another.
+
+    Returns:
+        List of dicts: the flags that have more than one value, how many of the seeds
+        are in the row, and for each score `(mean, standard deviation)` over the runs
+        that have it; the latter is None when that is one run or a score is not finite,
+        both when it is none.
+    """
+    varied = [name for name, values in grid.items() if len(values) > 1]
+    scores = list(dict.fromkeys(s for _, o in outcomes for s in o.scores or ()))
+    points = {}
+    for run, outcome in outcomes:
+        points.setdefault(tuple(run.settings.values()), []).append((run, outcome))
+    table = []
+    for point in points.values():
+        run, _ = point[0]
+        done = [outcome.scores for _, outcome in point if outcome.scores]
+        row = {name: run.settings[name] for name in varied}
+        row["seeds"] = f"{len(done)}/{len(point)}"
+        row |= {name: mean([s[name] for s in done if name in s]) for name in scores}
+        table.append(row)
+    return table
+
+
+def write(folder, table, title):
+    """Writes `table.csv` and `table.md` into a folder; returns the Markdown."""
+    pages = {"table.csv": _as_csv(table), "table.md": _as_markdown(table, title)}
+    for name, text in pages.items():
+        with writing(folder, "--sweep_dir"):
+            atomic_io.write(folder / name, text.encode())
+    return pages["table.md"]
+
+
+def line(cells):
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def mean(values):
+    """`(mean, standard deviation)`; see `rows`."""
+    if not values:
+        return None, None
+    deviates = len(values) > 1 and all(map(math.isfinite, values))
+    return statistics.fmean(values), statistics.stdev(values) if deviates else None
+
+
+def as_csv(rows):
+    """Rows of cells as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def shown(mean, deviation, form):
+    """A mean and its standard deviation, which may be None, in a cell."""
+    return f"{mean:{form}}" + ("" if deviation is None else f" ± {deviation:{form}}")
+
+
+def _as_csv(table):
+    rows = [[]]
+    for name, value in table[0].items():
+        is_score = isinstance(value, tuple)
+        rows[0] += [f"{name} mean", f"{name} std"] if is_score else [name]
+    for row in table:
+        rows.append([])
+        for value in row.values():
+            parts = value if isinstance(value, tuple) else (value,)
+            rows[-1] += [f"{p:.6f}" if isinstance(p, float) else p for p in parts]
+    return as_csv(rows)
+
+
+def _as_markdown(table, title):
+    lines = [title, "", line(table[0]), line("---" for _ in table[0])]
+    lines += [line(map(_cell, row.values())) for row in table]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value):
+    if not isinstance(value, tuple):
+        return value.replace("|", "\\|")
+    return "-" if value[0] is None else shown(*value, ".4f")

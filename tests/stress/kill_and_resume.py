@@ -1,0 +1,221 @@
+"""Kills trainings at random moments, and damages their states: nothing may be lost.
+
+    python tests/stress/kill_and_resume.py --kills 25 --damages 50
+
+Each task is trained in one piece, and then again under kills (SIGKILL) at random
+moments, some of them in the middle of a save. All that a run keeps must then be equal:
+every weight and every other number of the last state, the best weights, every byte of
+the metrics, the last lines printed. After that the newest state of a run is truncated,
+emptied and flipped in one bit: the state before it must be the one that is used, and
+the end must be the same. Exits with 0 only if all that is so.
+"""
+
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this clone's code
+
+import numpy as np
+
+from dsc.cli import program
+from dsc.cli.flags import Group
+from dsc.runs import atomic_io
+from dsc.runs.checkpoints import Checkpoints
+from language_modeling.agreement import grammar
+from number_prediction import produce_data
+from tests.stress import programs
+
+SIZES = ("--rnn_size=8", "--agent_units=5", "--print_every=7", "--train_dir=run")
+TASKS = {
+    "language model": (
+        programs.LANGUAGE,
+        *("--rnn_layers=1", "--batch_size=4", "--num_unroll_steps=6"),
+        *("--max_epochs=4", "--data_dir={}/corpus"),
+    ),
+    "number prediction": (
+        programs.NUMBERS,
+        *("--n_actions=3", "--batch_size=8", "--max_epochs=4", "--data_dir={}/digits"),
+    ),
+}
+AT_THE_BEGINNING = 1 / 6  # share of the kills that may come before the first step
+IN_A_SAVE = 1 / 2  # share of the kills that wait for a save to begin
+
+
+class Failure(Exception):
+    """Something was lost."""
+
+
+def prepare(folder):
+    """Writes the small corpora that are trained on."""
+    grammar.write(folder / "corpus", seed=3, n_train=3000, n_valid=200, n_test=200)
+    (folder / "digits").mkdir()
+    produce_data.write(
+        folder / "digits" / produce_data.file_name(10),
+        sequence_length=10,
+        sizes={"train": 1000, "valid": 200, "test": 200},
+        seed=3,
+    )
+
+
+def command(task, corpora, save_every):
+    """Script and arguments of a training."""
+    script, *arguments = TASKS[task]
+    arguments = [argument.format(corpora) for argument in arguments]
+    return script, *SIZES, *arguments, f"--save_every={save_every}"
+
+
+def outcome(folder, result):
+    """What must be equal: the lines at the end, the metrics, all arrays."""
+    if result.code != 0:
+        raise Failure(f"{folder}: exit code {result.code}: {result.err}")
+    checkpoints = Checkpoints(folder / "run")
+    _, arrays = next(checkpoints.states())
+    return {
+        "printed": [line for line in result.out if line.startswith(("valid", "test"))],
+        "metrics": (folder / "run" / "metrics.jsonl").read_bytes(),
+        "best weights": checkpoints.best_weights().read_bytes(),
+        **arrays,
+    }
+
+
+def compare(expected, found, what):
+    """Raises `Failure` if two outcomes differ in anything."""
+    different = {k for k in expected if k not in found} | {
+        k for k in found if not np.array_equal(found[k], expected.get(k))
+    }
+    if different:
+        raise Failure(f"{what}: not equal to the run in one piece: {different}")
+
+
+def kill(folder, process, rng):
+    """Kills a training at a random moment.
+
+    Args:
+        folder: where it runs.
+        process: the training.
+        rng: `random.Random`.
+
+    Returns:
+        `(whether it was still alive, whether it was in a save)`.
+    """
+    last = folder / "run" / "last"
+    before = set(last.glob("state-*"))
+
+    def wait(seconds, event=lambda: False):
+        deadline = time.monotonic() + seconds
+        while process.is_alive() and time.monotonic() < deadline and not event():
+            time.sleep(0.0002)
+
+    if rng.random() < AT_THE_BEGINNING:
+        wait(rng.uniform(0.0, 3.0))
+    else:
+        wait(60.0, lambda: set(last.glob("state-*")) - before)
+        wait(rng.uniform(0.0, 0.5))
+    if rng.random() < IN_A_SAVE:
+        wait(1.0, lambda: any(last.glob("aside.*")))
+    process.kill()
+    process.join()
+    return process.exitcode == -9, any(last.glob("aside.*"))
+
+
+def torture(task, folder, corpora, kills, rng):
+    """Trains once in one piece, then under kills until there were enough."""
+    whole = folder / "whole"
+    result = programs.run(whole, *command(task, corpora, 60))
+    expected = outcome(whole, result)
+    n_kills = n_saves = n_runs = 0
+    while n_kills < kills:
+        n_runs += 1
+        again = folder / f"killed{n_runs}"
+        script, *arguments = command(task, corpora, 0)
+        while True:
+            process = programs.start(again, script, *arguments)
+            if n_kills < kills:
+                killed, in_a_save = kill(again, process, rng)
+                n_kills += killed
+                n_saves += killed and in_a_save
+                if killed:
+                    continue
+            compare(
+                expected,
+                outcome(again, programs.finish(process, again)),
+                f"{task}, {n_kills} kills",
+            )
+            break
+        print(f"{task}: {n_kills} kills, {n_saves} within a save: equal.", flush=True)
+    if kills >= 10 and not n_saves:
+        raise Failure("no kill fell into a save")
+    return expected
+
+
+def damaged(content, how, rng):
+    """A file's bytes after an accident."""
+    if how == "emptied":
+        return b""
+    place = rng.randrange(len(content))
+    if how == "truncated":
+        return content[:place]
+    flipped = content[place] ^ 1 << rng.randrange(8)
+    return content[:place] + bytes([flipped]) + content[place + 1 :]
+
+
+def damage(task, folder, corpora, expected, n, rng):
+    """Damages the newest state of a run, n times in each way.
+
+    Each time the state before it must be what is found; the first time in each way, the
+    run goes on to its end as well.
+    """
+    run = folder / "damaged"
+    arguments = command(task, corpora, 0)
+    process = programs.start(run, *arguments)
+    checkpoints = Checkpoints(run / "run")
+    while process.is_alive() and len(list(checkpoints.last.glob("state-*"))) < 3:
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    (newest, _), (before, arrays), *_ = checkpoints.states()
+    content = newest.read_bytes()
+    for how in ("truncated", "emptied", "flipped"):
+        for i in range(n):
+            newest.write_bytes(damaged(content, how, rng))
+            found, found_arrays = next(checkpoints.states())
+            if found != before:
+                raise Failure(f"{newest.name} {how}: {found.name} was used")
+            compare(arrays, found_arrays, f"the state before one that is {how}")
+            if i == 0:
+                copy = folder / how
+                shutil.copytree(run, copy)
+                end = outcome(copy, programs.run(copy, *arguments))
+                compare(expected, end, f"{task} after a state that is {how}")
+        print(f"{task}: newest state {how} {n} times: the one before used.", flush=True)
+    newest.write_bytes(content)
+    if not atomic_io.is_intact(newest):
+        raise Failure("the undamaged state is not taken for whole")
+
+
+def main(values):
+    rng = random.Random(values.seed)
+    with tempfile.TemporaryDirectory() as name:
+        corpora = Path(name)
+        prepare(corpora)
+        for task in values.task or TASKS:
+            folder = corpora / task.replace(" ", "_")
+            folder.mkdir()
+            expected = torture(task, folder, corpora, values.kills, rng)
+            damage(task, folder, corpora, expected, values.damages, rng)
+    print("Nothing was lost.")
+
+
+if __name__ == "__main__":
+    group = Group("flags")
+    FLAGS = group.defined
+    group.integer("kills", 25, "kills of each task", 0)
+    group.integer("damages", 50, "damages of each kind", 1)
+    group.integer("seed", 1, "of the moments and places", 0)
+    group.multi_enum("task", None, list(TASKS), "which tasks; both if not given")
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, lambda: main(FLAGS), Failure)

@@ -1,0 +1,87 @@
+"""Runs the project's programs as processes that begin within a moment.
+
+Each is forked from a process in which TensorFlow is imported already: that takes longer
+than all that most short runs do.
+"""
+
+import multiprocessing
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from dsc.cli import startup
+
+ROOT = Path(__file__).resolve().parents[2]
+LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
+NUMBERS = ROOT / "number_prediction" / "rl_train.py"
+PLOT_SKIPS = ROOT / "scripts" / "plot_skips.py"
+PRODUCE = ROOT / "number_prediction" / "produce_data.py"
+
+# The fork server preloads this clone's code, with the scripts' Keras settings.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+startup.fix_settings("tensorflow")
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["language_modeling.task", "number_prediction.task"])
+
+
+class Result(NamedTuple):
+    """What a program left behind.
+
+    Attributes:
+        code: exit code; minus the number of the signal that killed it; None if it had
+            to be stopped because it took too long.
+        out, err: the lines that it printed, but for `startup.MESSAGES`.
+    """
+
+    code: int | None
+    out: list
+    err: list
+
+
+def start(folder, script, *arguments, **environment):
+    """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there.
+
+    What is kept for other programs, the ids of corpora, is beside the folder.
+    """
+    folder.mkdir(exist_ok=True)
+    if script in (LANGUAGE, PLOT_SKIPS):
+        arguments = (f"--cache_dir={folder.parent / 'cache'}", *arguments)
+    process = SERVER.Process(
+        target=_become,
+        args=([str(a) for a in (script, *arguments)], folder, environment),
+    )
+    process.start()
+    return process
+
+
+def finish(process, folder, timeout=None):
+    """Waits for a process that `start` began, and returns its `Result`."""
+    process.join(timeout)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+    out, err = (
+        (folder / name).read_text(errors="replace") if (folder / name).exists() else ""
+        for name in ("stdout", "stderr")
+    )
+    # Those of the preloaded TensorFlow, in programs that do not import it.
+    err = [line for line in err.splitlines() if not re.match(startup.MESSAGES, line)]
+    return Result(code, out.splitlines(), err)
+
+
+def run(folder, script, *arguments, timeout=None):
+    """Runs a program to its end; see `start` and `finish`."""
+    return finish(start(folder, script, *arguments), folder, timeout)
+
+
+def _become(arguments, folder, environment):
+    os.environ.update(environment)
+    for number, name in (1, "stdout"), (2, "stderr"):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(folder)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
