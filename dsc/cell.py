@@ -11,8 +11,8 @@ from keras import ops
 
 from dsc.recipes import OBSERVATIONS
 
-CHOICES = ("agent", "oldest", "uniform", "attention")
-SURE = 1e4  # a logit that no noise reaches
+CHOICES = ("agent", "fixed_skip", "random_skip", "attention")
+FORCED_LOGIT = 1e4  # a logit that no noise reaches
 
 
 def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
@@ -111,10 +111,11 @@ class DSCLSTMCell(keras.layers.Layer):
         observation: what the agent sees of the past, beside the input: `"mean"` of
             the remembered hidden states (the release) or the `"last"` one (the paper).
         choice: who chooses. `"agent"` is the paper's. The others are what it can be
-            compared with: `"oldest"` takes the oldest state always, `"uniform"` any of
-            them, as the noise has it, both without an agent; with `"attention"` the
-            step continues from the mean of the states, weighted by the softmax of the
-            agent's logits, and the agent learns by the gradient that passes through.
+            compared with: `"fixed_skip"` always takes the oldest state and
+            `"random_skip"` any of them, by the noise alone, both without an agent; with
+            `"attention"` the step continues from the mean of the states, weighted by
+            the softmax of the agent's logits, and the agent learns by the gradient
+            that passes through.
         layer_norm: whether to normalise the gates and the exposed cell state.
         kernel_initializer, recurrent_initializer, bias_initializer: as in
             `keras.layers.LSTM`. By default each gate's recurrent block is orthogonal.
@@ -256,8 +257,10 @@ class DSCLSTMCell(keras.layers.Layer):
     def fixed_logits(self, x):
         """The logits of a choice without an agent, `[..., n_actions]`; x as above."""
         logits = ops.zeros((self.n_actions,), x.dtype)
-        if self.choice == "oldest":
-            logits = logits + SURE * ops.one_hot(0, self.n_actions, dtype=x.dtype)
+        if self.choice == "fixed_skip":
+            logits = logits + FORCED_LOGIT * ops.one_hot(
+                0, self.n_actions, dtype=x.dtype
+            )
         return ops.broadcast_to(logits, (*ops.shape(x)[:-1], self.n_actions))
 
     def step(self, x, states, noise=None, dropout_mask=None):

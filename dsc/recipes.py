@@ -12,7 +12,7 @@ OBSERVATIONS = ("mean", "last")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
 # Attention has no policy to reward, and a random skip no likeliest one to take.
-OF_MODEL = {
+MODEL_OVERRIDES = {
     "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
     "random_skip": {"eval_actions": "sample"},
 }
@@ -66,7 +66,7 @@ class Recipe:
     rl_weight: float = 1.0
     dense_norm: bool = True
 
-    def changed_by(self, flags):
+    def with_flag_overrides(self, flags):
         """This recipe with the switches that flags of the same name set.
 
         Args:
@@ -80,7 +80,7 @@ class Recipe:
 
     def for_model(self, model):
         """This recipe as it is for a model in the DSC-LSTM's place, of `--model`."""
-        return dataclasses.replace(self, **OF_MODEL.get(model, {}))
+        return dataclasses.replace(self, **MODEL_OVERRIDES.get(model, {}))
 
     def cell_arguments(self, lamda, forget_bias):
         """What the cell gets for the flags: `(lamda, forget_bias)`."""

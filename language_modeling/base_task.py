@@ -2,10 +2,10 @@
 
 from language_modeling import metrics
 from language_modeling.agreement import lookback
-from language_modeling.corpora import windows
+from language_modeling.corpora import all_windows, whole_windows
 
 
-class OnWindows:
+class LanguageModelTask:
     """Trains a `LanguageModel` on windows that follow one another.
 
     Without TensorFlow: `task.py` and `jax_task.py` add the steps and `read`, which
@@ -14,7 +14,7 @@ class OnWindows:
     Args:
         model: built `LanguageModel`.
         optimizer: `keras.optimizers.Optimizer`.
-        corpus: `reader.Corpus`.
+        corpus: `corpora.Corpus`.
         recipe: `dsc.recipes.Recipe`.
         batch_size, n_steps: size of a window.
         dropout: share of units that is dropped.
@@ -22,11 +22,11 @@ class OnWindows:
         max_grad_norm: global norm at which gradients are clipped.
         schedule: `Schedule` of the learning rate.
         score_tail: whether validation and test score every word after the first; see
-            `reader.all_windows`.
-        known: `data.Known` of the embedded corpus, or None of another.
+            `corpora.all_windows`.
+        facts: `data.GrammarFacts` of the embedded corpus, or None of another.
 
     Attributes:
-        windows: dict from split to `reader.Windows`.
+        windows: dict from split to `corpora.Windows`.
         n_uncovered: dict from split to the number of its words that are not predicted.
     """
 
@@ -47,7 +47,7 @@ class OnWindows:
         max_grad_norm,
         schedule,
         score_tail=False,
-        known=None,
+        facts=None,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -56,18 +56,18 @@ class OnWindows:
         self.seed = seed
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule
-        self.known = known
+        self.facts = facts
         # Attention weighs all states and chooses none.
         self.chooses = model.dsc.cell.choice != "attention"
         self._evaluated = {}  # by score, what `_score_both` gave first
-        cut = dict.fromkeys(corpus.ids, windows.windows)
+        cut = dict.fromkeys(corpus.ids, whole_windows)
         if score_tail:
-            cut |= dict.fromkeys(("valid", "test"), windows.all_windows)
+            cut |= dict.fromkeys(("valid", "test"), all_windows)
         self.windows = {
             split: cut[split](ids, batch_size, n_steps, split)
             for split, ids in corpus.ids.items()
         }
-        self.n_uncovered = {s: w.n_uncovered for s, w in self.windows.items()}
+        self.n_unscored = {s: w.n_unscored for s, w in self.windows.items()}
         self.batch_size = batch_size
         self.n_steps = n_steps
         self.batch_units = batch_size * n_steps
@@ -88,12 +88,12 @@ class OnWindows:
         """`(Evaluation of valid, of test, counts of deciding.count or None)`."""
         valid = self.score("valid")
         dsc, read, counts = self.model.dsc, self.read("test"), None
-        if self.known and self.chooses:
+        if self.facts and self.chooses:
             read = list(read)  # to be gone through twice; other texts may be too large
             counts = lookback.count(
                 read,
                 self.windows["test"],
-                self.known.deciders,
+                self.facts.deciders,
                 dsc.n_actions,
                 dsc.carry_memory,
             )
@@ -115,9 +115,9 @@ class OnWindows:
                 they are not evaluated again.
         """
         valid, test, counts = self._evaluated.get(score) or self._score_both()
-        if self.known:
+        if self.facts:
             print(
-                f"lowest possible test perplexity = {self.known.floor:.6f} (exact, "
+                f"lowest possible test perplexity = {self.facts.floor:.6f} (exact, "
                 "whole test file)"
             )
         print(f"valid perplexity = {valid.perplexity:.6f}")

@@ -25,7 +25,7 @@ class Evaluator:
 
         Args:
             windows: iterable of `(words, targets, scored)`, each `[batch, time]`; see
-                `reader.Windows`.
+                `corpora.Windows`.
 
         Yields:
             `(word losses, actions, *details, scored)` of each window, each

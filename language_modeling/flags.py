@@ -107,39 +107,39 @@ use.float(
 use.integer("top_k", None, "generate only words among so many likeliest", 1)
 
 
-def unknown():
-    """What becomes of words that the vocabulary does not have; see `reader.read`."""
-    reads_unk = FLAGS.vocab_size is not None and FLAGS.unknown == "drop"
-    return "unk" if reads_unk else FLAGS.unknown
+def unknown(values):
+    """What becomes of words that the vocabulary does not have; see `read_corpus`."""
+    reads_unk = values.vocab_size is not None and values.unknown == "drop"
+    return "unk" if reads_unk else values.unknown
 
 
-def recipe():
+def recipe(values):
     """The `dsc.recipes.Recipe` that the flags ask for."""
-    return RECIPES[FLAGS.recipe].changed_by(FLAGS).for_model(FLAGS.model)
+    return RECIPES[values.recipe].with_flag_overrides(values).for_model(values.model)
 
 
-def model_arguments():
-    """What `LanguageModel` takes beside the size of the vocabulary, as a dict."""
+def model_arguments(values):
+    """What `LanguageModel` takes beside the size of the vocabulary, a dict."""
     return {
-        **shared_flags.layer_arguments(FLAGS, recipe()),
-        "rnn_layers": FLAGS.rnn_layers,
-        "carry_memory": FLAGS.carry_memory,
-        "param_init": FLAGS.param_init,
-        "dtype": "mixed_bfloat16" if FLAGS.mixed_precision else "float32",
+        **shared_flags.layer_arguments(values, recipe(values)),
+        "rnn_layers": values.rnn_layers,
+        "carry_memory": values.carry_memory,
+        "param_init": values.param_init,
+        "dtype": "mixed_bfloat16" if values.mixed_precision else "float32",
     }
 
 
-def task_arguments():
-    """What a `windowed.OnWindows` takes beside model, optimizer and corpus, a dict."""
+def task_arguments(values):
+    """What a `LanguageModelTask` takes beside model, optimizer and corpus, a dict."""
     return {
-        "recipe": recipe(),
-        "batch_size": FLAGS.batch_size,
-        "n_steps": FLAGS.num_unroll_steps,
-        "dropout": FLAGS.dropout,
-        "seed": FLAGS.seed,
-        "max_grad_norm": FLAGS.max_grad_norm,
+        "recipe": recipe(values),
+        "batch_size": values.batch_size,
+        "n_steps": values.num_unroll_steps,
+        "dropout": values.dropout,
+        "seed": values.seed,
+        "max_grad_norm": values.max_grad_norm,
         "schedule": Schedule(
-            FLAGS.learning_rate_decay, FLAGS.lr_threshold, FLAGS.decay_when
+            values.learning_rate_decay, values.lr_threshold, values.decay_when
         ),
-        "score_tail": FLAGS.score_tail,
+        "score_tail": values.score_tail,
     }

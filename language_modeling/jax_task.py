@@ -12,7 +12,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from dsc.distributed.base import Distribution
-from language_modeling.base_task import OnWindows
+from language_modeling.base_task import LanguageModelTask
 from language_modeling.model import (
     ACTIONS,
     DROPOUT,
@@ -23,14 +23,14 @@ from language_modeling.model import (
 )
 
 
-class JaxLanguageModeling(OnWindows):
-    """`OnWindows` under JAX.
+class JaxLanguageModeling(LanguageModelTask):
+    """`LanguageModelTask` under JAX.
 
     The weights are the model's variables, before and after each step. The optimizer is
     `keras.optimizers.SGD`, which holds the learning rate; the recipe has `dense_norm`.
 
     Args:
-        *args, **kwargs: see `OnWindows`.
+        *args, **kwargs: see `LanguageModelTask`.
     """
 
     distribution = Distribution()

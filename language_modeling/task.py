@@ -2,16 +2,16 @@
 
 from dsc import losses, noise
 from dsc.training.task import Task
-from language_modeling.base_task import OnWindows
+from language_modeling.base_task import LanguageModelTask
 from language_modeling.evaluation import Evaluator
 from language_modeling.model import ACTIONS, DROPOUT, Noise, loss
 
 
-class LanguageModeling(OnWindows, Task):
-    """`OnWindows` under TensorFlow.
+class LanguageModeling(LanguageModelTask, Task):
+    """`LanguageModelTask` under TensorFlow.
 
     Args:
-        *args, **kwargs: see `OnWindows`.
+        *args, **kwargs: see `LanguageModelTask`.
         distribution: see `Task`.
 
     Attributes:
@@ -33,13 +33,15 @@ class LanguageModeling(OnWindows, Task):
 
     def loss(self, step, batch, state):
         tokens, targets = batch
-        outputs = self.model(tokens, state, self.distribution.rows(self._noise(step)))
+        outputs = self.model(
+            tokens, state, self.distribution.local_rows(self._noise(step))
+        )
         total, metrics = loss(
             outputs,
             targets,
             self.recipe,
             self.model.dsc.carry_memory,
-            self.distribution.over_batch(losses.advantages),
+            self.distribution.on_global_batch(losses.advantages),
         )
         return total, outputs.state, metrics
 

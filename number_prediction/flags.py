@@ -52,7 +52,7 @@ shared_flags.define_use(
 
 def recipe_of(values):
     """The `dsc.recipes.Recipe` that flags ask for."""
-    return RECIPES[values.recipe].changed_by(values).for_model(values.model)
+    return RECIPES[values.recipe].with_flag_overrides(values).for_model(values.model)
 
 
 def data_path(values):

@@ -21,7 +21,7 @@ with startup.backend("tensorflow"):
     import keras
 
 from dsc.cli import flags as shared_flags
-from dsc.distributed import mirrored
+from dsc.distributed.strategy import make_distribution
 from dsc.runs.folder import RunFolder
 from dsc.training.run import train_or_load
 from dsc.training.step import limit_gpu_memory
@@ -33,7 +33,7 @@ from number_prediction.task import NumberPrediction, describe_confusion
 def run():
     """Trains, or evaluates what was trained."""
     limit_gpu_memory(FLAGS.gpu_portion)
-    replicas = mirrored.make(FLAGS)
+    replicas = make_distribution(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
     saved = None
     if FLAGS.load_model:
@@ -56,7 +56,7 @@ def run():
     train_or_load(task, saved, FLAGS, name, digests)
     if replicas.is_chief:
         report(task, saved)
-    replicas.leave()
+    replicas.shutdown_barrier()
 
 
 def report(task, saved):

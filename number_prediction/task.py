@@ -43,7 +43,7 @@ class NumberPrediction(Task):
     """
 
     unit = "sequences"
-    memory = ("best", "epochs_since_best", "perfect_epochs")
+    schedule_fields = ("best", "epochs_since_best", "perfect_epochs")
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class NumberPrediction(Task):
         x, y = batch
         noise = self._noise(self.batch_size, x.shape[1], self.seed, step)
         total, metrics = loss(
-            self.model(x, self.distribution.rows(noise)),
+            self.model(x, self.distribution.local_rows(noise)),
             y,
             self.recipe,
-            self.distribution.over_batch(losses.advantages),
+            self.distribution.on_global_batch(losses.advantages),
         )
         return total, state, metrics
 
@@ -162,7 +162,7 @@ class NumberPrediction(Task):
         A model that skips at random has no likeliest choices: it always samples.
         """
         x, _ = self.data[split]
-        sample = actions == "sample" or self.model.dsc.cell.choice == "uniform"
+        sample = actions == "sample" or self.model.dsc.cell.choice == "random_skip"
         batches = [
             self._predict_batch(
                 noise.number(step),

@@ -29,11 +29,12 @@ if __name__ == "__main__":
     group.path("out", "skips", "path of the pictures, without suffix")
     ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
 with startup.backend("tensorflow"):
-    from language_modeling.inference.trained_model import Trained
+    from language_modeling.inference.trained_model import TrainedModel
 
 from plots import skips, skips_page, skips_picture, style
 
-from language_modeling.corpora import find, text, windows
+from language_modeling import data
+from language_modeling.corpora import DataError, text
 from language_modeling.inference import modes
 
 
@@ -41,25 +42,25 @@ def sentences(trained):
     """The `skips.Sentence`s that the flags ask for, a list.
 
     Raises:
-        reader.DataError: there is no such sentence, or the model makes no choices.
+        DataError: there is no such sentence, or the model makes no choices.
     """
     if trained.model.dsc.cell.choice == "attention":
-        raise windows.DataError(
+        raise DataError(
             "The model attends to all states (--model attention): it chooses none to "
             "draw an arc to; give a run of another model."
         )
     if FLAGS.text is not None:
         source, blocks = "--text", [os.fsencode(FLAGS.text)]
     else:
-        source = find.of_run(trained.run, FLAGS.split, modes.tell)
+        source = data.split_of_run(FLAGS, trained.run, FLAGS.split, modes.log)
         blocks = text.read_blocks(source)
     words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
-    scorer = modes.make_scorer(trained)
+    scorer = modes.make_scorer(trained, FLAGS)
     place = trained.n_actions, FLAGS.sentence, FLAGS.sentences
     found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *place))
-    modes.tell_unknown(scorer.n_unknown)
+    modes.log_unknown(FLAGS, scorer.n_unknown)
     if not found:
-        raise windows.DataError(
+        raise DataError(
             f"{source}: there is no sentence {FLAGS.sentence} with a word that the "
             "model knows; give a lower --sentence, or other text."
         )
@@ -69,7 +70,8 @@ def sentences(trained):
 def plot(path):
     """Draws sentences as the model of the run in this folder reads them."""
     pyplot = style.require("plot_skips.py")
-    found = sentences(Trained.open(path))
+    FLAGS.load_model = path
+    found = sentences(TrainedModel.open(FLAGS))
     of = FLAGS.split if FLAGS.text is None else "--text"
     first = FLAGS.sentence if FLAGS.text is None else None
     figure = skips_picture.draw(pyplot, found[0])
@@ -83,7 +85,7 @@ def plot(path):
 def main(argv):
     if len(argv) != 2:
         sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
-    program.main(FLAGS, lambda: plot(argv[1]), windows.DataError)
+    program.main(FLAGS, lambda: plot(argv[1]), DataError)
 
 
 if __name__ == "__main__":

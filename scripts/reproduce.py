@@ -58,7 +58,7 @@ def reproduce(name):
         )
     if FLAGS.smoke:
         runs_dir = runs_dir / "smoke"
-        table = table.as_smoke(runs_dir / "data")
+        table = table.smoke_version(runs_dir / "data")
     results_dir = Path(FLAGS.results_dir or runs_dir / "results")
     names = [row.name for row in table.rows]
     if unknown := set(FLAGS.row) - set(names):
@@ -67,8 +67,8 @@ def reproduce(name):
             f"{'; '.join(names)}."
         )
     folder = runs_dir / name
-    with contextlib.nullcontext() if FLAGS.dry_run else alone(folder):
-        pages = Pages(name, table, results_dir)
+    with contextlib.nullcontext() if FLAGS.dry_run else exclusive(folder):
+        pages = TableWriter(name, table, results_dir)
         missing = pages.missing(folder, FLAGS.max_seeds, FLAGS.row or names)
         needed = table.data_of([row for row, _ in missing])
         data = [each for each in needed if not (ROOT / each.path).exists()]
@@ -90,7 +90,7 @@ def train(pages, missing):
     """Does the runs, and adds each to the pages when it ends.
 
     Args:
-        pages: `Pages`.
+        pages: `TableWriter`.
         missing: list of `(Row, sweep_execution.Run)`.
 
     Raises:
@@ -122,7 +122,7 @@ def train(pages, missing):
     progress.check()
 
 
-class Pages:
+class TableWriter:
     """What is known of a table, and its files.
 
     Args:
@@ -228,7 +228,7 @@ class Pages:
         return results.by_row(self.table, self.records)
 
 
-def alone(folder):
+def exclusive(folder):
     """Keeps other processes from the same runs, until the file it returns is closed.
 
     Raises:

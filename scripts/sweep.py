@@ -24,7 +24,7 @@ from sweeping.console import FLAGS
 from dsc.cli import program
 from dsc.cli.errors import RunError, writing
 from dsc.cli.flags import Group
-from language_modeling.corpora import windows
+from language_modeling import corpora
 
 SCRIPTS = {  # and where their flags are defined
     "language_modeling/rl_train.py": "language_modeling.flags",
@@ -96,8 +96,10 @@ def _files_read(script, values):
     if "sequence_length" in values:
         return [script.data_path(values)]
     try:
-        return windows.find(values.data_dir or execution.ROOT / "data" / "ptb").values()
-    except windows.DataError:  # the embedded corpus, which does not change, or none
+        return corpora.find_splits(
+            values.data_dir or execution.ROOT / "data" / "ptb"
+        ).values()
+    except corpora.DataError:  # the embedded corpus, which does not change, or none
         return []
 
 

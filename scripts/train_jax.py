@@ -33,8 +33,9 @@ from dsc.cli.errors import RunError
 from dsc.runs.folder import RunFolder
 from dsc.runs.provenance import about
 from dsc.training.loop import fit
+from language_modeling import data
 from language_modeling import flags as language_flags
-from language_modeling.corpora import find, windows
+from language_modeling.corpora import DataError
 from language_modeling.jax_task import JaxLanguageModeling
 from language_modeling.model import LanguageModel
 
@@ -48,15 +49,15 @@ def run():
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     # Of the initial weights. Keras has a function for it, which imports TensorFlow.
     random.seed(FLAGS.seed)
-    paths, known = find.find()
-    corpus = find.read(paths)
-    task = make_task(corpus, known)
+    paths, facts = data.find(FLAGS)
+    corpus = data.read(FLAGS, paths)
+    task = make_task(corpus, facts)
     print(
         f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
         f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch, on "
         f"{accelerator() or 'the processor'}."
     )
-    left_out = ", ".join(f"{split} {n}" for split, n in task.n_uncovered.items())
+    left_out = ", ".join(f"{split} {n}" for split, n in task.n_unscored.items())
     print(f"Words that are in no window, and so not predicted: {left_out}.")
     config = {
         **shared_flags.values(FLAGS),
@@ -99,7 +100,7 @@ def check_flags():
             f"--strategy {FLAGS.strategy} is TensorFlow's, and this script trains on "
             "one device; leave the flag out, or use language_modeling/rl_train.py."
         )
-    if not language_flags.recipe().dense_norm:
+    if not language_flags.recipe(FLAGS).dense_norm:
         raise RunError(
             f"--recipe {FLAGS.recipe} counts a word's gradient each time that it is "
             "looked up, which JAX does not tell apart; leave the flag out, or use "
@@ -113,18 +114,20 @@ def accelerator():
     return None if device.platform == "cpu" else device.device_kind
 
 
-def make_task(corpus, known):
+def make_task(corpus, facts):
     """The model and what is learned, from the flags."""
-    model = LanguageModel(len(corpus.vocabulary), **language_flags.model_arguments())
+    model = LanguageModel(
+        len(corpus.vocabulary), **language_flags.model_arguments(FLAGS)
+    )
     model.build()
     return JaxLanguageModeling(
         model,
         keras.optimizers.SGD(FLAGS.learning_rate),
         corpus,
-        **language_flags.task_arguments(),
-        known=known,
+        **language_flags.task_arguments(FLAGS),
+        facts=facts,
     )
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, run, windows.DataError)
+    program.main(FLAGS, run, DataError)

@@ -128,9 +128,9 @@ def _row(
     for t in range(len(x)):
         free = t > 0 or first_step_chooses
         scores = np.zeros(1)
-        if choice == "oldest":
+        if choice == "fixed_skip":
             scores = np.array([1e4] + [0.0] * (n_actions - 1))
-        elif choice == "uniform":
+        elif choice == "random_skip":
             scores = np.zeros(n_actions)
         elif n_actions > 1:
             seen = h

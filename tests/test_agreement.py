@@ -79,7 +79,7 @@ def test_probabilities_of_every_reachable_part_sum_to_one():
 
 def test_unknown_part_is_refused():
     with pytest.raises(ValueError, match="no part"):
-        choices(grammar.Due("adjunct"))
+        choices(grammar.Symbol("adjunct"))
 
 
 def test_score_of_a_sentence_by_hand():

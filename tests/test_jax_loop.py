@@ -19,8 +19,8 @@ CASES = [  # n_actions, carry_memory, and the rest; each takes XLA seconds to co
     (1, False, {"dropout": True, "mask": MASK, "unroll": 5}),
     (2, True, {"lamda": 0.0, "greedy": True, "go_backwards": True}),
     (5, False, {"lamda": LAMDA, "mask": MASK}),
-    (5, True, {"choice": "uniform"}),
-    (2, False, {"choice": "oldest"}),
+    (5, True, {"choice": "random_skip"}),
+    (2, False, {"choice": "fixed_skip"}),
     (5, True, {"observation": "last", "mask": MASK, "dropout": True, "unroll": 5}),
 ]
 
@@ -73,7 +73,7 @@ for n_actions, carry_memory, options in CASES:
         run(layer, weights, given, factors, arguments) for layer in (plain, fast)
     )
     spread = len(np.unique(actions)) > 1  # so that gradients meet in one state
-    assert spread or greedy or n_actions == 1 or options["choice"] == "oldest", case
+    assert spread or greedy or n_actions == 1 or options["choice"] == "fixed_skip", case
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         # No closer: Keras's tanh under JAX is float32's.

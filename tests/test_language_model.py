@@ -13,7 +13,7 @@ from dsc import Skips
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
 from dsc.training.run import fit
-from language_modeling.corpora.windows import Corpus
+from language_modeling.corpora import Corpus
 from language_modeling.metrics import describe_skips
 from language_modeling.model import LanguageModel, Noise, Outputs, loss, word_losses
 from language_modeling.schedule import Schedule
@@ -260,7 +260,7 @@ def test_with_the_tail_the_perplexity_is_that_of_the_whole_text():
         score_tail=True,
     )
     assert task.perplexity("valid") == pytest.approx(math.exp(nll.mean()), rel=1e-5)
-    assert task.n_uncovered["valid"] == 1 < task.n_uncovered["train"]
+    assert task.n_unscored["valid"] == 1 < task.n_unscored["train"]
     assert (len(ids) - 1) % STEPS  # so the last window is not whole
 
 
@@ -270,7 +270,7 @@ def test_evaluation_needs_no_window_of_the_training_text():
     del corpus.ids["train"]
     task = small_task(small_model(), corpus=corpus)
     assert task.perplexity("test") == expected
-    assert task.n_uncovered.keys() == {"valid", "test"}
+    assert task.n_unscored.keys() == {"valid", "test"}
 
 
 def test_weights_that_were_evaluated_are_not_evaluated_again(tmp_path, capsys):

@@ -81,8 +81,8 @@ def is_nothing(gradient):
         {"n_actions": 1, "forget_bias": 0.3},
         {"n_actions": 2, "lamda": LAMDA},
         {"n_actions": TIME + 4},
-        {"choice": "oldest", "lamda": LAMDA},
-        {"choice": "uniform"},
+        {"choice": "fixed_skip", "lamda": LAMDA},
+        {"choice": "random_skip"},
     ],
     ids=str,
 )
@@ -535,16 +535,16 @@ def test_attention_learns_from_the_task_alone(rng):
         assert abs(slope) > 1e-4
 
 
-@pytest.mark.parametrize("choice", ["oldest", "uniform"])
+@pytest.mark.parametrize("choice", ["fixed_skip", "random_skip"])
 def test_without_an_agent_there_are_no_weights_of_one(choice, rng):
     layer, _ = make_layer(rng, choice=choice)
     assert len(layer.weights) == 3
     x = rng.normal(size=(BATCH, TIME, FEATURES))
     *_, skips = layer(x, noise=rng.gumbel(size=(BATCH, 5 * TIME, N_ACTIONS))[:, :TIME])
-    entropy = np.log(N_ACTIONS) if choice == "uniform" else 0.0
+    entropy = np.log(N_ACTIONS) if choice == "random_skip" else 0.0
     np.testing.assert_allclose(losses.entropy(skips.logits), entropy, atol=1e-9)
     n_chosen = len(np.unique(skips.actions))
-    assert n_chosen == (1 if choice == "oldest" else N_ACTIONS)
+    assert n_chosen == (1 if choice == "fixed_skip" else N_ACTIONS)
 
 
 @pytest.mark.parametrize("option", [{"choice": "attention"}, {"layer_norm": True}])

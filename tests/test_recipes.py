@@ -13,7 +13,7 @@ from dsc import DSCLSTM, Skips
 from dsc.recipes import LANGUAGE_MODELING, NUMBER_PREDICTION, Recipe
 from dsc.training.step import clip
 from language_modeling import model as language_model
-from language_modeling.corpora.windows import Corpus
+from language_modeling.corpora import Corpus
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 from number_prediction import model as number_predictor
@@ -358,11 +358,11 @@ def parsed(*arguments):
 def test_a_flag_overrides_the_switch_of_its_name_and_no_other(argument, change):
     recipe = Recipe(released_data=True, entropy_weight=0.4)
     before = dataclasses.asdict(recipe)
-    changed = recipe.changed_by(parsed(argument))
+    changed = recipe.with_flag_overrides(parsed(argument))
     assert dataclasses.asdict(changed) == before | change
     assert dataclasses.asdict(recipe) == before
 
 
 def test_flags_that_are_not_given_change_nothing():
     recipe = Recipe(released_data=True, entropy_weight=0.4)
-    assert recipe.changed_by(parsed()) == recipe
+    assert recipe.with_flag_overrides(parsed()) == recipe

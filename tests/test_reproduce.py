@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from plots import style
-from reproduce import Pages
+from reproduce import TableWriter
 from study import picture, results
 from study.tables import (
     LANGUAGE_MODEL_JAX,
@@ -43,7 +43,7 @@ table = Table(
     ),
     (
         Column("test", score("test perplexity")),
-        Column("reached", epochs_to(0.5), "d", apart=True),
+        Column("reached", epochs_to(0.5), "d", list_seeds=True),
     ),
     (Data("data/x.npz", "make.py", "--few"), Data("data/y", "fetch.py")),
     {"max_steps": "2"},
@@ -77,7 +77,7 @@ def record(row, seed, perplexity, accuracies=(), entropies=((1, 0.5),)):
 
 @pytest.fixture
 def records():
-    first, second, _ = table.rows
+    first, second, _ = table.local_rows
     found = [
         record(first, "1", 10.0, (0.2, 0.6, 0.7)),
         record(first, "2", 12.0, (0.2, 0.4)),
@@ -88,7 +88,7 @@ def records():
 
 
 def test_a_command_is_one_that_others_can_type():
-    run = table.runs(table.rows[1])[1]
+    run = table.runs(table.local_rows[1])[1]
     assert results.command(TRAIN, run) == (
         f"python {TRAIN} --max_epochs=3 --data_dir=data/agreement --lamda=0.5 --seed=2"
     )
@@ -96,7 +96,7 @@ def test_a_command_is_one_that_others_can_type():
 
 def finished(tmp_path, output):
     """What is kept of a run that printed this."""
-    row, report = table.rows[0], {**REPORT, "nll": 2.123456789, "grad_norm": 4.0}
+    row, report = table.local_rows[0], {**REPORT, "nll": 2.123456789, "grad_norm": 4.0}
     (run,) = table.runs(row, tmp_path)[:1]
     run.folder.parent.mkdir(parents=True)
     made(run.folder, [report, {**EPOCH, "valid last actions by index": [[1]]}])
@@ -118,7 +118,7 @@ def test_of_a_run_is_kept_what_others_can_compare(tmp_path):
 
 
 def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
-    row = table.rows[1]
+    row = table.local_rows[1]
     records = {}
     for run, (valid, test) in zip(
         table.runs(row, tmp_path), [(None, math.inf), (3.0, 4.0)], strict=True
@@ -129,7 +129,7 @@ def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
         kept = results.record(row, run, TRAIN, {"test perplexity": test})
         kept["config"]["about"] = record(row, "1", 1.0)["config"]["about"]
         records[kept["command"]] = kept
-    few = table._replace(columns=table.columns[:1], traced=("second",))
+    few = table._replace(columns=table.columns[:1], plot_training=("second",))
     rows = results.by_row(few, records)
     results.write(tmp_path, "name", few, rows)
     json.loads((tmp_path / "name.json").read_text(), parse_constant=pytest.fail)
@@ -194,7 +194,9 @@ def test_a_results_file_that_is_damaged_is_refused(tmp_path):
 
 
 def test_entropy_is_that_of_the_last_epoch_and_of_a_choice():
-    one = record(table.rows[0], "1", 1.0, entropies=((1, 0.9), (2, 0.2), (2, 0.4)))
+    one = record(
+        table.local_rows[0], "1", 1.0, entropies=((1, 0.9), (2, 0.2), (2, 0.4))
+    )
     assert entropy(one) == pytest.approx(0.3)
     one["reports"][0]["actions"] = [1.0]
     one["reports"] = one["reports"][:1]
@@ -203,10 +205,10 @@ def test_entropy_is_that_of_the_last_epoch_and_of_a_choice():
 
 def test_a_mean_is_not_shown_of_a_part_of_the_runs():
     column = Column("minutes", lambda record: record.get("minutes"), ".0f")
-    short = table._replace(columns=(column,), rows=table.rows[1:2])
+    short = table._replace(columns=(column,), rows=table.local_rows[1:2])
     first, second = {"minutes": 3.0}, {"minutes": 5.0}
     for records, cell in ([first, second], "4 ± 1"), ([first, {"other": 1}], "-"):
-        rows = [(short.rows[0], records)]
+        rows = [(short.local_rows[0], records)]
         shown = results.as_table(short, rows).splitlines()[-1]
         assert shown == f"| second | 2/2 | {cell} |"
 
@@ -221,10 +223,10 @@ def test_a_table_is_put_between_its_comments_and_nowhere_else(tmp_path):
 
 
 def test_the_small_table_has_a_run_of_two_rows_on_little_data(tmp_path):
-    small = table.as_smoke(tmp_path)
-    assert [row.name for row in small.rows] == ["first", "second"]
-    assert [row.seeds for row in small.rows] == [("1",), ("1",)]
-    assert small.rows[1].flags == {
+    small = table.smoke_version(tmp_path)
+    assert [row.name for row in small.local_rows] == ["first", "second"]
+    assert [row.seeds for row in small.local_rows] == [("1",), ("1",)]
+    assert small.local_rows[1].flags == {
         "lamda": "0.5",
         "max_steps": "2",
         "data_dir": str(tmp_path),
@@ -257,7 +259,7 @@ def test_every_table_is_made_in_small_and_once(tmp_path, name):
     script = TABLES[name].script
     needs(script)
     small = (name, "--smoke", "--runs_dir=runs")
-    kinds = TABLES[name].as_smoke(tmp_path).rows
+    kinds = TABLES[name].smoke_version(tmp_path).local_rows
     if name != FIRST[script]:  # another table tries both rows with this script
         kinds = kinds[1:]
         small += (f"--row={kinds[0].name}",)
@@ -288,7 +290,7 @@ def test_the_commands_are_printed_the_first_seeds_first(tmp_path):
     found = commands(tmp_path)
     seeds = [command.partition("--seed=")[2][0] for command in found]
     assert seeds == sorted(seeds)
-    rows = TABLES["number_prediction"].rows
+    rows = TABLES["number_prediction"].local_rows
     assert len(set(found)) == len(found) == sum(len(row.seeds) for row in rows)
     assert not (tmp_path / "runs").exists()
     # To add to the study's own results is asked for.
@@ -303,20 +305,20 @@ def test_a_user_may_do_a_part_of_a_table(tmp_path):
 
 def test_a_row_needs_the_data_that_its_runs_read_alone():
     for made_of in (TABLES["number_prediction"], TABLES["more_numbers"]):
-        for row in made_of.rows:
+        for row in made_of.local_rows:
             flags = dict(flag[2:].split("=") for flag in made_of.runs(row)[0].flags)
             released = "recipe" in flags and "released_data" not in flags
             length, n_numbers = flags["sequence_length"], flags.get("n_numbers", "10")
             name = produce_data.file_name(int(length), released, int(n_numbers))
             assert [d.path for d in made_of.data_of([row])] == [f"data/{name}"]
     words = TABLES["penn_treebank_200"]
-    assert words.data_of(words.rows[:1]) == list(words.data)
+    assert words.data_of(words.local_rows[:1]) == list(words.data)
     assert words.data_of([]) == []
 
 
 def test_a_readers_runs_stand_beside_those_of_the_study(tmp_path, records):
-    first, _, third = table.rows
-    pages = Pages("name", table, tmp_path)
+    first, _, third = table.local_rows
+    pages = TableWriter("name", table, tmp_path)
     own = record(first, "1", 11.0), record(third, "7", 5.0)
     pages.records = {r["command"]: r for r in own}
     assert pages.beside(records).splitlines()[2:] == [
@@ -369,19 +371,19 @@ def test_two_processes_do_not_write_one_table(tmp_path):
 def test_runs_on_other_data_are_not_put_into_one_row(tmp_path):
     output = "epoch 1 done in 0:50: x\n"
     kept = finished(tmp_path, output)
-    pages = Pages("name", table, tmp_path)
+    pages = TableWriter("name", table, tmp_path)
     pages.records = {kept["command"]: kept}
-    second = table.runs(table.rows[0], tmp_path)[1]
+    second = table.runs(table.local_rows[0], tmp_path)[1]
     made(second.folder, data={"train": "another"})
     (second.folder / "output.txt").write_text(output)
     with pytest.raises(results.RunError, match="was trained on other data"):
-        pages.add(table.rows[0], second, {"test perplexity": 1.0})
+        pages.add(table.local_rows[0], second, {"test perplexity": 1.0})
 
 
 def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
-    alike, row = table._replace(columns=table.columns[:1]), table.rows[0]
+    alike, row = table._replace(columns=table.columns[:1]), table.local_rows[0]
     about = record(row, "1", 1.0)["config"]["about"]
-    processes_pages = [Pages("name", alike, tmp_path) for _ in range(2)]
+    processes_pages = [TableWriter("name", alike, tmp_path) for _ in range(2)]
     for pages, run in zip(processes_pages, alike.runs(row, tmp_path), strict=False):
         run.folder.parent.mkdir(exist_ok=True)
         made(run.folder, about=about)
@@ -417,7 +419,7 @@ def test_the_training_script_takes_the_flags_of_all_rows(tmp_path, script):
 
 def test_no_two_runs_share_a_command_or_a_folder():
     for made_of in TABLES.values():
-        runs = [run for row in made_of.rows for run in made_of.runs(row)]
+        runs = [run for row in made_of.local_rows for run in made_of.runs(row)]
         assert len({run.folder for run in runs}) == len(runs)
         told = {results.command(made_of.script, run) for run in runs}
         assert len(told) == len(runs)

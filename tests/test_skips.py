@@ -14,9 +14,9 @@ from plots import skips, skips_page, skips_picture, style
 from test_trained import WORDS, K, make
 
 from language_modeling.agreement import grammar
-from language_modeling.corpora.windows import DataError
+from language_modeling.corpora import DataError
 from language_modeling.inference.scoring import Scored, Scorer
-from language_modeling.inference.trained_model import Trained
+from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.model import LanguageModel
 from tests.stress import programs
 from tests.stress.programs import LANGUAGE, PLOT_SKIPS
@@ -346,7 +346,7 @@ def test_a_model_that_attends_to_all_states_has_no_arcs():
     model = LanguageModel(len(WORDS), 6, 1, n_actions=K, choice="attention")
     model.build()
     with pytest.raises(DataError, match=r"--model attention.*; give a run of another"):
-        plot_skips.sentences(Trained(model, WORDS))
+        plot_skips.sentences(TrainedModel(model, WORDS))
 
 
 REFUSED = {

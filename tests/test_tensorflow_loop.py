@@ -81,7 +81,7 @@ def assert_same(plain, fast, tolerance):
         {"lamda": LAMDA, "mask": MASK},
         {"lamda": 1.0, "observation": "last", "mask": MASK, "dropout": True},
         {"lamda": LAMDA, "go_backwards": True, "mask": MASK, "dtype": "float32"},
-        {"lamda": LAMDA, "choice": "uniform", "mask": MASK},
+        {"lamda": LAMDA, "choice": "random_skip", "mask": MASK},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -119,7 +119,7 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
         (5, {"lamda": 1.0}),
         (5, {"lamda": LAMDA, "carry_memory": True}),
         (5, {"observation": "last", "mask": MASK, "dropout": True}),
-        (5, {"choice": "uniform"}),
+        (5, {"choice": "random_skip"}),
     ],
 )
 def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):

@@ -21,7 +21,7 @@ from dsc.training.run import fit
 from dsc.training.step import clip
 from dsc.training.task import Task
 from language_modeling import metrics as measures
-from language_modeling.corpora.windows import Corpus
+from language_modeling.corpora import Corpus
 from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling

@@ -9,7 +9,7 @@ import math
 
 from absl import flags
 
-from dsc.recipes import BASELINES, OBSERVATIONS, OF_MODEL
+from dsc.recipes import BASELINES, MODEL_OVERRIDES, OBSERVATIONS
 
 # Beyond these a model fits no machine; said here, it is said before memory runs out.
 MAX_UNITS = 100_000
@@ -79,14 +79,8 @@ def values(defined):
     }
 
 
-# --model, and who chooses in it: see `DSCLSTMCell`. An LSTM has one state to choose.
-CHOICES = {
-    "dsc": "agent",
-    "lstm": "agent",
-    "fixed_skip": "oldest",
-    "random_skip": "uniform",
-    "attention": "attention",
-}
+# Of --model. The last three are choices of `DSCLSTMCell`; an LSTM has one action.
+MODELS = ("dsc", "lstm", "fixed_skip", "random_skip", "attention")
 
 
 def define_model(defined, rnn_size, n_actions, agent_units):
@@ -95,7 +89,7 @@ def define_model(defined, rnn_size, n_actions, agent_units):
     model.enum(
         "model",
         "dsc",
-        CHOICES,
+        MODELS,
         "the DSC-LSTM, or what stands in its place to compare it with: an LSTM "
         "(--n_actions is then 1); always the oldest of --n_actions states; one of them "
         "at random; attention to all of them",
@@ -160,7 +154,7 @@ def layer_arguments(values, recipe):
     return {
         "rnn_size": values.rnn_size,
         "n_actions": 1 if values.model == "lstm" else values.n_actions,
-        "choice": CHOICES[values.model],
+        "choice": values.model if values.model in MODELS[2:] else "agent",
         "lamda": lamda,
         "forget_bias": forget_bias,
         "agent_units": values.agent_units,
@@ -212,7 +206,7 @@ def define_recipe(defined, recipes):
         ("model", "rl_weight", "entropy_weight", "eval_actions"),
         lambda given: all(
             given[name] in (None, value)
-            for name, value in OF_MODEL.get(given["model"], {}).items()
+            for name, value in MODEL_OVERRIDES.get(given["model"], {}).items()
         ),
         "--model attention has no policy to weigh, and --model random_skip always "
         "samples: leave the other flag out",

@@ -23,7 +23,7 @@ class _Moment:
 
 
 def exit_on_signals():
-    """From now on the signals raise `Interrupted`, at once or after `delayed`.
+    """From now on the signals raise `Interrupted`, at once or after `defer_signals`.
 
     A signal that was ignored at the start (`nohup`, `&` in a script) stays ignored.
     """
@@ -39,38 +39,38 @@ def ignore_signals():
 
 
 def interrupt(number):
-    """Raises `Interrupted` for the number of a signal, at once or after `delayed`."""
-    if not _Moment.waiting:
+    """Raises `Interrupted`, at once or at the end of `defer_signals`."""
+    if not _Moment.pending_signal:
         raise Interrupted(number)
     _Moment.number = _Moment.number or number
 
 
-def waiting():
-    """The number of the signal that `delayed` holds back, or None."""
+def pending_signal():
+    """The number of the signal that `defer_signals` holds back, or None."""
     return _Moment.number
 
 
-def undelayed(function):
-    """What a function returns that a signal may end at once, within `delayed` too."""
-    held, _Moment.waiting = _Moment.waiting, 0
+def allow_signals(function):
+    """Calls `function` with signals enabled, even inside `defer_signals`."""
+    held, _Moment.pending_signal = _Moment.pending_signal, 0
     try:
-        with delayed():
+        with defer_signals():
             pass  # hears what came before
         return function()
     finally:
-        _Moment.waiting = held
+        _Moment.pending_signal = held
 
 
 @contextlib.contextmanager
-def delayed():
+def defer_signals():
     """Lets what is inside end before a signal is heard."""
-    _Moment.waiting += 1
+    _Moment.pending_signal += 1
     try:
         yield
     finally:
-        _Moment.waiting -= 1
+        _Moment.pending_signal -= 1
         number = _Moment.number
-        if not _Moment.waiting:
+        if not _Moment.pending_signal:
             _Moment.number = None
-    if number is not None and not _Moment.waiting:
+    if number is not None and not _Moment.pending_signal:
         raise Interrupted(number)

@@ -31,26 +31,26 @@ class Distribution:
         """The folder of this worker's run: the chief's is `path` itself."""
         return path if self.is_chief else f"{path}.worker-{self.worker}"
 
-    def exchange(self, value):
+    def all_gather_object(self, value):
         """What every worker gave: a list, in their order.
 
         All have to call it. Values are JSON-serialisable; lists come as tuples.
         """
         return [value]
 
-    def leave(self):
+    def shutdown_barrier(self):
         """Waits, before a worker ends, until all are about to.
 
         All have to call it: whoever ends without it is taken for lost, or cuts off
         another that is still receiving what was exchanged last.
         """
 
-    def from_chief(self, function):
+    def run_on_chief(self, function):
         """What a function returns to the chief, who alone calls it."""
         return function()
 
     @contextlib.contextmanager
-    def watching(self):
+    def translate_worker_loss(self):
         """Turns the loss of another worker inside into a `RunError`."""
         yield
 
@@ -65,7 +65,7 @@ class Distribution:
 
     # Within a function that `run` calls:
 
-    def rows(self, values):
+    def local_rows(self, values):
         """The replica's rows of whole tensors `[batch, ...]`, in any structure."""
         return values
 
@@ -80,7 +80,7 @@ class Distribution:
         """
         return gradients, state, metrics
 
-    def over_batch(self, function):
+    def on_global_batch(self, function):
         """A function of tensors `[batch, ...]` as one of the replica's rows.
 
         `function(x, *args)` returns a tensor `[batch, ...]` through which no gradient

@@ -11,7 +11,7 @@ from dsc.cli.errors import RunError, one_line
 from dsc.cli.signals import Interrupted
 
 # Flags that each worker may have to itself: where its files are, what its GPU bears.
-OWN = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
+PER_WORKER_FLAGS = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
 VOTE_EVERY = 10  # steps between two votes, each of which takes a message
 
 
@@ -25,8 +25,10 @@ def check_same_command(distribution, config):
     Raises:
         RunError: they were not; says who differs from the chief, and in what.
     """
-    shared = {name: value for name, value in config.items() if name not in OWN}
-    chief, *others = distribution.exchange(shared)
+    shared = {
+        name: value for name, value in config.items() if name not in PER_WORKER_FLAGS
+    }
+    chief, *others = distribution.all_gather_object(shared)
     for worker, other in enumerate(others, 1):
         differences = [
             one_line(f"--{name} {other.get(name)} (the chief: {chief.get(name)})")
@@ -36,7 +38,7 @@ def check_same_command(distribution, config):
         if other["data"] != chief["data"]:
             differences.append("other data")
         if differences:
-            distribution.leave()
+            distribution.shutdown_barrier()
             raise RunError(
                 f"Worker {worker} was started with {', '.join(differences)}; start all "
                 "workers with the same flags and data."
@@ -61,10 +63,10 @@ def newest_common(distribution, candidates, n_states):
     """
     candidate = next(candidates, None)
     while True:
-        label = candidate[0] if candidate else ""
-        offers = distribution.exchange([label, n_states])
-        oldest = min(label for label, _ in offers)
-        if all(label == oldest for label, _ in offers):
+        step_key = candidate[0] if candidate else ""
+        offers = distribution.all_gather_object([step_key, n_states])
+        oldest = min(step_key for step_key, _ in offers)
+        if all(step_key == oldest for step_key, _ in offers):
             break
         while candidate and candidate[0] > oldest:
             candidate = next(candidates, None)
@@ -72,7 +74,7 @@ def newest_common(distribution, candidates, n_states):
     # Who dies in the first save leaves one state there and none here; two states are
     # only where all had the first.
     if distribution.n_workers > 1 and candidate is None and max(counts) > 1:
-        distribution.leave()
+        distribution.shutdown_barrier()
         there = ", ".join(f"worker {i} has {n}" for i, n in enumerate(counts))
         raise RunError(
             f"There is no state that all workers can go on from ({there}): put the "
@@ -82,7 +84,7 @@ def newest_common(distribution, candidates, n_states):
     return candidate
 
 
-class Votes:
+class SaveCoordinator:
     """Lets all workers save at the same step, and end at the same step for a signal.
 
     Args:
@@ -95,7 +97,7 @@ class Votes:
     def holding_signals(self):
         """A context in which a worker's signal waits until all have heard of it."""
         alone = self.distribution.n_workers == 1
-        return contextlib.nullcontext() if alone else signals.delayed()
+        return contextlib.nullcontext() if alone else signals.defer_signals()
 
     def is_due(self, due, step, is_last):
         """Whether all are to save now, as the chief's clock says.
@@ -112,7 +114,7 @@ class Votes:
             return due
         if step % VOTE_EVERY and not is_last:
             return False
-        votes = self.distribution.exchange([due, signals.waiting()])
+        votes = self.distribution.all_gather_object([due, signals.pending_signal()])
         for _, number in votes:
             if number is not None:
                 raise Interrupted(number)

@@ -47,7 +47,7 @@ class Checkpoints:
         Returns:
             The state's path.
         """
-        name = f"state-{_label(epochs, step)}.npz"
+        name = f"state-{_step_key(epochs, step)}.npz"
         path = self._write(self.last / name, lambda aside: np.savez(aside, **arrays))
         with writing(self.path):
             self._prune(path)
@@ -73,7 +73,7 @@ class Checkpoints:
 
     def save_weights(self, model, epochs, step):
         """Keeps a model's weights as the best; returns the file's name."""
-        name = f"best-{_label(epochs, step)}.weights.h5"
+        name = f"best-{_step_key(epochs, step)}.weights.h5"
         return self._write(self.best / name, model.save_weights).name
 
     def has_weights(self, name):
@@ -120,28 +120,28 @@ class Checkpoints:
         Later ones were passed over as damaged, or belong to an end that was taken back.
         """
         states = _sorted(self.last, STATE)
-        kept = [path for path in states if label(path) <= label(newest)][-KEPT:]
+        kept = [path for path in states if step_key(path) <= step_key(newest)][-KEPT:]
         weights = _sorted(self.best, BEST)
         needed = set()
         for state in kept:
-            earlier = [path for path in weights if label(path) <= label(state)]
+            earlier = [path for path in weights if step_key(path) <= step_key(state)]
             needed.update(earlier[-1:])
         for path in {*states, *weights} - {*kept, *needed}:
             path.unlink()
 
 
-def _label(epochs, step):
+def _step_key(epochs, step):
     return f"{epochs:06}-{step:012}"
 
 
-def label(path):
+def step_key(path):
     """What a file was saved after: `<epochs>-<step>`, which sorts as the numbers."""
     return "-".join(path.name.split("-")[1:3])
 
 
 def _sorted(folder, pattern):
     paths = (path for path in folder.glob("*") if re.fullmatch(pattern, path.name))
-    return sorted(paths, key=lambda path: (label(path), path.name))
+    return sorted(paths, key=lambda path: (step_key(path), path.name))
 
 
 def _check_weights(path, model):

@@ -29,7 +29,7 @@ OWN = re.compile(
     r"|(best|last)/(aside\.\d+\.)?(best|state)-\d+-\d+(-\w+)?\.(weights\.h5|npz)"
 )
 # Flags that do not change what is computed, and those that may let a run go on longer.
-UNCOMPARED = {
+IGNORED_FLAGS = {
     "cache_dir",
     "data_dir",
     "gpu_portion",
@@ -38,7 +38,7 @@ UNCOMPARED = {
     "strategy",
     "train_dir",
 }
-GROWING = {"max_epochs", "max_steps"}
+EXTENDABLE_FLAGS = {"max_epochs", "max_steps"}
 
 
 class RunFolder:
@@ -46,9 +46,9 @@ class RunFolder:
 
     `config.json` holds what the run was started with: its flags, the digests of its
     data, and what `dsc.runs.provenance` says. `metrics.jsonl` has one JSON object per
-    report and     per epoch, `last` and `best` what `dsc.runs.checkpoints` says, event files what
-    `dsc.runs.tensorboard` does. Files are written aside and renamed, so what is there
-    is whole;     the metrics are cut back to where a state left them.
+    report and per epoch. `last` and `best` are the folders of `dsc.runs.checkpoints`,
+    event files are those of `dsc.runs.tensorboard`. All files are written atomically;
+    the metrics are truncated to where the checkpoint left them.
 
     Attributes:
         path: the folder; `begin` makes it, `open` expects it.
@@ -73,7 +73,8 @@ class RunFolder:
         Args:
             path: folder.
             config: JSON-serialisable dict. What a run in the folder has been started
-                with must be the same, but for `UNCOMPARED`; `GROWING` may be larger.
+                with must be the same, but for `IGNORED_FLAGS`; `EXTENDABLE_FLAGS` may
+                be larger.
             restart: whether a run that the folder already holds is moved aside, to
                 `path.1` or the next free number; where the folder cannot be renamed,
                 to `path/run.1`.
@@ -109,7 +110,7 @@ class RunFolder:
     @property
     def hparams(self):
         """What of the config is a hyper-parameter: what changes what is computed."""
-        return {k: v for k, v in self.config.items() if k not in UNCOMPARED}
+        return {k: v for k, v in self.config.items() if k not in IGNORED_FLAGS}
 
     def close(self):
         """Lets other processes train in the folder, as the end of this one does."""
@@ -352,9 +353,9 @@ def _differences(old, new):
     """Yields in words what differs between the configs of two runs."""
     # TensorFlow's script does not say what a run is trained with.
     old, new = ({"trained with": "TensorFlow", **config} for config in (old, new))
-    for name in sorted({*old, *new} - UNCOMPARED - {"about"}):
+    for name in sorted({*old, *new} - IGNORED_FLAGS - {"about"}):
         before, after = old.get(name), new.get(name)
-        if before == after or (name in GROWING and _is_more(before, after)):
+        if before == after or (name in EXTENDABLE_FLAGS and _is_more(before, after)):
             continue
         if name == "data":
             yield one_line(f"other data than {new.get('data_dir')} contains now")

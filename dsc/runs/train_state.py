@@ -114,13 +114,13 @@ class State:
     best_score: Any = None
     best_weights: str | None = None
     ended: str | None = None
-    cut_short: bool = False
+    truncated: bool = False
 
     def is_finished(self, max_epochs, max_steps):
         """Whether nothing is left to do, not even the evaluation of an epoch."""
         between_epochs = self.position == 0
         limits = self.epochs >= max_epochs or self.step == max_steps
-        return self.ended is not None or (between_epochs and limits)
+        return self.stop_reason is not None or (between_epochs and limits)
 
 
 def to_arrays(state, task, metrics_mark):

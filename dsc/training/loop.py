@@ -5,7 +5,7 @@ What a step computes is the affair of `dsc.training.task`, or of `scripts/train_
 
 import numpy as np
 
-from dsc.cli.signals import delayed, undelayed
+from dsc.cli.signals import allow_signals, defer_signals
 from dsc.runs.train_state import Means
 from dsc.training.report import Report
 from dsc.training.resume import Saver, resume
@@ -47,15 +47,15 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
     report = Report(task, state, max_epochs, print_every)
     train, show = begin(state)
     with (
-        saver.guarding(),
-        task.distribution.watching(),
+        saver.save_on_interrupt(),
+        task.distribution.translate_worker_loss(),
         saver.votes.holding_signals(),
     ):
         while not state.is_finished(max_epochs, max_steps):
             report.begin_epoch()
             while state.position < task.n_batches and state.step != max_steps:
                 # A signal has to wait until the step is counted, logged and saved.
-                with delayed():
+                with defer_signals():
                     state.means.add(state.step, train(state))
                     state.position += 1
                     state.step += 1
@@ -64,16 +64,16 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
                         show(record | {f"{task.unit}_per_second": report.speed})
                     saver.save_if_due()
             report.bar.clear()
-            with delayed():
+            with defer_signals():
                 saver.save()
             # Changes nothing: a signal ends it at once.
-            scores, score = task.distribution.from_chief(
-                lambda: undelayed(task.evaluate)
+            scores, score = task.distribution.run_on_chief(
+                lambda: allow_signals(task.evaluate)
             )
-            with delayed():
+            with defer_signals():
                 show(_end_epoch(task, folder, state, scores, score, report))
                 saver.save()
-    reason = state.ended
+    reason = state.stop_reason
     if reason is None and state.step == max_steps:
         reason = f"--max_steps {max_steps} reached"
     if reason:
@@ -87,14 +87,14 @@ def _end_epoch(task, folder, state, scores, score, report):
     record = {"epoch": state.epochs, "step": state.step}
     record |= {"learning_rate": task.learning_rate, **scores}
     folder.log(record)
-    state.ended = task.end_epoch(score)
+    state.stop_reason = task.end_epoch(score)
     is_number = not np.isnan(score).any()
     if is_number and (state.best_score is None or score > state.best_score):
         state.best_score = score
         state.best_weights = folder.checkpoints.save_weights(
             task.model, state.epochs, state.step
         )
-    state.cut_short = state.position < task.n_batches
+    state.truncated = state.position < task.n_batches
     state.position = 0
     state.recurrent = task.initial_state()
     state.means = Means()

@@ -4,9 +4,9 @@ import contextlib
 import time
 
 from dsc.cli.errors import RunError
-from dsc.cli.signals import Interrupted, delayed
-from dsc.distributed.coordination import Votes, newest_common
-from dsc.runs.checkpoints import label
+from dsc.cli.signals import Interrupted, defer_signals
+from dsc.distributed.coordination import SaveCoordinator, newest_common
+from dsc.runs.checkpoints import step_key
 from dsc.runs.train_state import NotFinite, State, from_arrays, restore, to_arrays
 
 
@@ -60,7 +60,7 @@ def _usable_states(task, folder, max_steps, skip):
     for path, arrays in folder.checkpoints.states(skip):
         try:
             state, metrics_mark = from_arrays(arrays, task)
-            if state.cut_short and state.step != max_steps:
+            if state.truncated and state.step != max_steps:
                 continue  # a longer run ends its epoch later: the state before will do
             best = state.best_weights
             if best and not folder.checkpoints.has_weights(best):
@@ -69,7 +69,7 @@ def _usable_states(task, folder, max_steps, skip):
         except ValueError as error:
             skip(path, str(error))
             continue
-        yield label(path), (state, path, arrays, metrics_mark)
+        yield step_key(path), (state, path, arrays, metrics_mark)
 
 
 class Saver:
@@ -89,7 +89,7 @@ class Saver:
         self.state = state
         self.path = path
         self.every = every
-        self.votes = Votes(task.distribution)
+        self.votes = SaveCoordinator(task.distribution)
         self.time = time.monotonic()
 
     def save_if_due(self):
@@ -119,7 +119,7 @@ class Saver:
         self.time = time.monotonic()
 
     @contextlib.contextmanager
-    def guarding(self):
+    def save_on_interrupt(self):
         """Saves the state when a signal ends what is inside.
 
         Raises:
@@ -129,7 +129,7 @@ class Saver:
             try:
                 yield
             except Interrupted:
-                with delayed():
+                with defer_signals():
                     self.save()
                 raise
         except NotFinite as error:

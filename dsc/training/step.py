@@ -16,7 +16,7 @@ def make_train_step(task):
     distribution = task.distribution
 
     def replica_step(step, batch, state):
-        batch, state = distribution.rows(batch), distribution.rows(state)
+        batch, state = distribution.local_rows(batch), distribution.local_rows(state)
         with tf.GradientTape() as tape:
             loss, state, metrics = task.loss(step, batch, state)
         gradients = tape.gradient(loss, variables)

@@ -27,7 +27,7 @@ class Task(abc.ABC):
     jit_compile = False
     max_grad_norm = None
     dense_norm = True
-    memory = ()
+    schedule_fields = ()
 
     @property
     def learning_rate(self):
@@ -74,8 +74,8 @@ class Task(abc.ABC):
         """Adapts the schedule to a score; returns why training should end, or None."""
 
     def schedule_state(self):
-        """What `end_epoch` remembers, by name; see `memory`."""
-        return {name: getattr(self, name) for name in self.memory}
+        """What `end_epoch` remembers, by name; see `schedule_fields`."""
+        return {name: getattr(self, name) for name in self.schedule_fields}
 
     def restore_schedule(self, state):
         """Takes back what `schedule_state` gave."""

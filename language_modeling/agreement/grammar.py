@@ -67,7 +67,7 @@ VERBS = {e: [stem + e for stem in VERB_STEMS] for e in ENDINGS}
 ALL_NOUNS = [noun for e in ENDINGS for noun in NOUNS[e]]
 
 
-class Due(NamedTuple):
+class Symbol(NamedTuple):
     """A part of the sentence which is still to come: a left side of the table.
 
     Attributes:
@@ -81,51 +81,58 @@ class Due(NamedTuple):
     depth: int = 0
 
 
-START = (Due("clause", "", 2), Due("more"))  # a sentence
+START = (Symbol("clause", "", 2), Symbol("more"))  # a sentence
 
 
-def _rules(due: Due) -> list[tuple[float, Sequence[str], tuple[Due, ...]]]:
+def _rules(due: Symbol) -> list[tuple[float, Sequence[str], tuple[Symbol, ...]]]:
     """The table: (probability, words to take one of, parts due after it)."""
     match due:
-        case Due("clause", _, depth):
+        case Symbol("clause", _, depth):
             each = 1 / len(ENDINGS)
-            return [(each, NOUNS[e], (Due("predicate", e, depth),)) for e in ENDINGS]
-        case Due("predicate", e, 0):
-            return [(0.4, VERBS[e], ()), (0.6, ADVERBS, (Due("verb", e),))]
-        case Due("predicate", e, depth):
-            rest = Due("predicate", e, depth - 1)
+            return [(each, NOUNS[e], (Symbol("predicate", e, depth),)) for e in ENDINGS]
+        case Symbol("predicate", e, 0):
+            return [(0.4, VERBS[e], ()), (0.6, ADVERBS, (Symbol("verb", e),))]
+        case Symbol("predicate", e, depth):
+            rest = Symbol("predicate", e, depth - 1)
             each = 0.2 / len(BRACKETS)
             return [
                 (0.1, VERBS[e], ()),
-                (0.2, ADVERBS, (Due("verb", e),)),
-                (0.3, PREPOSITIONS, (Due("object"), rest)),
-                (0.2, ["quo"], (Due("clause", "", depth - 1), rest)),
+                (0.2, ADVERBS, (Symbol("verb", e),)),
+                (0.3, PREPOSITIONS, (Symbol("object"), rest)),
+                (0.2, ["quo"], (Symbol("clause", "", depth - 1), rest)),
             ] + [
-                (each, ["(" + k], (Due("adjective"), Due("inside", k + ")", 2), rest))
+                (
+                    each,
+                    ["(" + k],
+                    (Symbol("adjective"), Symbol("inside", k + ")", 2), rest),
+                )
                 for k in BRACKETS
             ]
-        case Due("verb", e):
+        case Symbol("verb", e):
             return [(1, VERBS[e], ())]
-        case Due("object"):
-            return [(0.8, ALL_NOUNS, ()), (0.2, ADJECTIVES, (Due("noun"),))]
-        case Due("noun"):
+        case Symbol("object"):
+            return [(0.8, ALL_NOUNS, ()), (0.2, ADJECTIVES, (Symbol("noun"),))]
+        case Symbol("noun"):
             return [(1, ALL_NOUNS, ())]
-        case Due("inside", close, 0):
+        case Symbol("inside", close, 0):
             return [(1, [close], ())]
-        case Due("inside", close, room):
-            more = Due("inside", close, room - 1)
+        case Symbol("inside", close, room):
+            more = Symbol("inside", close, room - 1)
             return [(0.5, [close], ()), (0.5, ADJECTIVES, (more,))]
-        case Due("adjective"):
+        case Symbol("adjective"):
             return [(1, ADJECTIVES, ())]
-        case Due("more"):
-            return [(0.6, [EOS], ()), (0.4, ["mo"], (Due("clause", "", 2), Due("end")))]
-        case Due("end"):
+        case Symbol("more"):
+            return [
+                (0.6, [EOS], ()),
+                (0.4, ["mo"], (Symbol("clause", "", 2), Symbol("end"))),
+            ]
+        case Symbol("end"):
             return [(1, [EOS], ())]
     raise ValueError(f"the grammar has no part {due}")
 
 
 @cache
-def choices(due: Due) -> dict[str, tuple[float, tuple[Due, ...]]]:
+def choices(due: Symbol) -> dict[str, tuple[float, tuple[Symbol, ...]]]:
     """Lists the words with which a part of the sentence can begin.
 
     Args:
@@ -146,7 +153,7 @@ def choices(due: Due) -> dict[str, tuple[float, tuple[Due, ...]]]:
 
 
 @cache
-def _draws(due: Due) -> tuple[list[float], list[tuple[str, tuple[Due, ...]]]]:
+def _draws(due: Symbol) -> tuple[list[float], list[tuple[str, tuple[Symbol, ...]]]]:
     """The choices as bounds on [0, 1) between (word, parts due after it)."""
     options = choices(due)
     bounds = list(accumulate(p for p, _ in options.values()))

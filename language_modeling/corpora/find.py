@@ -1,129 +1,80 @@
-"""The text that a user means: that of --data_dir, of a run, or what is at hand."""
+"""Finding the files of a corpus, and reading them as word ids."""
 
 import os
+import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from dsc.cli.errors import RunError, one_line
-from language_modeling import flags as language_flags
-from language_modeling.agreement import grammar, lookback
-from language_modeling.corpora import windows
-
-ROOT = Path(__file__).resolve().parents[2]
-FLAGS = language_flags.FLAGS
+from language_modeling.corpora import cache, corpus
+from language_modeling.corpora.corpus import SPLITS
+from language_modeling.corpora.text import DataError
 
 
-class Known(NamedTuple):
-    """What the grammar of the embedded corpus tells of its test text.
-
-    Attributes:
-        floor: lowest possible perplexity.
-        deciders: int `[words]`, see `deciding.deciders`.
-    """
-
-    floor: float
-    deciders: np.ndarray
-
-
-def find(run=None, tell=print):
-    """The files that the flags name, or what is at hand, said in one line.
-
-    --data_dir becomes their absolute path, so that a run keeps it.
+def find_splits(data_dir):
+    """The three files of a corpus.
 
     Args:
-        run: `RunFolder` whose flags were restored, --data_dir among them, or None.
-        tell: what says it.
+        data_dir: folder with `{train,valid,test}.txt` or `ptb.{train,valid,test}.txt`.
 
     Returns:
-        `(dict from split to path, Known of the embedded corpus or None of another)`.
+        Dict from split to path.
 
     Raises:
-        DataError: there are no such files.
-        RunError: the run's files are gone.
+        DataError: the folder or one of the files is missing.
     """
-    folder, embedded, known = FLAGS.data_dir, ROOT / "data" / "agreement", None
-    if folder is None and (ROOT / "data" / "ptb").is_dir():
-        folder = ROOT / "data" / "ptb"
-        tell(f"Using the Penn Treebank in {folder}.")
-    elif folder is None:
-        folder = embedded
-        tell(
-            "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
-            f"embedded agreement corpus in {folder}."
+    folder = Path(data_dir)
+    if not os.path.isdir(folder):  # Path's own raises where it may not look
+        raise DataError(
+            f"--data_dir: there is no folder {folder}; give a folder with train.txt, "
+            "valid.txt and test.txt, or fetch the Penn Treebank with "
+            "`python scripts/get_ptb.py`."
         )
-    FLAGS.data_dir = os.path.abspath(folder)
-    try:
-        if os.path.realpath(folder) == os.path.realpath(embedded):
-            known = _embedded_corpus(embedded)
-        return windows.find(folder), known
-    except ValueError:  # a `DataError`, or a run has what is no path
-        if run:
-            run.check_data(None, FLAGS, "data_dir")
-        raise
+    for pattern in ("ptb.{}.txt", "{}.txt"):
+        paths = {split: folder / pattern.format(split) for split in SPLITS}
+        found = [path for path in paths.values() if os.path.isfile(path)]
+        if len(found) == len(SPLITS):
+            return paths
+        if found:
+            missing = [p.name for p in paths.values() if p not in found]
+            raise DataError(
+                f"--data_dir: {folder} has {found[0].name} but not "
+                f"{' and '.join(missing)}; all three splits are needed."
+            )
+    raise DataError(
+        f"--data_dir: {folder} has neither ptb.train.txt nor train.txt; give a folder "
+        "with the splits train, valid and test."
+    )
 
 
-def of_run(run, split, tell=print):
-    """The path of a split of the corpus that a run was trained on; see `read`."""
-    paths, _ = find(run, tell)
-    read(paths, run, tell)
-    return paths[split]
+def read_corpus(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=None):
+    """Reads a corpus, of any size: its ids are made once and then mapped from files.
 
-
-def read(paths, run=None, tell=print):
-    """Reads a corpus as the flags say; what is unknown in it is said.
+    Lines may end in LF, CRLF or CR, and a byte order mark at the beginning is no part
+    of the text. A blank line is a line: it has the word for its end.
 
     Args:
-        paths: dict from split to path.
-        run: `RunFolder` whose corpus it has to be, or None. With --data_dir another
-            corpus with the same vocabulary will do.
-        tell: what says it.
+        paths: dict from split to path, from `find_splits`.
+        eos: the word that stands for the end of a line.
+        unknown: what becomes of words that the training file does not have: `drop`,
+            as in the release; `unk`, they are read as `<unk>`; `error`.
+        vocab_size: how many words the vocabulary may have, or None for all. The most
+            frequent of the training file are kept, of equally frequent ones the first
+            in the alphabet, and always `<unk>` and `eos`; every other word is read as
+            `<unk>`, in all splits, so `drop` and `unk` are then the same.
+        cache_dir: folder in which the ids are kept, see `corpora.cache`; None
+            keeps them as long as they are used.
 
     Returns:
-        `reader.Corpus`.
+        `Corpus`.
 
     Raises:
-        DataError: see `reader.read`.
-        RunError: it is not the run's.
+        DataError: a file cannot be read, is no text in UTF-8 or has no words; there
+            are unknown words where none may be, or there is no `<unk>` for them; the
+            vocabulary does not fit into memory; the ids cannot be written.
     """
-    cache_dir = FLAGS.cache_dir or ROOT / "data" / "cache"
-    corpus = windows.read(paths, FLAGS.EOS, FLAGS.unknown, FLAGS.vocab_size, cache_dir)
-    if run:
-        run.check_data(corpus.digests, FLAGS, "data_dir", "unknown")
-        if run.read_vocabulary() != corpus.vocabulary:
-            raise RunError(
-                f"--data_dir: {paths['train']} gives another vocabulary than the run "
-                f"in {run.path}; give the corpus that the model was trained on."
-            )
-    whose = "the training file" if FLAGS.vocab_size is None else "the vocabulary"
-    done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
-    for split, n in corpus.n_unknown.items():
-        if n:
-            tell(
-                f"{split}: {n} words that {whose} does not have are "
-                f"{done[language_flags.unknown()]}."
-            )
-    return corpus
-
-
-def _embedded_corpus(folder):
-    """Makes the agreement corpus if it is not there; returns its `Known`."""
-    try:
-        if not all((folder / f"{split}.txt").is_file() for split in windows.SPLITS):
-            grammar.write(folder)
-    except OSError as error:
-        raise windows.DataError(
-            f"The embedded corpus cannot be written to {folder} ({one_line(error)}); "
-            "make the folder writable, or give another corpus with --data_dir."
-        ) from None
-    try:
-        train, test = (grammar.read(folder / f"{s}.txt") for s in ("train", "test"))
-        if not set().union(*test) <= set().union(*train):
-            raise ValueError("test.txt has words that train.txt does not have")
-        return Known(grammar.floor_perplexity(test), lookback.deciders(test))
-    except (OSError, ValueError) as error:
-        raise windows.DataError(
-            f"The embedded corpus in {folder} cannot be read ({error}); delete the "
-            "folder, and it is made again."
-        ) from None
+    options = corpus.Options(eos, unknown, vocab_size)
+    options.check()
+    if cache_dir is not None:
+        return cache.read(paths, options, cache_dir)
+    with tempfile.TemporaryDirectory() as name, corpus.writing(name):
+        corpus.prepare(paths, options, Path(name))
+        return corpus.load(Path(name))  # what is mapped outlives its folder

@@ -1,108 +1,13 @@
-"""Text to word ids and back, and the windows that truncated back-propagation sees.
+"""The windows of a text that truncated back-propagation sees.
 
-The same vocabulary, ids and windows as the release's reader (release:
-`language_modeling/reader.py`): one word is what stands between blanks, the end of a
-line is a word of its own, and the vocabulary is that of the training file.
-
-The work is done elsewhere: `text` cuts words, `tokens` makes ids of them, `corpus`
-keeps them in files, `cache` keeps those.
+They are those of the release's reader (release: `language_modeling/reader.py`).
 """
 
 import dataclasses
-import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
-from language_modeling.corpora import cache, corpus
-from language_modeling.corpora.corpus import SPLITS, UNKNOWN, Corpus
 from language_modeling.corpora.text import DataError
-from language_modeling.corpora.vocabulary import UNK
-
-__all__ = [
-    "SPLITS",
-    "UNK",
-    "UNKNOWN",
-    "Corpus",
-    "DataError",
-    "Windows",
-    "all_windows",
-    "find",
-    "read",
-    "windows",
-]
-
-
-def find(data_dir):
-    """The three files of a corpus.
-
-    Args:
-        data_dir: folder with `{train,valid,test}.txt` or `ptb.{train,valid,test}.txt`.
-
-    Returns:
-        Dict from split to path.
-
-    Raises:
-        DataError: the folder or one of the files is missing.
-    """
-    folder = Path(data_dir)
-    if not os.path.isdir(folder):  # Path's own raises where it may not look
-        raise DataError(
-            f"--data_dir: there is no folder {folder}; give a folder with train.txt, "
-            "valid.txt and test.txt, or fetch the Penn Treebank with "
-            "`python scripts/get_ptb.py`."
-        )
-    for pattern in ("ptb.{}.txt", "{}.txt"):
-        paths = {split: folder / pattern.format(split) for split in SPLITS}
-        found = [path for path in paths.values() if os.path.isfile(path)]
-        if len(found) == len(SPLITS):
-            return paths
-        if found:
-            missing = [p.name for p in paths.values() if p not in found]
-            raise DataError(
-                f"--data_dir: {folder} has {found[0].name} but not "
-                f"{' and '.join(missing)}; all three splits are needed."
-            )
-    raise DataError(
-        f"--data_dir: {folder} has neither ptb.train.txt nor train.txt; give a folder "
-        "with the splits train, valid and test."
-    )
-
-
-def read(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=None):
-    """Reads a corpus, of any size: its ids are made once and then mapped from files.
-
-    Lines may end in LF, CRLF or CR, and a byte order mark at the beginning is no part
-    of the text. A blank line is a line: it has the word for its end.
-
-    Args:
-        paths: dict from split to path, from `find`.
-        eos: the word that stands for the end of a line.
-        unknown: what becomes of words that the training file does not have: `drop`,
-            as in the release; `unk`, they are read as `<unk>`; `error`.
-        vocab_size: how many words the vocabulary may have, or None for all. The most
-            frequent of the training file are kept, of equally frequent ones the first
-            in the alphabet, and always `<unk>` and `eos`; every other word is read as
-            `<unk>`, in all splits, so `drop` and `unk` are then the same.
-        cache_dir: folder in which the ids are kept, see `corpora.cache`; None
-            keeps them as long as they are used.
-
-    Returns:
-        `Corpus`.
-
-    Raises:
-        DataError: a file cannot be read, is no text in UTF-8 or has no words; there
-            are unknown words where none may be, or there is no `<unk>` for them; the
-            vocabulary does not fit into memory; the ids cannot be written.
-    """
-    options = corpus.Options(eos, unknown, vocab_size)
-    options.check()
-    if cache_dir is not None:
-        return cache.read(paths, options, cache_dir)
-    with tempfile.TemporaryDirectory() as name, corpus.writing(name):
-        corpus.prepare(paths, options, Path(name))
-        return corpus.load(Path(name))  # what is mapped outlives its folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +33,7 @@ class Windows:
     per_row: int
     n_steps: int
     n_windows: int
-    n_uncovered: int
+    n_unscored: int
 
     def __len__(self):
         return self.n_windows
@@ -156,7 +61,7 @@ class Windows:
         return np.where(scored, place, 0), scored
 
 
-def windows(ids, batch_size, n_steps, split):
+def whole_windows(ids, batch_size, n_steps, split):
     """Cuts a text as the release does.
 
     Rows of len(ids) // batch_size words follow one another. What the last whole window
@@ -183,8 +88,8 @@ def windows(ids, batch_size, n_steps, split):
             f"({batch_size}) or --num_unroll_steps ({n_steps}){tail}, or use more text."
         )
     n_windows = (words_per_row - 1) // n_steps
-    n_uncovered = len(ids) - batch_size * n_windows * n_steps
-    return Windows(ids, batch_size, words_per_row, n_steps, n_windows, n_uncovered)
+    n_unscored = len(ids) - batch_size * n_windows * n_steps
+    return Windows(ids, batch_size, words_per_row, n_steps, n_windows, n_unscored)
 
 
 def all_windows(ids, batch_size, n_steps, split):
@@ -195,7 +100,7 @@ def all_windows(ids, batch_size, n_steps, split):
     fills them, and the last window, is not scored. One row is the whole text, read from
     beginning to end; of more than one, each begins in a state of zeros.
 
-    Args, returns: see `windows`.
+    Args, returns: see `whole_windows`.
 
     Raises:
         DataError: the text has no word after the first.

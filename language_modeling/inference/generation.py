@@ -8,7 +8,7 @@ from dsc import noise
 from language_modeling.model import ACTIONS, EVALUATION_SEED
 
 
-class Writer:
+class Sampler:
     """Samples text from a model.
 
     The memory is emptied every `n_steps` words, as it is between the windows in which
@@ -16,7 +16,7 @@ class Writer:
     probability that scoring it gives.
 
     Args:
-        trained: `Trained`.
+        trained: `TrainedModel`.
         n_steps: words per window.
         actions: the agent's, `greedy` or `sample`.
         seed: of the words, and of sampled actions.
@@ -28,7 +28,7 @@ class Writer:
         self.actions = actions
         self.seed = seed
 
-    def write(self, prompt, temperature=1.0, top_k=None):
+    def sample(self, prompt, temperature=1.0, top_k=None):
         """Yields word ids without an end.
 
         Args:

@@ -1,63 +1,62 @@
 """What can be done with a trained model beside evaluating it: the modes of a script.
 
-Each takes a `Trained` and reads its flags; text goes to the standard output, what is
-said about it to the standard error.
+Each takes a `TrainedModel` and the parsed flags. Text goes to the standard output,
+messages about it to the standard error.
 """
 
 import itertools
 import sys
 
+from language_modeling import data
 from language_modeling import flags as language_flags
-from language_modeling.corpora import find, text
-from language_modeling.corpora.windows import DataError
-from language_modeling.inference.generation import Writer
+from language_modeling.corpora import DataError, text
+from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scorer, sentences
 
-FLAGS = language_flags.FLAGS
 LINE_WIDTH = 88  # columns
 
 
-def score(trained):
+def score(trained, values):
     """Prints a line for each word of a text, as TSV, and at last the perplexity."""
-    scorer = make_scorer(trained)
+    scorer = make_scorer(trained, values)
     print("word", "read_as", "log_prob", "skip", sep="\t")
-    for scored in scorer.score(text.words(FLAGS.input or "-", FLAGS.EOS)):
+    for scored in scorer.score(text.words(values.input or "-", values.EOS)):
         log_prob = "" if scored.log_prob is None else f"{scored.log_prob:.6f}"
         skip = "" if scored.skip is None else scored.skip
         print(scored.word, scored.read_as or "", log_prob, skip, sep="\t")
     sys.stdout.flush()
-    tell_unknown(scorer.n_unknown)
+    log_unknown(values, scorer.n_unknown)
     if not scorer.n_words:
         raise DataError(
             "--input: there is no word after the first that the model knows, so "
             "nothing to score; give more text."
         )
-    tell(f"perplexity = {scorer.perplexity:.6f}")
+    log(f"perplexity = {scorer.perplexity:.6f}")
 
 
-def visualize(trained):
+def visualize(trained, values):
     """Prints sentences, and below each word the skip that the agent chose for it."""
-    path = FLAGS.input or find.of_run(trained.run, "valid", tell)
-    scorer = make_scorer(trained)
-    tell(
+    path = values.input or data.split_of_run(values, trained.run, "valid", log)
+    scorer = make_scorer(trained, values)
+    log(
         "Below each word: how many words back lies the state from which it was read (1 "
         "is an ordinary LSTM step, - a place where nothing was remembered yet)."
     )
-    found = sentences(scorer.score(text.words(path, FLAGS.EOS)), FLAGS.EOS)
-    for sentence in itertools.islice(found, FLAGS.sentences):
+    found = sentences(scorer.score(text.words(path, values.EOS)), values.EOS)
+    for sentence in itertools.islice(found, values.sentences):
         _print_columns([(row.word, str(row.skip or "-")) for row in sentence])
-    tell_unknown(scorer.n_unknown)
+    log_unknown(values, scorer.n_unknown)
 
 
-def generate(trained):
+def generate(trained, values):
     """Prints a text that the model writes after the prompt."""
-    end = trained.encode(FLAGS.EOS)
-    words = FLAGS.prompt.split()
-    read_as = [trained.encode(word, language_flags.unknown()) for word in words]
+    end = trained.encode(values.EOS)
+    words = values.prompt.split()
+    read_as = [trained.encode(word, language_flags.unknown(values)) for word in words]
     known = [word for word in read_as if word is not None]
-    tell_unknown(sum(word not in trained.vocabulary for word in words))
-    actions = language_flags.recipe().eval_actions
-    writer = Writer(trained, FLAGS.num_unroll_steps, actions, FLAGS.seed)
+    log_unknown(values, sum(word not in trained.vocabulary for word in words))
+    actions = language_flags.recipe(values).eval_actions
+    sampler = Sampler(trained, values.num_unroll_steps, actions, values.seed)
     # A text begins where another has ended, if the model knows ends.
     prompt = known if end is None else [end, *known]
     if not prompt:
@@ -65,9 +64,9 @@ def generate(trained):
             "--prompt: the model does not know the end of a line, after which a text "
             "could begin; give words that it knows."
         )
-    written = writer.write(prompt, FLAGS.temperature, FLAGS.top_k)
+    sampled = sampler.sample(prompt, values.temperature, values.top_k)
     beginning = True
-    for word in itertools.chain(known, itertools.islice(written, FLAGS.n_words)):
+    for word in itertools.chain(known, itertools.islice(sampled, values.n_words)):
         if word == end:
             print(flush=True)
         else:
@@ -80,25 +79,27 @@ def generate(trained):
 MODES = {"score": score, "visualize": visualize, "generate": generate}
 
 
-def make_scorer(trained):
+def make_scorer(trained, values):
     """A `Scorer` that reads a text as the flags say."""
     return Scorer(
         trained,
-        FLAGS.num_unroll_steps,
-        language_flags.unknown(),
-        language_flags.recipe().eval_actions,
-        FLAGS.seed,
+        values.num_unroll_steps,
+        language_flags.unknown(values),
+        language_flags.recipe(values).eval_actions,
+        values.seed,
     )
 
 
-def tell(line):
+def log(line):
     print(line, file=sys.stderr)
 
 
-def tell_unknown(n):
+def log_unknown(values, n):
     if n:
-        done = {"drop": "dropped", "unk": "read as <unk>"}[language_flags.unknown()]
-        tell(f"Words that the model does not know, {done}: {n}.")
+        done = {"drop": "dropped", "unk": "read as <unk>"}[
+            language_flags.unknown(values)
+        ]
+        log(f"Words that the model does not know, {done}: {n}.")
 
 
 def _print_columns(rows):

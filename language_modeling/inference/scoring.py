@@ -39,12 +39,12 @@ class Scorer:
     """Scores a text of any length as evaluation does, one window in memory at a time.
 
     One stream in windows of `n_steps` words: the perplexity is that of
-    `reader.all_windows` with one row.
+    `corpora.all_windows` with one row.
 
     Args:
-        trained: `Trained`.
+        trained: `TrainedModel`.
         n_steps: words per window, dropped ones not counted.
-        unknown: see `Trained.encode`.
+        unknown: see `TrainedModel.encode`.
         actions, seed: see `Evaluator`.
 
     Attributes:
@@ -94,7 +94,7 @@ class Scorer:
                 step += 1
 
     def _windows(self, words):
-        """The windows of `reader.all_windows`, but that the last word is read too."""
+        """The windows of `corpora.all_windows`, but that the last word is read too."""
         self._words, ids = [], []
         for word in words:
             read_as = self.trained.encode(word, self.unknown)

@@ -3,7 +3,7 @@
 from dsc.cli import flags as shared_flags
 from dsc.runs.folder import RunFolder
 from language_modeling import flags as language_flags
-from language_modeling.corpora.windows import UNK, DataError
+from language_modeling.corpora import UNK, DataError
 from language_modeling.model import LanguageModel
 
 # What the weights mean depends on the first flags, only their use on the others.
@@ -20,11 +20,11 @@ PRESET = (
 )
 
 
-def restore(path):
-    """Gives the flags the values of a run.
+def restore(values):
+    """Gives the flags the values of the run in --load_model.
 
     Args:
-        path: the run's folder, as `--load_model` gives it.
+        values: `absl.flags.FlagValues` of `language_modeling.flags`, parsed.
 
     Returns:
         `RunFolder`.
@@ -33,12 +33,12 @@ def restore(path):
         RunError: it is no run of a language model with weights, or the user gave a
             flag that does not fit its model.
     """
-    run = RunFolder.open(path)
-    run.restore_flags(language_flags.FLAGS, FIXED, PRESET)
+    run = RunFolder.open(values.load_model)
+    run.restore_flags(values, FIXED, PRESET)
     return run
 
 
-class Trained:
+class TrainedModel:
     """A model and the words behind its ids.
 
     Args:
@@ -55,11 +55,11 @@ class Trained:
         self._ids = {word: i for i, word in enumerate(vocabulary)}
 
     @classmethod
-    def open(cls, path):
+    def open(cls, values):
         """The best model of a run; see `restore` for arguments and errors."""
-        run = restore(path)
+        run = restore(values)
         vocabulary = run.read_vocabulary()
-        model = LanguageModel(len(vocabulary), **language_flags.model_arguments())
+        model = LanguageModel(len(vocabulary), **language_flags.model_arguments(values))
         model.build()
         run.checkpoints.load_weights(model)
         return cls(model, vocabulary, run)
@@ -70,7 +70,7 @@ class Trained:
         Args:
             word: any word.
             unknown: what becomes of one that the vocabulary does not have; see
-                `reader.read`.
+                `corpora.read_corpus`.
 
         Returns:
             An integer, or None for a word to drop.

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dsc import recipes
 from dsc.cli.flags import MAX_ACTIONS, MAX_UNITS, Group
 from dsc.training.step import clip, make_train_step
-from language_modeling.corpora import windows
+from language_modeling.corpora import SPLITS, Corpus
 from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
@@ -40,9 +40,9 @@ def lm_task(n_actions, steps, dtype="float32"):
     n_words = FLAGS.batch_size * (4 * steps + 1)
     ids = {
         split: rng.integers(0, FLAGS.vocab_size, n_words).astype(np.int32)
-        for split in windows.SPLITS
+        for split in SPLITS
     }
-    corpus = windows.Corpus((), ids, {}, {})
+    corpus = Corpus((), ids, {}, {})
     model = LanguageModel(
         FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0, dtype=dtype
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.cli.errors import RunError, one_line
-from dsc.runs.folder import METRICS, UNCOMPARED, read_config
+from dsc.runs.folder import IGNORED_FLAGS, METRICS, read_config
 
 # Beside what never matters: what seeds are to differ in, and where a run comes from.
-SET_ASIDE = {*UNCOMPARED, "seed", "about"}
+SET_ASIDE = {*IGNORED_FLAGS, "seed", "about"}
 
 
 class Run(NamedTuple):

@@ -35,7 +35,7 @@ def draw(pyplot, table, rows):
 
 
 def draw_training(pyplot, table, rows):
-    """The figure of `plot_run` for the `traced` rows; None if they have no runs."""
+    """The figure of `plot_run` for the `plot_training` rows, or None without runs."""
     groups = {
         row.name: [
             run_reader.Run(
@@ -45,7 +45,7 @@ def draw_training(pyplot, table, rows):
             if record
         ]
         for row, found in rows
-        if row.name in table.traced
+        if row.name in table.plot_training
     }
     groups = {name: found for name, found in groups.items() if found}
     if not groups:

@@ -155,7 +155,7 @@ def as_table(table, rows):
 def _cell(column, records):
     values = [column.value(record) for record in records]
     known = [value for value in values if value is not None]
-    if column.apart and known:
+    if column.list_seeds and known:
         return ", ".join(NOTHING if v is None else f"{v:{column.form}}" for v in values)
     if None in values:
         return NOTHING
@@ -189,7 +189,7 @@ def _as_page(name, table, rows, records):
         if done := [f"    {record['command']}" for record in found if record]:
             commands += [f"    # {row.name}", *done]
     pictures = f"![{table.columns[0].head}, a dot for each run]({name}.svg)\n"
-    if any(record["row"] in table.traced for record in records):
+    if any(record["row"] in table.plot_training for record in records):
         pictures += f"""
 How some rows learned; where a row has several seeds, their mean, as far as all of \
 them have come, in a band from the lowest to the highest:

@@ -52,7 +52,7 @@ class Column(NamedTuple):
     head: str
     value: Callable
     form: str = ".2f"
-    apart: bool = False
+    list_seeds: bool = False
 
 
 class Data(NamedTuple):
@@ -87,14 +87,14 @@ class Table(NamedTuple):
     """
 
     title: str
-    how_to_read: str
+    caption: str
     script: str
     flags: dict
     rows: tuple
     columns: tuple
     data: tuple
     smoke: dict
-    traced: tuple = ()
+    plot_training: tuple = ()
     how_run: str | None = None
 
     def runs(self, row, folder="."):
@@ -108,7 +108,7 @@ class Table(NamedTuple):
         names = {row.data for row in rows}
         return [d for d in self.data if names & {None, Path(d.path).name}]
 
-    def as_smoke(self, folder):
+    def smoke_version(self, folder):
         """This table in small: a run of a few steps in each of the first two rows.
 
         Args:
@@ -119,7 +119,7 @@ class Table(NamedTuple):
         if data:
             small = {**small, "data_dir": str(folder)}
         return self._replace(
-            how_to_read="A trial of a few steps: its figures mean nothing.",
+            caption="A trial of a few steps: its figures mean nothing.",
             rows=tuple(
                 row._replace(flags=row.flags | small, seeds=row.seeds[:1])
                 for row in self.rows[:2]
@@ -187,8 +187,8 @@ FEW = "--n_train=400 --n_valid=200 --n_test=300"
 ACCURACIES = (
     Column("right answers, %", score("test accuracy (greedy)", 100), ".3f"),
     Column("right, sampled, %", score("test accuracy (sampled)", 100)),
-    Column("epochs to 99.9%", epochs_to(0.999), "d", apart=True),
-    Column("epochs", epochs, "d", apart=True),
+    Column("epochs to 99.9%", epochs_to(0.999), "d", list_seeds=True),
+    Column("epochs", epochs, "d", list_seeds=True),
     TIME,
 )
 NUMBERS_SMOKE = {
@@ -260,7 +260,7 @@ number_prediction = Table(
 
 more_numbers = Table(
     "Number prediction with more numbers: R + 1 of them, below R, K = R",
-    number_prediction.how_to_read,
+    number_prediction.caption,
     NUMBER_PREDICTION,
     {"max_epochs": "24"},
     tuple(
@@ -382,7 +382,7 @@ penn_treebank_650 = Table(
 
 penn_treebank_650_jax = penn_treebank_650._replace(
     title="Penn Treebank, 650 units, for 12 epochs and to the end, on a GPU",
-    how_to_read="The first 12 epochs of 100 are partial runs, all at the first "
+    caption="The first 12 epochs of 100 are partial runs, all at the first "
     "learning rate: what is compared is twelve epochs, not what models can reach. What "
     "runs to the end does so until it has trained with the lowest learning rate, "
     "before its epochs are used up. JAX multiplies matrices on such a GPU in "
@@ -407,7 +407,11 @@ penn_treebank_650_jax = penn_treebank_650._replace(
             }.items()
         ),
     ),
-    traced=("LSTM, to the end", "DSC-LSTM, to the end", "random skip, to the end"),
+    plot_training=(
+        "LSTM, to the end",
+        "DSC-LSTM, to the end",
+        "random skip, to the end",
+    ),
     how_run="Two runs at a time (`--at_once 2`) shared the GPU, with "
     "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and a `--train_dir` of their own.",
 )
@@ -475,7 +479,11 @@ agreement_long = agreement._replace(
         Row("LSTM, dropout 0.1", {"model": "lstm", "dropout": "0.1"}, seeds=ONE),
         Row("DSC-LSTM, dropout 0.1", {"dropout": "0.1"}, seeds=ONE),
     ),
-    traced=("LSTM, dropout 0.3", "DSC-LSTM, dropout 0.3", "lamda 0.5, dropout 0.3"),
+    plot_training=(
+        "LSTM, dropout 0.3",
+        "DSC-LSTM, dropout 0.3",
+        "lamda 0.5, dropout 0.3",
+    ),
 )
 
 TABLES = {

@@ -10,7 +10,7 @@ from absl import flags
 from dsc.cli.errors import RunError, one_line
 from dsc.cli.flags import USE
 from dsc.runs import atomic_io
-from dsc.runs.folder import GROWING, UNCOMPARED
+from dsc.runs.folder import EXTENDABLE_FLAGS, IGNORED_FLAGS
 from sweeping.execution import Run
 
 CHOSEN = {
@@ -18,7 +18,7 @@ CHOSEN = {
     "train_dir": "each run gets a folder of its own in --sweep_dir",
     "restart": "to begin a run anew, remove its folder",
 }
-NAMELESS = UNCOMPARED | GROWING  # do not make it another run
+NAMELESS = IGNORED_FLAGS | EXTENDABLE_FLAGS  # do not make it another run
 PATHS = {"data_dir", "cache_dir"}  # may have commas
 LONGEST = 200  # bytes in the name of a folder
 

@@ -53,10 +53,10 @@ class Signals(tune.Stopper):
         return False
 
     def stop_all(self):
-        return signals.waiting() is not None
+        return signals.pending_signal() is not None
 
 
-class Told(tune.Callback):
+class Reporter(tune.Callback):
     """Tells of the runs that begin and end."""
 
     def __init__(self, jobs, started, ended):
@@ -123,11 +123,11 @@ def run_all(jobs, at_once, gpus, started, ended):
             stop=Signals(),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=jobs[0].retries),
-            callbacks=[Told(jobs, started, ended)],
+            callbacks=[Reporter(jobs, started, ended)],
             verbose=0,
         ),
     )
-    with signals.delayed():
+    with signals.defer_signals():
         tuner.fit()
 
 

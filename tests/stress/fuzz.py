@@ -34,15 +34,15 @@ from dsc.cli.flags import Group
 from dsc.distributed.mirrored import Distribution
 from dsc.runs.folder import RunFolder
 from dsc.training.resume import resume
-from language_modeling import rl_train
+from language_modeling import corpora, rl_train
 from language_modeling.agreement import grammar
-from language_modeling.corpora import corpus, windows
+from language_modeling.corpora import corpus
 from language_modeling.flags import FLAGS
 from number_prediction import produce_data
 from tests.stress import programs
 
 LIMIT = 10  # seconds
-REFUSALS = (RunError, windows.DataError, produce_data.DataError, flags.Error)
+REFUSALS = (RunError, corpora.DataError, produce_data.DataError, flags.Error)
 SIZES = ("--rnn_size=4", "--rnn_layers=0", "--agent_units=3", "--batch_size=2")
 SMALL = (*SIZES, "--num_unroll_steps=3", "--max_steps=1")
 
@@ -61,7 +61,7 @@ class Cases:
     def __init__(self, base):
         self.base = base
         FLAGS(["fuzz", *SMALL])
-        self.corpus = windows.read(windows.find(base / "corpus"))
+        self.corpus = corpora.read_corpus(corpora.find_splits(base / "corpus"))
         self.task = rl_train.make_task(self.corpus, Distribution())
         self.config = json.loads((base / "run" / "config.json").read_bytes())
 
@@ -76,11 +76,13 @@ class Cases:
         shutil.copytree(self.base / "corpus", folder / "corpus")
         fuzz_inputs.corpus(rng, folder / "corpus")
         with unchanged(folder):
-            paths = windows.find(folder / "corpus")
+            paths = corpora.find_splits(folder / "corpus")
             size = rng.choice((None, 2, 9, 10**30))
-            read = windows.read(paths, "<eos>", rng.choice(windows.UNKNOWN), size)
+            read = corpora.read_corpus(
+                paths, "<eos>", rng.choice(corpora.UNKNOWN), size
+            )
             for split, ids in read.ids.items():
-                cut = rng.choice((windows.windows, windows.all_windows))
+                cut = rng.choice((corpora.windows, corpora.all_windows))
                 cut(ids, rng.randint(1, 9), rng.randint(2, 9), split)[0]
 
     def ids(self, rng, folder):
@@ -225,7 +227,7 @@ def prepare(base):
     with open(base / "corpus" / "train.txt", "a") as file:
         file.write("<unk>\n")
     (base / "ids").mkdir()
-    corpus.prepare(windows.find(base / "corpus"), corpus.Options(), base / "ids")
+    corpus.prepare(corpora.find_splits(base / "corpus"), corpus.Options(), base / "ids")
     produce_data.write(
         base / "digits_10.npz", 10, {"train": 150, "valid": 9, "test": 9}, seed=3
     )

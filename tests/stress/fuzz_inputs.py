@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 
 from dsc.runs import atomic_io
-from language_modeling.corpora import windows
+from language_modeling import corpora
 from language_modeling.flags import FLAGS
 
 VALUES = (
@@ -83,7 +83,7 @@ def command_line(rng):
 
 def corpus(rng, folder):
     """Damages one or more files of the corpus in `folder`."""
-    for split in rng.sample(windows.SPLITS, rng.randint(1, 3)):
+    for split in rng.sample(corpora.SPLITS, rng.randint(1, 3)):
         path = folder / f"{split}.txt"
         match rng.randrange(8):
             case 0:

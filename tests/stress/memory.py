@@ -25,8 +25,8 @@ from dsc.cli.flags import Group
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
 from dsc.training.run import fit
+from language_modeling import corpora
 from language_modeling.agreement import grammar
-from language_modeling.corpora import windows
 from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
@@ -65,7 +65,7 @@ def resident_megabytes():
 def measure(folder, n_steps):
     """Trains a small model; returns what was measured, by step."""
     grammar.write(folder / "corpus", n_train=20_000, n_valid=500, n_test=500)
-    corpus = windows.read(windows.find(folder / "corpus"))
+    corpus = corpora.read_corpus(corpora.find_splits(folder / "corpus"))
     model = LanguageModel(len(corpus.vocabulary), 16, 1, agent_units=10, seed=1)
     model.build()
     task = Measured(

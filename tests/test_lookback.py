@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from language_modeling import data
 from language_modeling.agreement import grammar
 from language_modeling.agreement.lookback import count, deciders, describe
-from language_modeling.corpora import find as data
-from language_modeling.corpora.windows import DataError, all_windows, windows
+from language_modeling.corpora import DataError, all_windows, whole_windows
 from tests.stress import programs
 
 K = 3
@@ -78,8 +78,8 @@ def test_no_row_reaches_into_another(carry_memory):
 
 
 def test_words_that_are_not_scored_are_not_counted():
-    whole_windows = cut(1, 9, windows)  # the last word that is predicted is 27
-    assert counted(whole_windows, {2: 2, 8: 2, 30: 3}) == {(2, 2): 2}
+    windows = cut(1, 9, whole_windows)  # the last word that is predicted is 27
+    assert counted(windows, {2: 2, 8: 2, 30: 3}) == {(2, 2): 2}
 
 
 def test_the_lines_say_how_many_land_and_how_many_would_by_chance():
@@ -162,8 +162,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def find(data_dir):
-        monkeypatch.setattr(data, "FLAGS", SimpleNamespace(data_dir=data_dir))
-        return data.find()
+        find.values = SimpleNamespace(data_dir=data_dir)
+        return data.find(find.values)
 
     return find
 
@@ -210,7 +210,7 @@ def test_a_corpus_that_cannot_be_made_is_no_folder_to_delete(project, tmp_path):
 def test_the_folder_is_kept_as_an_absolute_path(project, tmp_path):
     grammar.write(tmp_path / "copy")
     project("copy")
-    assert data.FLAGS.data_dir == str(tmp_path / "copy")
+    assert project.values.data_dir == str(tmp_path / "copy")
 
 
 def last_lines(tmp_path, model, *arguments):

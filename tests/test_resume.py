@@ -31,7 +31,7 @@ class Small(Task):
     unit = "beans"
     batch_units = 1
     n_batches = 3
-    memory = ("best", "seen")
+    schedule_fields = ("best", "seen")
 
     def __init__(self):
         inputs = keras.Input((2,))
@@ -308,7 +308,7 @@ class WithoutTheOther(Distribution):
 
     n_workers = 2
 
-    def exchange(self, value):
+    def all_gather_object(self, value):
         return [value, ["", 0]]
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from language_modeling.corpora.windows import (
+from language_modeling.corpora import (
     UNKNOWN,
     DataError,
     all_windows,
-    find,
-    read,
-    windows,
+    find_splits,
+    read_corpus,
+    whole_windows,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,14 +56,14 @@ def put(folder, train=TRAIN, valid=VALID, test=TEST, pattern="{}.txt"):
 
 @pytest.fixture
 def corpus(tmp_path):
-    return read(find(put(tmp_path)))
+    return read_corpus(find_splits(put(tmp_path)))
 
 
 @pytest.fixture(scope="module")
 def ptb():
     if not PTB.is_dir():
         pytest.skip(f"there is no Penn Treebank in {PTB}")
-    return read(find(PTB))
+    return read_corpus(find_splits(PTB))
 
 
 @pytest.mark.parametrize("split", PUBLISHED)
@@ -97,28 +97,28 @@ def test_words_that_the_training_file_lacks_are_dropped_and_counted(corpus):
 
 
 def test_another_word_can_stand_for_the_end_of_a_line(tmp_path):
-    corpus = read(find(put(tmp_path)), eos="zzz")
+    corpus = read_corpus(find_splits(put(tmp_path)), eos="zzz")
     assert corpus.vocabulary == ("zzz", "to", "Be", "a", "not", "or")
     # The words of the text itself may be used too, and are then counted together.
-    assert read(find(tmp_path), eos="to").vocabulary[0] == "to"
-    assert "<eos>" not in read(find(tmp_path), eos="to").vocabulary
+    assert read_corpus(find_splits(tmp_path), eos="to").vocabulary[0] == "to"
+    assert "<eos>" not in read_corpus(find_splits(tmp_path), eos="to").vocabulary
 
 
 @pytest.mark.parametrize("text", ["a b\nb", " a \t b \n b ", "a b\r\nb"])
 def test_blanks_around_words_and_a_missing_last_newline_change_nothing(tmp_path, text):
-    corpus = read(find(put(tmp_path, text, text, text)))
+    corpus = read_corpus(find_splits(put(tmp_path, text, text, text)))
     words = [corpus.vocabulary[i] for i in corpus.ids["test"]]
     assert words == ["a", "b", "<eos>", "b"]
 
 
 def test_words_may_be_of_any_alphabet(tmp_path):
-    corpus = read(find(put(tmp_path, "καλή ñ\n", "ñ\n", "καλή\n")))
+    corpus = read_corpus(find_splits(put(tmp_path, "καλή ñ\n", "ñ\n", "καλή\n")))
     assert corpus.vocabulary == ("<eos>", "ñ", "καλή")
 
 
 @pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt"])
 def test_files_are_found_under_both_names(tmp_path, pattern):
-    paths = find(str(put(tmp_path, pattern=pattern)))
+    paths = find_splits(str(put(tmp_path, pattern=pattern)))
     assert paths == {
         split: tmp_path / pattern.format(split) for split in ("train", "valid", "test")
     }
@@ -126,7 +126,7 @@ def test_files_are_found_under_both_names(tmp_path, pattern):
 
 # Two rows of five words, cut from ten of eleven; two windows of two steps.
 def test_windows_of_a_literal_text():
-    cut = windows(np.arange(11, dtype=np.int32), 2, 2, "train")
+    cut = whole_windows(np.arange(11, dtype=np.int32), 2, 2, "train")
     assert len(cut) == 2
     all_of_them = [[True, True]] * 2
     expected = [[[0, 1], [5, 6]], [[1, 2], [6, 7]], all_of_them]
@@ -146,7 +146,7 @@ def test_rows_go_on_from_window_to_window_and_predict_each_word_once(
     n_words, batch, n_steps
 ):
     ids = np.arange(n_words)  # a word is its own position
-    cut = windows(ids, batch, n_steps, "train")
+    cut = whole_windows(ids, batch, n_steps, "train")
     n_windows = (n_words // batch - 1) // n_steps
     assert len(cut) == n_windows
     pairs = [cut[i][:2] for i in range(n_windows)]
@@ -160,15 +160,15 @@ def test_rows_go_on_from_window_to_window_and_predict_each_word_once(
 
 def test_the_penn_treebank_has_1327_windows_of_the_release():
     ids = np.zeros(PUBLISHED["train"][0], np.int32)
-    assert len(windows(ids, 20, 35, "train")) == 1327
+    assert len(whole_windows(ids, 20, 35, "train")) == 1327
 
 
 def test_one_window_needs_one_word_more_than_its_steps_in_each_row():
     batch, n_steps = 3, 4
     enough = np.zeros(batch * (n_steps + 1), np.int32)
-    assert len(windows(enough, batch, n_steps, "valid")) == 1
+    assert len(whole_windows(enough, batch, n_steps, "valid")) == 1
     with pytest.raises(DataError) as error:
-        windows(enough[1:], batch, n_steps, "valid")
+        whole_windows(enough[1:], batch, n_steps, "valid")
     message = str(error.value)
     assert "valid split has 14 words" in message
     assert "15" in message and "--batch_size" in message
@@ -178,12 +178,12 @@ def test_one_window_needs_one_word_more_than_its_steps_in_each_row():
 def test_missing_folder_is_named_with_a_way_to_get_one(tmp_path):
     for name in "gone", "n" * 300:  # which is no name
         with pytest.raises(DataError, match=rf"--data_dir: .*{name}; give .*get_ptb"):
-            find(tmp_path / name)
+            find_splits(tmp_path / name)
 
 
 def test_folder_without_a_corpus_is_named(tmp_path):
     with pytest.raises(DataError, match=r"--data_dir: .* has neither .*; give a"):
-        find(tmp_path)
+        find_splits(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["train", "valid", "test"])
@@ -192,40 +192,40 @@ def test_the_one_missing_file_is_named(tmp_path, missing, pattern):
     put(tmp_path, **{missing: None}, pattern=pattern)
     name = pattern.format(missing)
     with pytest.raises(DataError, match=rf"--data_dir: .* not {name}; all three"):
-        find(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_text_that_is_not_utf_8_is_named_with_the_byte_and_a_remedy(tmp_path):
-    paths = find(put(tmp_path, valid=b"un caf\xe9\n"))
+    paths = find_splits(put(tmp_path, valid=b"un caf\xe9\n"))
     with pytest.raises(DataError, match=r"valid\.txt is not UTF-8 .*byte 6.*; convert"):
-        read(paths)
+        read_corpus(paths)
     with pytest.raises(DataError, match=r"`iconv -f \w+ -t utf-8`"):
-        read(paths)
+        read_corpus(paths)
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_empty_file_is_named(tmp_path, split):
-    paths = find(put(tmp_path, **{split: ""}))
+    paths = find_splits(put(tmp_path, **{split: ""}))
     with pytest.raises(DataError, match=rf"{split}\.txt has no words"):
-        read(paths)
+        read_corpus(paths)
 
 
 def test_message_about_an_empty_file_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"has no words in it; \w+"):
-        read(find(put(tmp_path, valid="")))
+        read_corpus(find_splits(put(tmp_path, valid="")))
 
 
 def test_file_that_has_gone_is_named(tmp_path):
-    paths = find(put(tmp_path))
+    paths = find_splits(put(tmp_path))
     paths["test"].unlink()
     with pytest.raises(DataError, match=r"test\.txt cannot be read"):
-        read(paths)
+        read_corpus(paths)
 
 
 @pytest.mark.parametrize("eos", ["", " ", "the end", "a\tb"])
 def test_an_end_of_line_that_is_not_one_word_is_refused(tmp_path, eos):
     with pytest.raises(DataError, match="--EOS must be one word"):
-        read(find(put(tmp_path)), eos=eos)
+        read_corpus(find_splits(put(tmp_path)), eos=eos)
 
 
 # Text as people have it
@@ -241,23 +241,23 @@ def test_an_end_of_line_that_is_not_one_word_is_refused(tmp_path, eos):
     ids=["CRLF", "CR", "BOM"],
 )
 def test_line_ends_and_a_byte_order_mark_are_no_part_of_the_text(tmp_path, change):
-    plain = read(find(put(tmp_path / "a")))
+    plain = read_corpus(find_splits(put(tmp_path / "a")))
     texts = (change(text.encode()) for text in (TRAIN, VALID, TEST))
-    changed = read(find(put(tmp_path / "b", *texts)))
+    changed = read_corpus(find_splits(put(tmp_path / "b", *texts)))
     assert changed.vocabulary == plain.vocabulary
     assert changed.digests == plain.digests
 
 
 def test_a_nul_byte_is_named_with_its_line(tmp_path):
-    paths = find(put(tmp_path, valid=b"a\nb\nto\0be\n"))
+    paths = find_splits(put(tmp_path, valid=b"a\nb\nto\0be\n"))
     with pytest.raises(
         DataError, match=r"valid\.txt has a NUL byte in line 3, .*; put"
     ):
-        read(paths)
+        read_corpus(paths)
 
 
 def test_blank_lines_are_lines_and_one_gigantic_line_is_a_line(tmp_path):
-    corpus = read(find(put(tmp_path, "a\n\n\n", "a " * 300_000, "\n")))
+    corpus = read_corpus(find_splits(put(tmp_path, "a\n\n\n", "a " * 300_000, "\n")))
     a, eos = (corpus.vocabulary.index(word) for word in ("a", "<eos>"))
     assert corpus.ids["train"].tolist() == [a, eos, eos, eos]
     assert corpus.ids["test"].tolist() == [eos]
@@ -265,29 +265,33 @@ def test_blank_lines_are_lines_and_one_gigantic_line_is_a_line(tmp_path):
 
 
 def test_unknown_words_are_read_as_unk_or_refused_if_that_is_asked(tmp_path):
-    paths = find(put(tmp_path, train=TRAIN + "<unk>\n"))
-    corpus = read(paths, unknown="unk")
+    paths = find_splits(put(tmp_path, train=TRAIN + "<unk>\n"))
+    corpus = read_corpus(paths, unknown="unk")
     words = [corpus.vocabulary[i] for i in corpus.ids["valid"]]
     assert words == ["to", "<unk>", "<eos>", "or", "a", "<unk>", "<eos>"]
     assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
     with pytest.raises(DataError, match=r"valid\.txt has 2 words .*'sleep' first; put"):
-        read(paths, unknown="error")
+        read_corpus(paths, unknown="error")
     with pytest.raises(DataError, match=r"--unknown unk: .* no word <unk>; leave"):
-        read(find(put(tmp_path)), unknown="unk")
+        read_corpus(find_splits(put(tmp_path)), unknown="unk")
 
 
 def test_a_digest_tells_other_words_and_other_ids(tmp_path):
-    first = read(find(put(tmp_path))).digests
-    other_test = read(find(put(tmp_path, test="a not\n"))).digests
+    first = read_corpus(find_splits(put(tmp_path))).digests
+    other_test = read_corpus(find_splits(put(tmp_path, test="a not\n"))).digests
     assert {s for s in first if first[s] != other_test[s]} == {"test"}
-    renamed = read(find(put(tmp_path, *("\n".join(["x y", "y"]),) * 3))).digests
-    swapped = read(find(put(tmp_path, *("\n".join(["z y", "y"]),) * 3))).digests
+    renamed = read_corpus(
+        find_splits(put(tmp_path, *("\n".join(["x y", "y"]),) * 3))
+    ).digests
+    swapped = read_corpus(
+        find_splits(put(tmp_path, *("\n".join(["z y", "y"]),) * 3))
+    ).digests
     assert all(renamed[s] != swapped[s] for s in first)
 
 
 def test_the_words_that_no_window_predicts_are_counted():
-    assert windows(np.arange(11), 2, 2, "train").n_uncovered == 11 - 8
-    assert all_windows(np.arange(11), 2, 2, "valid").n_uncovered == 1
+    assert whole_windows(np.arange(11), 2, 2, "train").n_unscored == 11 - 8
+    assert all_windows(np.arange(11), 2, 2, "valid").n_unscored == 1
 
 
 # Every word
@@ -324,7 +328,7 @@ def test_windows_are_those_that_were_once_cut_all_at_once(
     ids = np.arange(n_words, dtype=np.int32) * 3
     if not tail and n_words // batch <= n_steps:
         return
-    cut = (all_windows if tail else windows)(ids, batch, n_steps, "test")
+    cut = (all_windows if tail else whole_windows)(ids, batch, n_steps, "test")
     if tail:
         per_row = -(-(n_words - 1) // batch)
         place = np.arange(batch)[:, None] * per_row + np.arange(len(cut) * n_steps)
@@ -350,13 +354,13 @@ def test_of_a_text_only_the_window_is_read():
             return np.asarray(self)[place]
 
     ids = np.arange(10_000, dtype=np.int32).view(Watched)
-    for cut in windows, all_windows:
+    for cut in whole_windows, all_windows:
         cut(ids, 3, 5, "test")[2]
     assert Watched.n_read == 4 * 3 * 5
 
 
 def test_a_text_of_one_word_has_nothing_to_score():
-    for cut in windows, all_windows:
+    for cut in whole_windows, all_windows:
         for n_words in 0, 1:
             with pytest.raises(
                 DataError, match=r"test split has fewer than two words t"
@@ -375,9 +379,9 @@ def test_a_text_of_one_word_has_nothing_to_score():
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_a_corpus_or_a_sentence(tmp_path, content, unknown):
-    paths = find(put(tmp_path, "a b <unk>\n", content, "b\n"))
+    paths = find_splits(put(tmp_path, "a b <unk>\n", content, "b\n"))
     try:
-        corpus = read(paths, unknown=unknown)
+        corpus = read_corpus(paths, unknown=unknown)
     except DataError as error:
         assert str(paths["valid"]) in str(error) and "\n" not in str(error)
         return
@@ -430,7 +434,7 @@ def read_at_once(texts, eos, unknown):
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_vocabulary_and_ids_are_those_of_a_text_in_memory(tmp_path, texts, unknown):
     texts = ["<unk> " + "".join(pieces) for pieces in texts]
-    corpus = read(find(put(tmp_path, *texts)), unknown=unknown)
+    corpus = read_corpus(find_splits(put(tmp_path, *texts)), unknown=unknown)
     vocabulary, ids, n_unknown = read_at_once(texts, "<eos>", unknown)
     assert corpus.vocabulary == vocabulary
     assert {split: i.tolist() for split, i in corpus.ids.items()} == ids

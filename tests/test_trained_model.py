@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from language_modeling.corpora import windows as reader
-from language_modeling.corpora.windows import DataError
+from language_modeling import corpora
+from language_modeling.corpora import DataError
 from language_modeling.evaluation import Evaluator
-from language_modeling.inference.generation import Writer
+from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scored, Scorer, sentences
-from language_modeling.inference.trained_model import Trained
+from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.metrics import evaluation
 from language_modeling.model import LanguageModel, Noise
 
@@ -32,7 +32,7 @@ def make(n_actions=K, carry_memory=False, vocabulary=WORDS):
         seed=6,
     )
     model.build()
-    return Trained(model, vocabulary)
+    return TrainedModel(model, vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,11 @@ def evaluator(request):
 @pytest.mark.parametrize("n_words", [2, 4, 5, 6, 10, 11, 23])
 def test_scoring_a_stream_is_evaluating_it_in_one_row(evaluator, n_words):
     words = some_text(n_words)
-    trained = Trained(evaluator.model, WORDS)
+    trained = TrainedModel(evaluator.model, WORDS)
     scorer = Scorer(trained, T, actions=evaluator.actions, seed=evaluator.seed)
     scored = list(scorer.score(words))
     ids = np.array([WORDS.index(word) for word in words], np.int32)
-    windows = reader.all_windows(ids, 1, T, "test")
+    windows = corpora.all_windows(ids, 1, T, "test")
     expected = evaluation(evaluator.run(windows), K)
     assert scorer.perplexity == expected.perplexity  # to the last bit
     assert [row.word for row in scored] == words
@@ -192,14 +192,14 @@ def test_a_text_without_a_second_word_has_no_perplexity(trained):
 def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memory):
     trained = make(carry_memory=carry_memory)
     prompt = [0, 4, 7]
-    written = Writer(trained, T).write(prompt, temperature=0)
+    written = Sampler(trained, T).sample(prompt, temperature=0)
     ids = prompt + list(itertools.islice(written, 4 * T))
     words = [WORDS[i] for i in ids]
     evaluated = tf.function(lambda *read: trained.model(*read), autograph=False)
     best = []
     for n in range(len(prompt), len(ids)):
         state = None
-        windows = reader.all_windows(np.array([*ids[:n], 0], np.int32), 1, T, "")
+        windows = corpora.all_windows(np.array([*ids[:n], 0], np.int32), 1, T, "")
         for window, _, _ in windows:
             outputs = evaluated(tf.constant(window), state)
             state = outputs.state
@@ -210,17 +210,17 @@ def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memo
 
 def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):
     def write(seed, n=60, **kwargs):
-        written = Writer(trained, T, seed=seed).write([0], **kwargs)
+        written = Sampler(trained, T, seed=seed).sample([0], **kwargs)
         return list(itertools.islice(written, n))
 
     assert write(1) == write(1)
     assert write(1) != write(2)
     assert write(1, top_k=1) == write(2, temperature=0)
-    writer = Writer(trained, T)  # one, since each compiles the model anew
+    sampler = Sampler(trained, T)  # one, since each compiles the model anew
 
     def first_word(seed, **kwargs):
-        writer.seed = seed
-        return next(writer.write([0], **kwargs))
+        sampler.seed = seed
+        return next(sampler.sample([0], **kwargs))
 
     first = [first_word(seed) for seed in range(400)]
     probs = tf.nn.softmax(trained.model(tf.constant([[0]])).logits[0, 0]).numpy()

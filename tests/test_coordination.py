@@ -10,13 +10,14 @@ import pytest
 from dsc.cli import signals as interruption
 from dsc.cli.errors import RunError
 from dsc.cli.signals import Interrupted
+from dsc.distributed.base import Distribution
 from dsc.distributed.coordination import (
     VOTE_EVERY,
-    Votes,
+    SaveCoordinator,
     check_same_command,
     newest_common,
 )
-from dsc.distributed.mirrored import Distribution, Workers
+from dsc.distributed.multi_worker import MultiWorkerDistribution
 
 N = 3
 
@@ -32,14 +33,14 @@ class Thread(Distribution):
         self.table = table
         self.barrier = barrier
 
-    def exchange(self, value):
+    def all_gather_object(self, value):
         self.table[self.worker] = value
         self.barrier.wait(10)
         values = list(self.table)
         self.barrier.wait(10)
         return values
 
-    def leave(self):
+    def shutdown_barrier(self):
         self.has_left = True
         self.barrier.wait(10)
 
@@ -95,18 +96,18 @@ def test_all_workers_refuse_one_with_another_command(other, difference):
 
 
 def test_only_in_the_last_exchange_may_others_have_left():
-    class Worker(Workers):
+    class Worker(MultiWorkerDistribution):
         def __init__(self, n_exchanges):
             self.n_left = n_exchanges
 
-        def exchange(self, value):
+        def all_gather_object(self, value):
             self.n_left -= 1
             if self.n_left < 0:
                 raise RunError("Another worker is lost.")
 
-    Worker(1).leave()
+    Worker(1).shutdown_barrier()
     with pytest.raises(RunError):
-        Worker(0).leave()
+        Worker(0).shutdown_barrier()
 
 
 def states(*labels):
@@ -141,7 +142,7 @@ def test_a_worker_that_has_lost_its_states_is_refused_by_all(labels):
 
 def test_the_chief_alone_decides_when_to_save():
     def vote(distribution, due, step, is_last):
-        return Votes(distribution).is_due(due, step, is_last)
+        return SaveCoordinator(distribution).is_due(due, step, is_last)
 
     def votes(dues, step, is_last=False):
         return by_all(vote, dues, [step] * N, [is_last] * N)
@@ -153,7 +154,7 @@ def test_the_chief_alone_decides_when_to_save():
 
 
 def test_a_process_alone_saves_when_its_clock_says():
-    votes = Votes(Distribution())
+    votes = SaveCoordinator(Distribution())
     assert votes.is_due(True, 1, False) and not votes.is_due(False, VOTE_EVERY, True)
 
 
@@ -163,11 +164,11 @@ def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
     class Pair(Distribution):
         n_workers = 2
 
-        def exchange(self, value):
+        def all_gather_object(self, value):
             told.put(value)
             return [value, [False, None]]
 
-    votes = Votes(Pair())
+    votes = SaveCoordinator(Pair())
     with pytest.raises(Interrupted) as ended, votes.holding_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         assert not votes.is_due(True, VOTE_EVERY - 1, False)
@@ -175,7 +176,7 @@ def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
     assert ended.value.code == 128 + signal.SIGTERM
     assert told.get() == [False, signal.SIGTERM] and told.empty()
     # And by one who had none.
-    Pair.exchange = lambda self, value: [[False, None], [False, signal.SIGINT]]
+    Pair.all_gather_object = lambda self, value: [[False, None], [False, signal.SIGINT]]
     with pytest.raises(Interrupted) as ended, votes.holding_signals():
         votes.is_due(False, VOTE_EVERY, False)
     assert ended.value.code == 128 + signal.SIGINT
@@ -186,16 +187,16 @@ def test_an_evaluation_may_be_ended_at_once_within_the_wait(signals):
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not heard")
 
-    with pytest.raises(Interrupted), interruption.delayed():
-        interruption.undelayed(evaluate)
-    with pytest.raises(Interrupted), interruption.delayed():
+    with pytest.raises(Interrupted), interruption.defer_signals():
+        interruption.allow_signals(evaluate)
+    with pytest.raises(Interrupted), interruption.defer_signals():
         os.kill(os.getpid(), signal.SIGINT)
-        interruption.undelayed(lambda: pytest.fail("the signal came before"))
+        interruption.allow_signals(lambda: pytest.fail("the signal came before"))
     # The wait goes on after it.
-    with pytest.raises(Interrupted), interruption.delayed():
-        assert interruption.undelayed(lambda: 5) == 5
+    with pytest.raises(Interrupted), interruption.defer_signals():
+        assert interruption.allow_signals(lambda: 5) == 5
         os.kill(os.getpid(), signal.SIGINT)
-        with interruption.delayed():
+        with interruption.defer_signals():
             pass
         reached = True
     assert reached

@@ -1,0 +1,42 @@
+"""The distribution that --strategy asks for."""
+
+import tensorflow as tf
+
+from dsc.cli.errors import RunError
+from dsc.distributed.base import Distribution
+from dsc.distributed.cluster import Cluster
+from dsc.distributed.mirrored import MirroredDistribution
+from dsc.distributed.multi_worker import MultiWorkerDistribution
+
+
+def make_distribution(flags):
+    """The distribution that --strategy asks for; to be made before any TensorFlow op.
+
+    Workers other than the chief print nothing from here on but their errors.
+
+    Args:
+        flags: `absl.flags.FLAGS` with those of `dsc.cli.flags`.
+
+    Raises:
+        RunError: the workers are not there, or the flags do not fit.
+    """
+    if flags.strategy == "none":
+        return Distribution()
+    if flags.load_model:
+        raise RunError(
+            f"--strategy {flags.strategy} is for training: --load_model evaluates in "
+            "one process, on one device; leave --strategy out."
+        )
+    tf.get_logger().setLevel("WARNING")  # else each exchange is told when traced
+    if flags.strategy == "mirrored":
+        distribution = MirroredDistribution(tf.distribute.MirroredStrategy())
+    else:
+        distribution = MultiWorkerDistribution(Cluster.from_environment())
+    n = distribution.n_replicas
+    if flags.batch_size % n:
+        raise RunError(
+            f"--batch_size {flags.batch_size} cannot be split over {n} replicas; give "
+            f"a multiple of {n}."
+        )
+    print(f"Training on {n} replicas, with {flags.batch_size // n} rows each.")
+    return distribution
