@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dsc.cli.flags import CHOICES
+from dsc.cli.flags import MODELS
 from dsc.recipes import LANGUAGE_MODELING, Recipe
 from language_modeling.agreement import grammar
 from tests.stress import programs
@@ -46,7 +46,7 @@ SHARES = {
 }
 
 
-@pytest.mark.parametrize("model", CHOICES)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_language_model_of_each_kind_trains_and_loads(tmp, model):
     arguments = ("--data_dir=../corpus", *WINDOWS)
     trained = run(tmp, model, LANGUAGE, *arguments, f"--model={model}", "--n_actions=3")
@@ -63,7 +63,7 @@ def test_a_language_model_of_each_kind_trains_and_loads(tmp, model):
     assert loaded.out[-2:] == trained.out[-2:]
 
 
-@pytest.mark.parametrize("model", [m for m in CHOICES if m != "dsc"])
+@pytest.mark.parametrize("model", [m for m in MODELS if m != "dsc"])
 def test_a_number_predictor_of_each_kind_trains(tmp, model):
     arguments = ("--data_dir=..", "--batch_size=20", f"--model={model}")
     # To compile takes longer than to train so little.
