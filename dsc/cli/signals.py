@@ -16,7 +16,7 @@ class Interrupted(SystemExit):
 
 
 class _Moment:
-    """What `interrupt` knows: how many `defer_signals` are open, and which signal came."""
+    """How many `defer_signals` are open, and which signal came."""
 
     depth = 0
     number = None
