@@ -82,6 +82,13 @@ class BlockOrthogonal(keras.initializers.Initializer):
         return {"seed": keras.saving.serialize_keras_object(self.seed)}
 
 
+class _AgentDense(keras.layers.Dense):
+    """A layer of the agent: stays in floating point when a model is quantized."""
+
+    def quantize(self, mode=None, *args, **kwargs):
+        pass
+
+
 @keras.saving.register_keras_serializable(package="dsc")
 class DSCLSTMCell(keras.layers.Layer):
     """One step of an LSTM that chooses which of its last states to continue from.
@@ -134,9 +141,16 @@ class DSCLSTMCell(keras.layers.Layer):
         observation="mean",
         choice="agent",
         layer_norm=False,
+        use_bias=True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer=None,
         bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -168,14 +182,22 @@ class DSCLSTMCell(keras.layers.Layer):
             recurrent_initializer or BlockOrthogonal()
         )
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.use_bias = bool(use_bias)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
         self.has_agent = self.n_actions > 1 and choice in ("agent", "attention")
+        self.has_policy = self.has_agent and choice == "agent"
         if self.has_agent:
             self.agent_hidden = self._agent_layer(self.agent_units, "tanh", "hidden")
             self.agent_logits = self._agent_layer(self.n_actions, None, "logits")
 
     def _agent_layer(self, units, activation, name):
         # The release's numbers (language_modeling and number_prediction alike).
-        return keras.layers.Dense(
+        return _AgentDense(
             units,
             activation,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.3),
@@ -208,16 +230,28 @@ class DSCLSTMCell(keras.layers.Layer):
         self.kernel = self.add_weight(
             shape=(features, 4 * self.units),
             initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
             name="kernel",
         )
         self.recurrent_kernel = self.add_weight(
             shape=(self.units, 4 * self.units),
             initializer=self.recurrent_initializer,
+            regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint,
             name="recurrent_kernel",
         )
-        self.bias = self.add_weight(
-            shape=(4 * self.units,), initializer=self.bias_initializer, name="bias"
-        )
+        self.bias = None
+        if self.use_bias:
+            # Of another shape than an LSTM's, whose gates have another order: so
+            # `set_weights` refuses them. See `DSCLSTM.from_lstm`.
+            self.bias = self.add_weight(
+                shape=(4, self.units),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
         if self.layer_norm:
             shape = (5, self.units)
             self.gain = self.add_weight(shape=shape, initializer="ones", name="gain")
@@ -227,6 +261,17 @@ class DSCLSTMCell(keras.layers.Layer):
         if self.has_agent:
             self.agent_hidden.build((None, features + self.units))
             self.agent_logits.build((None, self.agent_units))
+
+    @property
+    def agent_weights(self):
+        """Kernel and bias of the agent's two layers, as they are used (with LoRA)."""
+        layers = self.agent_hidden, self.agent_logits
+        return [w for layer in layers for w in (layer.kernel, layer.bias)]
+
+    @property
+    def flat_bias(self):
+        """The bias as the loops add it, `[4 * units]`, or 0."""
+        return ops.reshape(self.bias, (-1,)) if self.use_bias else 0.0
 
     @property
     def norm(self):
@@ -291,7 +336,7 @@ class DSCLSTMCell(keras.layers.Layer):
             if self.choice == "attention":
                 weights = ops.softmax(logits)
             else:
-                noisy = logits if noise is None else logits + noise
+                noisy = logits if noise is None else ops.cast(logits, noise.dtype) + noise
                 action = ops.argmax(noisy, axis=-1)
                 weights = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
             chosen_h = ops.sum(weights[:, :, None] * memory_h, axis=1)  # [batch, units]
@@ -306,7 +351,7 @@ class DSCLSTMCell(keras.layers.Layer):
         z = (
             ops.matmul(x, self.kernel)
             + ops.matmul(mixed_h, self.recurrent_kernel)
-            + self.bias
+            + self.flat_bias
         )
         gates = ops.split(z, 4, axis=-1)
         h, c = lstm_gates(gates, mixed_c, self.forget_bias, dropout_mask, self.norm)
@@ -329,6 +374,8 @@ class DSCLSTMCell(keras.layers.Layer):
 
     def get_config(self):
         serialize = keras.initializers.serialize
+        regularizer = keras.regularizers.serialize
+        constraint = keras.constraints.serialize
         return {
             **super().get_config(),
             "units": self.units,
@@ -342,4 +389,11 @@ class DSCLSTMCell(keras.layers.Layer):
             "kernel_initializer": serialize(self.kernel_initializer),
             "recurrent_initializer": serialize(self.recurrent_initializer),
             "bias_initializer": serialize(self.bias_initializer),
+            "use_bias": self.use_bias,
+            "kernel_regularizer": regularizer(self.kernel_regularizer),
+            "recurrent_regularizer": regularizer(self.recurrent_regularizer),
+            "bias_regularizer": regularizer(self.bias_regularizer),
+            "kernel_constraint": constraint(self.kernel_constraint),
+            "recurrent_constraint": constraint(self.recurrent_constraint),
+            "bias_constraint": constraint(self.bias_constraint),
         }

@@ -1,5 +1,8 @@
 """The layer over time: `DSCLSTMCell` for every step of a sequence."""
 
+import contextlib
+import threading
+import warnings
 from typing import Any, NamedTuple
 
 import keras
@@ -29,65 +32,111 @@ class Skips(NamedTuple):
     actions: Any
 
 
+class RecordedSkips(NamedTuple):
+    """The skips of one call of a layer, in the order of time; see `record_skips`.
+
+    Attributes:
+        logits, actions: see `Skips`.
+        used: bool `[batch, time]`, False where an action was not used: at masked steps
+            and at the first step of a row, unless a memory is carried.
+    """
+
+    logits: Any
+    actions: Any
+    used: Any
+
+
+_recorder = threading.local()
+
+
+@contextlib.contextmanager
+def record_skips():
+    """Records the `RecordedSkips` of all layers with a policy that are called inside.
+
+    They are returned, and forgotten, by `recorded_skips`.
+    """
+    before = getattr(_recorder, "calls", None)
+    _recorder.calls = []
+    try:
+        yield
+    finally:
+        _recorder.calls = before
+
+
+def recorded_skips():
+    """Returns what was recorded since the last call, a list; [] outside."""
+    calls = getattr(_recorder, "calls", None)
+    if calls is None:
+        return []
+    _recorder.calls = []
+    return calls
+
+
 @keras.saving.register_keras_serializable(package="dsc")
 class DSCLSTM(keras.layers.Layer):
     """LSTM with dynamic skip connections (Gui et al., AAAI 2019).
 
     At each step an agent picks which of the last `n_actions` states the LSTM continues
-    from; see `dsc.DSCLSTMCell` for the step. The layer is used like
-    `keras.layers.LSTM`.
+    from; see `dsc.DSCLSTMCell` for the step. The layer takes and returns what
+    `keras.layers.LSTM` does.
 
-    No gradient passes through the agent's choice. The agent learns only from a policy
-    loss on the `Skips` that `return_skips=True` adds to the outputs (see `dsc.losses`):
-    **without that loss it keeps its initial weights.**
+    No gradient passes through the agent's choice: the agent learns only from a policy
+    loss. `dsc.Reinforced`, in place of `keras.Model`, adds it in `fit`; in a training
+    loop of your own, make it from the `Skips` that `return_skips=True` returns (see
+    `dsc.losses`).
 
     Args:
-        units, n_actions, lamda, forget_bias, agent_units, observation, choice,
-            layer_norm, kernel_initializer, recurrent_initializer, bias_initializer: see
+        units: size of the hidden state.
+        n_actions: number of past states to choose from. 1 is an ordinary LSTM.
+        lamda, forget_bias, agent_units, observation, choice, layer_norm: see
             `dsc.DSCLSTMCell`.
+        use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
+            kernel_regularizer, recurrent_regularizer, bias_regularizer,
+            activity_regularizer, kernel_constraint, recurrent_constraint,
+            bias_constraint, dropout, return_sequences, return_state, go_backwards,
+            stateful, unroll: as in `keras.layers.LSTM`. `activity_regularizer` does not
+            apply to `Skips`; `unroll` uses the plain loop.
+        unit_forget_bias: False sets `forget_bias` to 0, True to 1.
         recurrent_dropout: between 0 and 1, share of the candidates to drop in training.
             Unlike in `keras.layers.LSTM`, the hidden state itself is never dropped
             (Semeniuta et al., 2016).
+        zero_output_for_mask: whether the output of a masked step is zeros, and not that
+            of the step before.
         carry_memory: whether the state of the layer includes the memory of the last
             `n_actions` states, so that a window of a long sequence can look back into
             the one before. The release's state does not.
-        return_sequences: whether to return the output of every step or of the last.
-        return_state: whether to also return the final state: h and c, and with
-            `carry_memory` the memories of h and of c.
         return_skips: whether to also return `Skips`, as the last output.
-        go_backwards: whether to process the sequence from its end.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend.
             `"fast"` is a loop for TensorFlow or JAX with the same results, and `"xla"`
-            the TensorFlow loop for functions that XLA compiles (`jit_compile=True`),
-            which pays for small layers. `"auto"` uses the fast loop where there is one.
+            the TensorFlow loop for functions that XLA compiles (`jit_compile=True`) and
+            for TensorFlow Lite. `"auto"` uses the fast loop where there is one.
             Attention, layer normalisation, and forward-mode differentiation under JAX
-            need the plain loop.
+            need the plain loop. The TensorFlow loops have no second derivatives.
         seed: seed of the noise that the layer draws itself; see `noise` below.
 
     Call arguments:
-        inputs: `[batch, time, features]`.
+        sequences: `[batch, time, features]`.
+        initial_state: list of h and c, each `[batch, units]`; with `carry_memory` also
+            the memories of h and of c, each `[batch, n_actions, units]`, oldest first.
+            The first step continues from h and c without a choice, unless a memory is
+            carried. None: zeros, or with `stateful` the last state.
+        mask: `[batch, time]` boolean. A masked step changes nothing: its output repeats
+            the one before, it is not stored, and its `Skips` are zeros.
+        training: whether to sample actions and to apply dropout.
         noise: `[batch, time, n_actions]`, added to the agent's logits before the
             argmax, in the order in which steps are processed. Gumbel noise samples from
             the policy, zeros give the greedy choice, and one large entry forces an
             action. None: the layer draws Gumbel noise in training and is greedy
             otherwise.
-        mask: `[batch, time]` boolean. A masked step changes nothing: its output repeats
-            the one before, it is not stored, and its `Skips` are zeros.
-        initial_state: list of h and c, each `[batch, units]`; with `carry_memory` also
-            the memories of h and of c, each `[batch, n_actions, units]`, oldest first.
-            The first step continues from h and c without a choice, unless a memory is
-            carried. None: zeros.
         dropout_mask: `[batch, time, units]`, factors for the recurrent dropout (0 or
             1 / keep probability). None: the layer draws them in training.
-        training: whether to sample actions and to apply dropout.
 
     Returns:
         As `keras.layers.LSTM`: `[batch, time, units]` or `[batch, units]`, followed by
         the final state with `return_state` and by `Skips` with `return_skips`.
 
     Raises:
-        ValueError: an argument is out of its range, or `initial_state` has another
-            number of parts than the layer carries.
+        ValueError: an argument is out of its range or has another shape than it should.
 
     Example:
 
@@ -99,45 +148,56 @@ class DSCLSTM(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
-        n_actions,
-        lamda=1.0,
-        forget_bias=1.0,
-        agent_units=200,
-        observation="mean",
-        choice="agent",
-        layer_norm=False,
+        units: int,
+        n_actions: int = 5,
+        lamda: float = 1.0,
+        forget_bias: float = 1.0,
+        agent_units: int = 200,
+        observation: str = "mean",
+        choice: str = "agent",
+        layer_norm: bool = False,
+        *,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias: bool = True,
+        unit_forget_bias: bool | None = None,
         kernel_initializer="glorot_uniform",
         recurrent_initializer=None,
         bias_initializer="zeros",
-        recurrent_dropout=0.0,
-        carry_memory=False,
-        return_sequences=False,
-        return_state=False,
-        return_skips=False,
-        go_backwards=False,
-        implementation="auto",
-        seed=None,
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        carry_memory: bool = False,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        return_skips: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        use_cudnn="auto",
+        implementation: str = "auto",
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0.0 <= recurrent_dropout < 1.0:
-            raise ValueError(
-                f"recurrent_dropout must be in [0, 1), not {recurrent_dropout!r}."
-            )
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"implementation must be one of {IMPLEMENTATIONS}, "
-                f"not {implementation!r}."
-            )
-        backend = keras.backend.backend()
-        own_loops = OWN_LOOPS.get(backend, ())
-        there = ("auto", "plain", *own_loops)
-        if implementation not in there:
-            raise ValueError(
-                f"implementation={implementation!r} does not exist on the {backend} "
-                f"backend; choose one of {there}."
-            )
+        for name, given, only in (
+            ("activation", activation, "tanh"),
+            ("recurrent_activation", recurrent_activation, "sigmoid"),
+        ):
+            if keras.activations.get(given) is not keras.activations.get(only):
+                raise ValueError(f"{name} must be {only!r}, not {given!r}.")
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), not {rate!r}.")
+        if unit_forget_bias is not None:
+            forget_bias = 1.0 if unit_forget_bias else 0.0
         self.cell = DSCLSTMCell(
             units,
             n_actions,
@@ -147,101 +207,206 @@ class DSCLSTM(keras.layers.Layer):
             observation=observation,
             choice=choice,
             layer_norm=layer_norm,
+            use_bias=use_bias,
             kernel_initializer=kernel_initializer,
             recurrent_initializer=recurrent_initializer,
             bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
             dtype=self.dtype_policy,
             name="cell",
         )
+        self.output_regularizer = keras.regularizers.get(activity_regularizer)
+        self.dropout = float(dropout)
         self.recurrent_dropout = float(recurrent_dropout)
         self.carry_memory = bool(carry_memory)
         self.return_sequences = bool(return_sequences)
         self.return_state = bool(return_state)
         self.return_skips = bool(return_skips)
         self.go_backwards = bool(go_backwards)
+        self.stateful = bool(stateful)
+        self.unroll = bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
         self.implementation = implementation
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
-        self.stateful = False  # `keras.layers.Bidirectional` asks
-        only_plain = choice == "attention" or layer_norm
-        if implementation in own_loops and only_plain:
-            raise ValueError(
-                f"implementation={implementation!r} has no attention and no layer "
-                "normalisation; use 'plain' or 'auto'."
-            )
-        self._loop = implementation
-        if implementation == "auto":
-            self._loop = "fast" if own_loops and not only_plain else "plain"
-        # TensorFlow's fast loop writes in place, as XLA cannot; Keras then does
-        # without XLA.
+        self.states = None
+        self._has_warned = False
+        self._loop = self._chosen_loop(implementation)
+        # The fast TensorFlow loop writes in place, which XLA cannot compile.
+        backend = keras.backend.backend()
         self.supports_jit = (backend, self._loop) != ("tensorflow", "fast")
 
+    def _chosen_loop(self, implementation):
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(
+                f"implementation must be one of {IMPLEMENTATIONS}, "
+                f"not {implementation!r}."
+            )
+        backend = keras.backend.backend()
+        own_loops = OWN_LOOPS.get(backend, ())
+        if implementation not in ("auto", "plain", *own_loops):
+            raise ValueError(
+                f"implementation={implementation!r} does not exist on the {backend} "
+                f"backend; choose one of {('auto', 'plain', *own_loops)}."
+            )
+        only_plain = self.cell.choice == "attention" or self.cell.layer_norm
+        if implementation in own_loops and (only_plain or self.unroll):
+            raise ValueError(
+                f"implementation={implementation!r} has no attention, no layer "
+                "normalisation and no unroll; use 'plain' or 'auto'."
+            )
+        if implementation != "auto":
+            return implementation
+        return "fast" if own_loops and not only_plain and not self.unroll else "plain"
+
+    @classmethod
+    def from_lstm(cls, lstm, n_actions: int = 1, **options) -> "DSCLSTM":
+        """Makes a layer with the weights of a built `keras.layers.LSTM`.
+
+        With one action it computes what the LSTM does. The agent of more actions has
+        its initial weights.
+
+        Args:
+            lstm: `keras.layers.LSTM`.
+            n_actions: see `DSCLSTM`.
+            **options: other arguments of `DSCLSTM`.
+
+        Raises:
+            ValueError: the LSTM has no weights yet, or another activation.
+        """
+        if not lstm.built:
+            raise ValueError("The LSTM has no weights yet; call it or build it first.")
+        config = lstm.get_config()
+        for name in ("name", "units", "implementation", "use_cudnn"):
+            config.pop(name, None)
+        config["unit_forget_bias"] = False  # it is in the LSTM's bias
+        layer = cls(lstm.units, n_actions, **{**config, **options})
+        kernel, recurrent_kernel, *bias = lstm.cell.get_weights()
+        features, units = kernel.shape[0], layer.units
+        layer.build((None, None, features))
+        order = [0, 2, 1, 3]  # Keras: i, f, candidate, o
+
+        def reordered(array):
+            parts = array.reshape(-1, 4, units)[:, order]
+            return parts.reshape(array.shape)
+
+        layer.cell.kernel.assign(reordered(kernel))
+        layer.cell.recurrent_kernel.assign(reordered(recurrent_kernel))
+        if bias:
+            bias = bias[0].reshape(4, units)[order].copy()
+            bias[2] -= layer.cell.forget_bias
+            layer.cell.bias.assign(bias)
+        return layer
+
     @property
-    def units(self):
+    def units(self) -> int:
         return self.cell.units
 
     @property
-    def n_actions(self):
+    def n_actions(self) -> int:
         return self.cell.n_actions
 
-    def build(self, inputs_shape):
-        self.cell.build((inputs_shape[0], inputs_shape[-1]))
+    def build(self, sequences_shape, initial_state_shape=None):
+        self.cell.build((sequences_shape[0], sequences_shape[-1]))
+        if self.stateful and self.states is None:
+            if sequences_shape[0] is None:
+                raise ValueError(
+                    "stateful=True needs a batch size that is known when the layer is "
+                    "built: give the input a batch_size."
+                )
+            # Not tracked, as in Keras: they are no weights.
+            self.__dict__["states"] = [
+                keras.Variable(part, trainable=False, name="rnn_state")
+                for part in self.get_initial_state(sequences_shape[0])
+            ]
 
     def get_initial_state(self, batch_size):
-        """Zeros in the form that `initial_state` has."""
+        """Zeros in the form of `initial_state`."""
         state = [ops.zeros((batch_size, self.units), self.compute_dtype)] * 2
         if self.carry_memory:
             shape = (batch_size, self.n_actions, self.units)
             state += [ops.zeros(shape, self.compute_dtype)] * 2
         return state
 
+    def reset_state(self):
+        """Sets the state of a stateful layer to zeros."""
+        for variable in self.states or ():
+            variable.assign(ops.zeros_like(variable))
+
+    reset_states = reset_state
+
     def call(
         self,
-        inputs,
-        noise=None,
-        mask=None,
+        sequences,
         initial_state=None,
-        dropout_mask=None,
+        mask=None,
         training=False,
+        *,
+        noise=None,
+        dropout_mask=None,
+        sequences_mask=None,  # filled in by Keras if another tensor is passed
     ):
-        if mask is None:
-            # Keras hands the mask on only when `inputs` is the only tensor.
-            mask = getattr(inputs, "_keras_mask", None)
-        batch, time = ops.shape(inputs)[:2]
+        mask = sequences_mask if mask is None else mask
+        sequences = ops.cast(sequences, self.compute_dtype)
+        batch, time = ops.shape(sequences)[:2]
         state = self._checked_state(initial_state, batch)
         if noise is None and training and self.n_actions > 1:
             noise = self._gumbel((batch, time, self.n_actions))
         if dropout_mask is None and training and self.recurrent_dropout:
-            dropout_mask = self._dropout_mask((batch, time, self.units))
+            shape = (batch, time, self.units)
+            dropout_mask = self._dropout_mask(shape, self.recurrent_dropout)
+        if training and self.dropout:
+            shape = (batch, 1, sequences.shape[-1])  # the same at every step
+            sequences = sequences * self._dropout_mask(shape, self.dropout)
         if noise is not None:
-            noise = ops.cast(noise, self.compute_dtype)
+            noise = self._checked("noise", noise, sequences, (self.n_actions,))
+            noise = ops.cast(noise, _at_least_float32(self.compute_dtype))
         if dropout_mask is not None:
+            dropout_mask = self._checked(
+                "dropout_mask", dropout_mask, sequences, (self.units,)
+            )
             dropout_mask = ops.cast(dropout_mask, self.compute_dtype)
         if mask is not None:
-            mask = ops.cast(mask, "bool")
+            mask = ops.cast(self._checked("mask", mask, sequences, ()), "bool")
         if self.go_backwards:
-            inputs = ops.flip(inputs, axis=1)
+            sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
 
         h, logits, actions, final_state = self._run(
-            inputs, noise, dropout_mask, mask, state
+            sequences, noise, dropout_mask, mask, state
         )
 
         if mask is not None:
             logits = ops.where(mask[..., None], logits, ops.zeros_like(logits))
             actions = ops.where(mask, actions, ops.zeros_like(actions))
+            if self.zero_output_for_mask:
+                h = ops.where(mask[..., None], h, ops.zeros_like(h))
+        if self.stateful:
+            self._keep_state(final_state)
+        if self.cell.has_policy:
+            self._record(logits, actions, mask, training)
         # A masked step repeats the last output, so the last step has it in any case.
         outputs = [h if self.return_sequences else h[:, -1]]
         if self.return_state:
             outputs += final_state if self.carry_memory else final_state[:2]
+        if self.output_regularizer is not None:
+            for output in outputs:
+                self.add_loss(self.output_regularizer(output))
         if self.return_skips:
             outputs.append(Skips(logits, actions))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _checked_state(self, state, batch):
         if state is None:
+            if self.stateful:
+                return [ops.convert_to_tensor(part) for part in self.states]
             return self.get_initial_state(batch)
         expected = 4 if self.carry_memory else 2
         if not isinstance(state, (list, tuple)) or len(state) != expected:
@@ -249,18 +414,64 @@ class DSCLSTM(keras.layers.Layer):
             raise ValueError(f"initial_state must be a list of {parts}.")
         return [ops.cast(part, self.compute_dtype) for part in state]
 
+    def _checked(self, name, tensor, sequences, last):
+        """A tensor `[batch, time, *last]`; raises if it has another shape."""
+        tensor = ops.convert_to_tensor(tensor)
+        expected = (*sequences.shape[:2], *last)
+        fits = len(tensor.shape) == len(expected) and all(
+            a == b or a is None or b is None
+            for a, b in zip(tensor.shape, expected, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"{name} must have the shape {expected}, not {tuple(tensor.shape)}."
+            )
+        return tensor
+
     def _gumbel(self, shape):
-        uniform = keras.random.uniform(shape, 1e-20, 1.0, seed=self.seed_generator)
+        # In float32: half precision has ties, which the argmax breaks one way.
+        uniform = keras.random.uniform(
+            shape, 1e-20, 1.0, dtype="float32", seed=self.seed_generator
+        )
         return -ops.log(-ops.log(uniform))
 
-    def _dropout_mask(self, shape):
-        keep = 1.0 - self.recurrent_dropout
+    def _dropout_mask(self, shape, rate):
         uniform = keras.random.uniform(shape, seed=self.seed_generator)
-        return ops.cast(uniform < keep, self.compute_dtype) / keep
+        return ops.cast(uniform >= rate, self.compute_dtype) / (1.0 - rate)
+
+    def _keep_state(self, state):
+        for variable, part in zip(self.states, state, strict=False):
+            if keras.backend.backend() == "jax" and type(part).__name__.endswith("Tracer"):
+                raise ValueError(
+                    "stateful=True works only outside of compiled functions on JAX; "
+                    "pass initial_state instead."
+                )
+            variable.assign(part)
+
+    def _record(self, logits, actions, mask, training):
+        """Keeps the skips for a policy loss, or warns that there is none."""
+        calls = getattr(_recorder, "calls", None)
+        if calls is not None:
+            started = ops.ones_like(actions) if mask is None else ops.cast(mask, "int32")
+            used = started > 0 if mask is None else mask
+            if not self.carry_memory:
+                used = ops.logical_and(used, ops.cumsum(started, axis=1) > 1)
+            parts = logits, actions, used
+            if self.go_backwards:
+                parts = (ops.flip(part, axis=1) for part in parts)
+            calls.append(RecordedSkips(*parts))
+        elif training and not self.return_skips and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"The agent of {self.name} does not learn, since no policy loss reaches "
+                "it: use dsc.Reinforced in place of keras.Model, or return_skips=True "
+                "and dsc.losses in your own training loop.",
+                stacklevel=2,
+            )
 
     def _run(self, *tensors):
         if self._loop == "plain":
-            return _plain_loop(self.cell, *tensors)
+            return _plain_loop(self.cell, *tensors, unroll=self.unroll)
         # The only imports of a backend in the layer.
         if keras.backend.backend() == "jax":
             from dsc.loops.jax import dsc_lstm
@@ -270,8 +481,8 @@ class DSCLSTM(keras.layers.Layer):
 
         return dsc_lstm(self.cell, *tensors, xla=self._loop == "xla")
 
-    def compute_output_shape(self, inputs_shape, *args, **kwargs):
-        batch, time, _ = inputs_shape
+    def compute_output_shape(self, sequences_shape, *args, **kwargs):
+        batch, time, _ = sequences_shape
         hidden = (batch, self.units)
         shapes = [(batch, time, self.units) if self.return_sequences else hidden]
         if self.return_state:
@@ -281,9 +492,15 @@ class DSCLSTM(keras.layers.Layer):
             shapes.append(Skips((batch, time, self.n_actions), (batch, time)))
         return shapes[0] if len(shapes) == 1 else tuple(shapes)
 
-    def compute_output_spec(self, *args, **kwargs):
-        # By a trial call: from shapes alone Keras would take the actions for floats.
-        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+    def compute_output_spec(self, sequences, *args, **kwargs):
+        shapes = self.compute_output_shape(sequences.shape)
+        shapes = [shapes] if not isinstance(shapes[0], tuple) else list(shapes)
+        skips = shapes.pop() if self.return_skips else None
+        specs = [keras.KerasTensor(shape, self.compute_dtype) for shape in shapes]
+        if skips is not None:
+            logits = keras.KerasTensor(skips.logits, self.compute_dtype)
+            specs.append(Skips(logits, keras.KerasTensor(skips.actions, "int32")))
+        return specs[0] if len(specs) == 1 else tuple(specs)
 
     def compute_mask(self, inputs, mask=None):
         output_mask = mask if self.return_sequences else None
@@ -300,18 +517,25 @@ class DSCLSTM(keras.layers.Layer):
         return {
             **super().get_config(),
             **cell,
+            "activity_regularizer": keras.regularizers.serialize(
+                self.output_regularizer
+            ),
+            "dropout": self.dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "carry_memory": self.carry_memory,
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
             "return_skips": self.return_skips,
             "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "zero_output_for_mask": self.zero_output_for_mask,
             "implementation": self.implementation,
             "seed": self.seed,
         }
 
 
-def _plain_loop(cell, inputs, noise, dropout_mask, mask, state):
+def _plain_loop(cell, inputs, noise, dropout_mask, mask, state, unroll=False):
     """`keras.layers.RNN` over the cell: the reference that runs on any backend."""
     batch = ops.shape(inputs)[0]
     flat = (batch, cell.n_actions * cell.units)
@@ -326,9 +550,12 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state):
         packed_cell,
         return_sequences=True,
         return_state=True,
-        dtype=cell.dtype_policy,
+        unroll=unroll,
+        dtype=cell.dtype_policy if noise is None else noise.dtype,
     )
     packed = [part for part in (inputs, noise, dropout_mask) if part is not None]
+    # In the type of the noise, which may be wider than that of the cell.
+    packed = [ops.cast(part, packed[noise is not None].dtype) for part in packed]
     no_output = ops.zeros((batch, packed_cell.output_size), inputs.dtype)
     outputs, _, h, c, *memory, _ = loop(
         ops.concatenate(packed, axis=-1),
@@ -336,7 +563,7 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state):
         mask=mask,
     )
     logits = outputs[..., cell.units :]
-    noisy = logits if noise is None else logits + noise
+    noisy = logits if noise is None else ops.cast(logits, noise.dtype) + noise
     slots = (batch, cell.n_actions, cell.units)
     memory = [ops.reshape(part, slots) for part in memory[:2]]
     return (
@@ -366,12 +593,18 @@ class _PackedCell:
         noise = packed[:, self._noise_starts : self._mask_starts]
         dropout_mask = packed[:, self._mask_starts :]
         h, logits, states = self.cell.step(
-            x,
+            ops.cast(x, self.compute_dtype),
             states[1:],
             noise if noise.shape[-1] else None,
-            dropout_mask if dropout_mask.shape[-1] else None,
+            ops.cast(dropout_mask, self.compute_dtype)
+            if dropout_mask.shape[-1]
+            else None,
         )
         output = ops.concatenate([h, logits], axis=-1)
         return output, [output, *states]
 
     __call__ = call
+
+
+def _at_least_float32(dtype):
+    return "float32" if dtype in ("float16", "bfloat16") else dtype

@@ -64,7 +64,7 @@ def reward_to_go(rewards):
     return ops.flip(ops.cumsum(ops.flip(rewards, axis=1), axis=1), axis=1)
 
 
-def advantages(returns, baseline="mean", epsilon=1e-6):
+def advantages(returns, baseline="mean", epsilon=1e-6, mask=None):
     """Subtracts a baseline from the returns, which lowers the gradient's variance.
 
     The mean leaves out a row's own return, so the expected gradient is unchanged (Kool
@@ -77,6 +77,7 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
             `"standardised"`, which also divides by the standard deviation over the
             batch: biased, but independent of the scale of the rewards.
         epsilon: added to the standard deviation.
+        mask: weights of the same shape, 0 where a return does not count, or None.
 
     Returns:
         `[batch, ...]`, of the same dtype.
@@ -88,12 +89,22 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
         raise ValueError(f"baseline must be one of {BASELINES}, not {baseline!r}.")
     if baseline == "none":
         return returns
-    size = ops.cast(ops.shape(returns)[0], returns.dtype)
-    total = ops.sum(returns, axis=0, keepdims=True)
-    difference = returns - (total - returns) / ops.maximum(size - 1.0, 1.0)
+    if mask is None:
+        size = ops.cast(ops.shape(returns)[0], returns.dtype)
+        own, counted = 1.0, returns
+    else:
+        own = ops.cast(ops.cast(mask, "bool"), returns.dtype)
+        size, counted = ops.sum(own, axis=0, keepdims=True), own * returns
+    total = ops.sum(counted, axis=0, keepdims=True)
+    difference = returns - (total - counted) / ops.maximum(size - own, 1.0)
     if baseline == "mean":
         return difference
-    deviation = ops.std(returns, axis=0, keepdims=True) + epsilon
+    if mask is None:
+        deviation = ops.std(returns, axis=0, keepdims=True) + epsilon
+    else:
+        squares = own * ops.square(returns - total / ops.maximum(size, 1.0))
+        variance = ops.sum(squares, axis=0, keepdims=True) / ops.maximum(size, 1.0)
+        deviation = ops.sqrt(variance) + epsilon
     return difference / ops.where(size > 1.0, deviation, ops.ones_like(deviation))
 
 
@@ -107,7 +118,7 @@ def reinforce(logits, actions, advantage, mask=None):
         actions: `[batch, time]`.
         advantage: `[batch, time]`, or a shape that broadcasts to it; no gradient
             passes through it.
-        mask: `[batch, time]` boolean, False where a step does not count, or None.
+        mask: `[batch, time]`, how much each step counts: weights, or boolean; or None.
 
     Returns:
         Scalar, the mean over the steps that count.
@@ -115,7 +126,12 @@ def reinforce(logits, actions, advantage, mask=None):
     log_probs, advantage = log_prob(logits, actions), ops.stop_gradient(advantage)
     if mask is None:
         return -ops.mean(log_probs * advantage)
-    mask = ops.cast(mask, "bool")
-    advantage = ops.where(mask, advantage, ops.zeros_like(advantage))
-    n_steps = ops.sum(ops.cast(mask, log_probs.dtype))
-    return -ops.sum(log_probs * advantage) / ops.maximum(n_steps, 1.0)
+    return -masked_mean(log_probs * advantage, mask)
+
+
+def masked_mean(x, mask):
+    """The mean of `x`, weighted by `mask`; what has the weight 0 may be infinite."""
+    mask = ops.cast(mask, x.dtype)
+    counted = ops.where(mask > 0, x, ops.zeros_like(x))
+    total = ops.sum(mask)
+    return ops.sum(mask * counted) / ops.where(total > 0, total, ops.ones_like(total))

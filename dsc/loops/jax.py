@@ -58,12 +58,11 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         memory = [jnp.swapaxes(part, 0, 1) for part in state[2:]]
     from_x, agent = None, None
     if cell.has_agent:
-        kernel, bias, *logits_weights = cast(
-            *cell.agent_hidden.weights, *cell.agent_logits.weights
-        )
+        kernel, bias, *logits_weights = cast(*cell.agent_weights)
         x_kernel, h_kernel = jnp.split(kernel, [x.shape[-1]])
         from_x, agent = x @ x_kernel + bias, (h_kernel, *logits_weights)
-    kernel, recurrent_kernel, bias = cast(cell.kernel, cell.recurrent_kernel, cell.bias)
+    kernel, recurrent_kernel = cast(cell.kernel, cell.recurrent_kernel)
+    bias = ops.cast(cell.flat_bias, cell.compute_dtype)
 
     h, observed_h, actions, state = _scan_with_vjp(cell, first_step_forced)(
         recurrent_kernel,
@@ -183,7 +182,8 @@ def _start(cell, state, started, agent, now):
         logits = hidden @ logits_kernel + logits_bias
     else:
         logits = cell.fixed_logits(observed_h)
-    action = jnp.argmax(logits if now.noise is None else logits + now.noise, axis=-1)
+    noisy = logits if now.noise is None else logits.astype(now.noise.dtype) + now.noise
+    action = jnp.argmax(noisy, axis=-1)
     chosen = jax.nn.one_hot(action, cell.n_actions, dtype=observed_h.dtype, axis=0)
     start = [
         jnp.where(

@@ -54,7 +54,7 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
     (time, batch), features = _sizes(x), x.shape[-1]
     flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
-    z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.bias
+    z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.flat_bias
     z = tf.reshape(z, (time, batch, 4 * cell.units))
 
     agent = _Agent(cell, flat_x, noise, time, batch) if cell.n_actions > 1 else None
@@ -103,7 +103,7 @@ class _Agent:
         if cell.has_agent:
             kernel, bias, self.logits_kernel, self.logits_bias = (
                 tf.stop_gradient(tf.convert_to_tensor(w))
-                for w in (*cell.agent_hidden.weights, *cell.agent_logits.weights)
+                for w in cell.agent_weights
             )
             features = flat_x.shape[-1]
             self.h_kernel = kernel[features:]
@@ -119,8 +119,9 @@ class _Agent:
                 logits += self.logits_bias
             else:
                 logits = self.cell.fixed_logits(observed_h)
-            noisy = logits if self.noise is None else logits + self.noise[t]
-            return tf.argmax(noisy, axis=-1)
+            if self.noise is not None:
+                logits = tf.cast(logits, self.noise.dtype) + self.noise[t]
+            return tf.argmax(logits, axis=-1)
 
 
 class _Loop:

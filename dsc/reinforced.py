@@ -1,0 +1,208 @@
+"""A `keras.Model` whose `fit` also trains the agents of its `DSCLSTM` layers."""
+
+import functools
+import operator
+
+import keras
+from keras import ops
+
+from dsc import losses
+from dsc.layer import DSCLSTM, record_skips, recorded_skips
+from dsc.recipes import BASELINES, CREDITS
+
+
+@keras.saving.register_keras_serializable(package="dsc")
+class Reinforced(keras.Model):
+    """Trains the agents of all `DSCLSTM` layers in a model by REINFORCE, in `fit`.
+
+    Use it in place of `keras.Model`. `compile`, `fit`, `evaluate`, `predict` and `save`
+    work as usual, and a model without a `DSCLSTM` trains as `keras.Model` does. The
+    layers are found wherever they are: nested, in `keras.layers.Bidirectional`, several
+    of them.
+
+    An action is rewarded by how well the model did: the reward is the negative loss,
+    one for each sequence if the loss gives one number a sequence, and one for each step
+    if the targets have a time axis. Sample weights and masks count. Where a loss per
+    step has another number of steps than a layer, the layer gets the mean.
+
+    If the agent does not learn, first raise `rl_weight`; if `policy_entropy` falls
+    towards 0 within an epoch, raise `entropy_weight`. Both are relative to the loss of
+    `compile`.
+
+    Args:
+        *args: as for `keras.Model`, `inputs` and `outputs` of a functional model.
+        baseline: subtracted from the rewards: `"mean"` of the other samples in the
+            batch, `"standardised"` (divided by the standard deviation too), or
+            `"none"`; see `dsc.losses.advantages`.
+        rl_weight: weight of the policy loss.
+        entropy_weight: weight of the policy's entropy, a bonus in the loss.
+        credit: of a reward for a whole sequence: `"all"` actions get it, or only the
+            `"last"`.
+        reward: function of `(y, y_pred)` that returns rewards `[batch]` or `[batch,
+            time]`, in place of the negative loss; or None.
+        **kwargs: as for `keras.Model`.
+
+    Raises:
+        ValueError: an argument is out of its range, or a `DSCLSTM` with an agent stands
+            in `keras.layers.TimeDistributed`.
+
+    Example:
+
+    >>> inputs = keras.Input((None,), dtype="int32")
+    >>> x = keras.layers.Embedding(100, 16, mask_zero=True)(inputs)
+    >>> outputs = keras.layers.Dense(2)(dsc.DSCLSTM(32, n_actions=5)(x))
+    >>> model = dsc.Reinforced(inputs, outputs)
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> model.compile("adam", loss, metrics=["accuracy"])
+    >>> history = model.fit(x_train, y_train)
+    """
+
+    def __init__(
+        self,
+        *args,
+        baseline="mean",
+        rl_weight=1.0,
+        entropy_weight=0.01,
+        credit="all",
+        reward=None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        for name, value, known in (
+            ("baseline", baseline, BASELINES),
+            ("credit", credit, CREDITS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, not {value!r}.")
+        self.baseline = baseline
+        self.rl_weight = float(rl_weight)
+        self.entropy_weight = float(entropy_weight)
+        self.credit = credit
+        self.reward = reward
+        self._policy_entropy = keras.metrics.Mean(name="policy_entropy")
+        self._skip_length = keras.metrics.Mean(name="mean_skip_length")
+
+    def train_step(self, *args):
+        self._refuse_time_distributed()
+        with record_skips():
+            return super().train_step(*args)
+
+    def test_step(self, *args):
+        with record_skips():
+            return super().test_step(*args)
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        recorded = recorded_skips()
+        if recorded:
+            rewards, weights = self._rewards(y, y_pred, sample_weight)
+            for call in recorded:
+                loss = loss + self._policy_loss(call, rewards, weights, training)
+        return loss
+
+    def _policy_loss(self, call, rewards, weights, training):
+        """The weighted policy loss of one call of a layer; updates the metrics.
+
+        Args:
+            call: `dsc.layer.RecordedSkips`.
+            rewards, weights: from `_rewards`.
+            training: whether the loss is wanted, or only the metrics.
+        """
+        time = ops.shape(call.actions)[1]
+        used = ops.cast(call.used, rewards.dtype)
+        is_per_step = rewards.shape[1] == call.actions.shape[1] and time > 1
+        if not is_per_step and rewards.shape[1] != 1:
+            total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1e-9)
+            rewards = ops.sum(rewards * weights, axis=1, keepdims=True) / total
+            weights = ops.ones_like(rewards)
+        if not is_per_step and self.credit == "last":
+            steps = ops.arange(time)
+            last = ops.max(ops.where(used > 0, steps, -1), axis=1, keepdims=True)
+            used = used * ops.cast(steps == last, used.dtype)
+        used = used * weights
+        entropy = losses.masked_mean(losses.entropy(call.logits), used)
+        lengths = ops.cast(call.logits.shape[-1] - call.actions, entropy.dtype)
+        self._policy_entropy.update_state(entropy)
+        self._skip_length.update_state(losses.masked_mean(lengths, used))
+        if not training:
+            return 0.0
+        advantage = losses.advantages(rewards, self.baseline, mask=weights)
+        policy_loss = losses.reinforce(call.logits, call.actions, advantage, used)
+        return self.rl_weight * policy_loss - self.entropy_weight * entropy
+
+    def _rewards(self, y, y_pred, sample_weight):
+        """`(rewards, weights)`, each `[batch, time]` or `[batch, 1]`."""
+        if self.reward is not None:
+            rewards = ops.convert_to_tensor(self.reward(y, y_pred), "float32")
+            rewards = rewards if len(rewards.shape) > 1 else rewards[:, None]
+            return ops.stop_gradient(rewards), _weights(rewards, sample_weight, y_pred)
+        rewards = []
+        for path, loss, weight, _ in self._compile_loss._flat_losses:
+            target, predicted, own_weight = (
+                functools.reduce(operator.getitem, path, part)
+                if keras.tree.is_nested(part)
+                else part
+                for part in (y, y_pred, sample_weight)
+            )
+            values = loss.call(ops.convert_to_tensor(target), predicted)
+            while len(values.shape) > 2:
+                values = ops.mean(values, axis=-1)
+            values = values if len(values.shape) == 2 else values[:, None]
+            values = ops.stop_gradient(losses.at_least_float32(values))
+            weights = _weights(values, own_weight, predicted)
+            rewards.append((-(1.0 if weight is None else weight) * values, weights))
+        longest = max(rewards, key=lambda pair: pair[0].shape[1] or 2)
+        # Of several outputs those with one number a sequence reward every step.
+        total = sum(pair[0] for pair in rewards)
+        return total, ops.broadcast_to(longest[1], ops.shape(total))
+
+    def _refuse_time_distributed(self):
+        for wrapper in self._flatten_layers():
+            if isinstance(wrapper, keras.layers.TimeDistributed) and any(
+                isinstance(layer, DSCLSTM) and layer.cell.has_policy
+                for layer in wrapper._flatten_layers()
+            ):
+                raise ValueError(
+                    f"{wrapper.name}: the agent of a DSCLSTM in TimeDistributed cannot "
+                    "be trained; reshape the inputs to [batch * n, time, features] and "
+                    "use the layer without the wrapper."
+                )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "baseline": self.baseline,
+            "rl_weight": self.rl_weight,
+            "entropy_weight": self.entropy_weight,
+            "credit": self.credit,
+            "reward": self.reward
+            and keras.saving.serialize_keras_object(self.reward),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        own = {name: config.pop(name) for name in OPTIONS}
+        model = super().from_config(config, custom_objects)
+        if own["reward"] is not None:
+            own["reward"] = keras.saving.deserialize_keras_object(own["reward"])
+        for name, value in own.items():
+            setattr(model, name, value)
+        return model
+
+
+OPTIONS = ("baseline", "rl_weight", "entropy_weight", "credit", "reward")
+
+
+def _weights(values, sample_weight, predicted):
+    """How much each value `[batch, time]` or `[batch, 1]` counts."""
+    weights = ops.ones_like(values)
+    mask = getattr(predicted, "_keras_mask", None)
+    for factor in (sample_weight, mask):
+        if factor is not None:
+            factor = ops.cast(factor, values.dtype)
+            factor = factor if len(factor.shape) > 1 else factor[:, None]
+            if factor.shape[1] in (1, values.shape[1]):
+                weights = weights * factor
+    return weights
