@@ -416,7 +416,7 @@ def test_a_loaded_predictor_does_what_it_did_at_the_end_of_training(
     arguments = (f"--load_model={tmp}/predictor/run", "--mode=evaluate")
     result = succeeds(run(tmp / "loaded", NUMBERS, *arguments))
     assert result.out[-1] == predictor.out[-1]
-    table = np.array([line.split() for line in result.out[-11:-1]], int)
+    table = np.array([line.split() for line in result.out[-22:-12]], int)
     np.testing.assert_array_equal(table[:, 0], range(10))
     greedy = float(predictor.out[-1].split()[3])
     confusion = table[:, 1:]
@@ -479,7 +479,7 @@ def test_a_loaded_predictor_knows_how_many_numbers_there_are(tmp, of_five):
     arguments += (f"--load_model={tmp}/predictor_of_five/run",)
     result = succeeds(run(tmp / "five_loaded", NUMBERS, *arguments))
     assert result.out[-1] == of_five.out[-1]
-    table = np.array([line.split() for line in result.out[-6:-1]], int)
+    table = np.array([line.split() for line in result.out[-12:-7]], int)
     np.testing.assert_array_equal(table[:, 0], range(5))
     assert table[:, 1:].sum() == 50
     greedy = float(of_five.out[-1].split()[3])

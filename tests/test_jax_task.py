@@ -25,9 +25,10 @@ RECIPE = LANGUAGE_MODELING["corrected"]
 
 
 def test_what_jax_trains_with_needs_no_tensorflow():
-    modules = "flags, data, measures, model, reader, schedule"
+    modules = "flags, data, metrics, model, corpora, schedule"
     code = f"from language_modeling import {modules}\n"
-    code += "from dsc import program, report, resuming, run_folder\n"
+    code += "from dsc.cli import program\nfrom dsc.runs import folder\n"
+    code += "from dsc.training import report, resume\n"
     succeeds(python(code, backend="numpy"))
 
 

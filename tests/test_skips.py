@@ -11,7 +11,7 @@ import numpy as np
 import plot_skips
 import pytest
 from plots import skips, skips_page, skips_picture, style
-from test_trained import WORDS, K, make
+from test_trained_model import WORDS, K, make
 
 from language_modeling.agreement import grammar
 from language_modeling.corpora import DataError

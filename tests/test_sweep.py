@@ -146,7 +146,7 @@ def test_the_table_has_means_and_deviations_worked_by_hand(tmp_path):
         Outcome({"test perplexity": score}) if score else Outcome(None, "killed")
         for score in scores
     ]
-    table = sweep_table.local_rows(grid, list(zip(runs, outcomes, strict=True)))
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
     assert table[0]["test perplexity"] == pytest.approx((3.0, 7**0.5))
     markdown = sweep_table.write(tmp_path, table, "title")
     assert markdown == (tmp_path / "table.md").read_text()
@@ -180,7 +180,7 @@ def test_a_point_without_a_finished_run_is_in_the_table_all_the_same(tmp_path):
     grid = {"units": ["7", "30"]}
     runs = sweep_grid.runs(grid, ["1"], tmp_path)
     outcomes = [Outcome(None, "killed"), Outcome({"test perplexity": 4.0})]
-    table = sweep_table.local_rows(grid, list(zip(runs, outcomes, strict=True)))
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
     lines = sweep_table.write(tmp_path, table, "title").splitlines()
     assert lines[-2:] == ["| 7 | 0/1 | - |", "| 30 | 1/1 | 4.0000 |"]
     assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
@@ -195,7 +195,7 @@ def test_scores_that_are_not_finite_or_not_there_leave_the_table_whole(tmp_path)
     first = [{"a": math.inf, "b": 2.0}, {"a": 1.0}, {"a": 3.0, "b": 5.0}]
     second = [{"a": math.nan}, {"a": 1.0}, {"a": 3.0}]
     outcomes = [Outcome(scores) for scores in first + second]
-    table = sweep_table.local_rows(grid, list(zip(runs, outcomes, strict=True)))
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
     lines = sweep_table.write(tmp_path, table, "title").splitlines()
     assert lines[-2:] == [
         "| 7 | 3/3 | inf | 3.5000 ± 2.1213 |",
