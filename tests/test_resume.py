@@ -18,7 +18,7 @@ from dsc.cli.signals import Interrupted
 from dsc.distributed.base import Distribution
 from dsc.runs import atomic_io
 from dsc.runs.folder import RunFolder
-from dsc.training.run import fit
+from dsc.training.loop import fit
 from dsc.training.task import Task
 
 

@@ -1,7 +1,4 @@
-"""The loop over epochs: reports, states, the best weights. Without TensorFlow.
-
-What a step computes is the affair of `dsc.training.task`, or of `scripts/train_jax.py`.
-"""
+"""The loop over epochs: reports, states, the best weights. Without TensorFlow."""
 
 import numpy as np
 
@@ -11,7 +8,7 @@ from dsc.training.report import Report
 from dsc.training.resume import Saver, resume
 
 
-def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
+def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     """Trains, or goes on where the folder's newest state stands.
 
     What is computed, the weights and the metrics, is the same whether training was
@@ -19,16 +16,12 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
 
     Args:
         task: `dsc.training.task.Task`, or what has its attributes and methods but for
-            `batch` and `loss`.
+            `batch` and `loss`, which only its `train` needs.
         folder: `dsc.runs.folder.RunFolder`, takes metrics, states and the best weights.
         max_epochs: whole number.
         print_every: steps between reports.
         max_steps: ends training (and the epoch) after this many steps, or None.
         save_every: seconds between states; there is one at each epoch's end too.
-        begin: function of the `State` in which training begins, called if there is
-            anything to do. Returns `(train, show)`: `train(state)` takes the step that
-            is next, changes `state.recurrent` and returns the metrics; `show(record)`
-            shows what is logged elsewhere too, see `Events.log`.
 
     Returns:
         The best score, or None if there is none.
@@ -45,7 +38,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         return state.best_score
     saver = Saver(task, folder, state, path, save_every)
     report = Report(task, state, max_epochs, print_every)
-    train, show = begin(state)
+    show = task.open_log(folder)
     with (
         saver.explain_divergence(),
         task.distribution.translate_worker_loss(),
@@ -54,7 +47,7 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
         while not state.is_finished(max_epochs, max_steps):
             report.begin_epoch()
             while state.position < task.n_batches and state.step != max_steps:
-                state.means.add(state.step, train(state))
+                state.means.add(state.step, task.train(state))
                 state.position += 1
                 state.step += 1
                 if record := report.after_step():
