@@ -46,15 +46,15 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     ):
         while not state.is_finished(max_epochs, max_steps):
             report.begin_epoch()
-            while state.position < task.n_batches and state.step != max_steps:
-                state.means.add(state.step, task.train(state))
-                state.position += 1
-                state.step += 1
-                if record := report.after_step():
-                    folder.log(record)
-                    show(record | {f"{task.unit}_per_second": report.speed})
-                saver.poll()
-            report.bar.clear()
+            with report.bar:
+                while state.position < task.n_batches and state.step != max_steps:
+                    state.means.add(state.step, task.train(state))
+                    state.position += 1
+                    state.step += 1
+                    if record := report.after_step():
+                        folder.log(record)
+                        show(record | {f"{task.unit}_per_second": report.speed})
+                    saver.poll()
             saver.poll(must_save=True)
             scores, score = task.distribution.run_on_chief(task.evaluate)
             show(_end_epoch(task, folder, state, scores, score, report))
