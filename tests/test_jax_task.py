@@ -31,41 +31,6 @@ def test_what_jax_trains_with_needs_no_tensorflow():
     succeeds(python(code, backend="numpy"))
 
 
-JAX_STEP = """
-import dataclasses, json
-import keras
-import numpy as np
-from dsc.recipes import LANGUAGE_MODELING
-from language_modeling.jax_task import JaxLanguageModeling, descend
-from language_modeling.model import LanguageModel, Noise
-from language_modeling.corpora.corpus import Corpus
-
-path, sizes, rate, max_norm = sys.argv[1], *map(json.loads, sys.argv[2:])
-given = dict(np.load(path))
-model = LanguageModel(*sizes)
-model.build()
-ids = dict.fromkeys(("train", "valid", "test"), np.arange(20, dtype=np.int32) % 11)
-task = JaxLanguageModeling(
-    model, keras.optimizers.SGD(rate), Corpus((), ids, {}, {}),
-    LANGUAGE_MODELING["corrected"], 2, 3, 0.0, 1, max_norm, None,
-)
-def listed(name):
-    return [given[f"{name}/{i}"] for i in range(sum(k.startswith(name) for k in given))]
-parts = listed("state")
-state = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-noise = Noise(given["noise"], listed("mask"))
-gradients, loss, _, _ = task.gradients(
-    listed("weight"), given["words"], given["targets"], state, noise
-)
-weights, norm = descend(listed("weight"), gradients, rate, max_norm)
-found = {"loss": loss, "norm": norm}
-found |= {f"gradient/{i}": gradient for i, gradient in enumerate(gradients)}
-found |= {f"after/{i}": weight for i, weight in enumerate(weights)}
-np.savez(path, **found)
-print(json.dumps([variable.path for variable in model.trainable_variables]))
-"""
-
-
 @needs_jax
 def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_path):
     model = LanguageModel(*SIZES, implementation="plain")
