@@ -20,6 +20,8 @@ if __name__ == "__main__":
 with startup.backend("tensorflow"):
     import keras
 
+import numpy as np
+
 from dsc.cli import flags as shared_flags
 from dsc.distributed.strategy import make_distribution
 from dsc.runs.folder import RunFolder
@@ -27,7 +29,14 @@ from dsc.training.run import train_or_load
 from dsc.training.step import limit_gpu_memory
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
-from number_prediction.task import NumberPrediction, describe_confusion
+from number_prediction.task import (
+    NumberPrediction,
+    counts,
+    describe_confusion,
+    describe_places,
+)
+
+MAX_COLUMNS = 12  # of a table on a terminal
 
 
 def run():
@@ -61,10 +70,15 @@ def run():
 
 def report(task, saved):
     """Prints how the task's model does on the test split."""
-    confusion = task.confusion("test")
+    x, y = task.data["test"]
+    predictions = task.predict("test", "greedy")
+    n_numbers, n_actions = task.model.n_numbers, task.model.dsc.n_actions
     if saved:
-        print(describe_confusion(confusion))
-    greedy = confusion.trace() / confusion.sum()
+        print(describe_confusion(counts(y, predictions.answers, [n_numbers] * 2)))
+    if 1 < n_actions <= MAX_COLUMNS and FLAGS.model != "attention":
+        places = counts(x[:, -1], predictions.last_actions, (n_numbers, n_actions))
+        print(describe_places(places))
+    greedy = np.mean(predictions.answers == y)
     sampled = task.accuracy("test", "sample")
     print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
 

@@ -145,17 +145,6 @@ class NumberPrediction(Task):
             np.mean(self.predict(split, actions).answers == self.data[split][1])
         )
 
-    def confusion(self, split):
-        """How often each number was answered where each was right.
-
-        Returns:
-            `[n_numbers, n_numbers]`, right answers in the rows, greedy predictions in
-            the columns.
-        """
-        predictions = self.predict(split, "greedy")
-        shape = self.model.n_numbers, self.model.n_numbers
-        return counts(self.data[split][1], predictions.answers, shape)
-
     def predict(self, split, actions):
         """The `Predictions` for a whole split; actions `greedy` or `sample`.
 
@@ -197,8 +186,28 @@ def counts(numbers, others, shape):
 
 
 def describe_confusion(table):
-    """Lines that show a table of `NumberPrediction.confusion`."""
+    """Lines that show how often each number was answered for each right answer.
+
+    Args:
+        table: int `[n_numbers, n_numbers]`, right answers in the rows.
+    """
     lines = ["answer  predicted" + "".join(f"{n:7}" for n in range(len(table)))]
     for number, row in enumerate(table):
         lines.append(f"{number:6}           " + "".join(f"{n:7}" for n in row))
+    return "\n".join(lines)
+
+
+def describe_places(table):
+    """Lines that show which state each index digit looks back to, in percent.
+
+    Args:
+        table: int `[n_numbers, n_actions]`, greedy actions by index, oldest state
+            first. With ten of each, the right places are the diagonal.
+    """
+    n_actions = table.shape[1]
+    lines = ["index  steps back" + "".join(f"{n:5}" for n in range(n_actions, 0, -1))]
+    shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    for index, row in enumerate(shares):
+        cells = "".join(f"{share:5.0f}" if share >= 0.5 else "    ." for share in row)
+        lines.append(f"{index:5}            {cells}")
     return "\n".join(lines)

@@ -16,9 +16,9 @@ class Interrupted(SystemExit):
 
 
 class _Moment:
-    """What `interrupt` knows: how many wait for their end, and what signal came."""
+    """What `interrupt` knows: how many `defer_signals` are open, and which signal came."""
 
-    waiting = 0
+    depth = 0
     number = None
 
 
@@ -40,7 +40,7 @@ def ignore_signals():
 
 def interrupt(number):
     """Raises `Interrupted`, at once or at the end of `defer_signals`."""
-    if not _Moment.pending_signal:
+    if not _Moment.depth:
         raise Interrupted(number)
     _Moment.number = _Moment.number or number
 
@@ -52,25 +52,25 @@ def pending_signal():
 
 def allow_signals(function):
     """Calls `function` with signals enabled, even inside `defer_signals`."""
-    held, _Moment.pending_signal = _Moment.pending_signal, 0
+    held, _Moment.depth = _Moment.depth, 0
     try:
         with defer_signals():
             pass  # hears what came before
         return function()
     finally:
-        _Moment.pending_signal = held
+        _Moment.depth = held
 
 
 @contextlib.contextmanager
 def defer_signals():
     """Lets what is inside end before a signal is heard."""
-    _Moment.pending_signal += 1
+    _Moment.depth += 1
     try:
         yield
     finally:
-        _Moment.pending_signal -= 1
+        _Moment.depth -= 1
         number = _Moment.number
-        if not _Moment.pending_signal:
+        if not _Moment.depth:
             _Moment.number = None
-    if number is not None and not _Moment.pending_signal:
+    if number is not None and not _Moment.depth:
         raise Interrupted(number)

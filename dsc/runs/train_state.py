@@ -85,7 +85,7 @@ COUNTS = (
     "step",
     "best_score",
     "best_weights",
-    "ended",
+    "stop_reason",
     "cut_short",
 )
 
@@ -102,8 +102,8 @@ class State:
         step: number of training steps that are done.
         best_score: of the best weights; None if there are none yet.
         best_weights: name of their file.
-        ended: why the task ended the training, or None.
-        cut_short: whether --max_steps ended the last epoch before its last batch.
+        stop_reason: why the task ended the training, or None.
+        truncated: whether --max_steps ended the last epoch before its last batch.
     """
 
     recurrent: Any
@@ -113,7 +113,7 @@ class State:
     step: int = 0
     best_score: Any = None
     best_weights: str | None = None
-    ended: str | None = None
+    stop_reason: str | None = None
     truncated: bool = False
 
     def is_finished(self, max_epochs, max_steps):
@@ -196,7 +196,7 @@ def _counts(arrays, task):
             and isinstance(metrics_digest, str)
             and isinstance(counts["best_weights"], str | None)
             and (counts["best_score"] is None) == (counts["best_weights"] is None)
-            and isinstance(counts["ended"], str | None)
+            and isinstance(counts["stop_reason"], str | None)
             and isinstance(counts["cut_short"], bool)
             and schedule.keys() == task.schedule_state().keys()
             and all(map(_is_number, (counts["best_score"], *schedule.values())))
