@@ -86,7 +86,7 @@ COUNTS = (
     "best_score",
     "best_weights",
     "stop_reason",
-    "cut_short",
+    "truncated",
 )
 
 
@@ -197,7 +197,7 @@ def _counts(arrays, task):
             and isinstance(counts["best_weights"], str | None)
             and (counts["best_score"] is None) == (counts["best_weights"] is None)
             and isinstance(counts["stop_reason"], str | None)
-            and isinstance(counts["cut_short"], bool)
+            and isinstance(counts["truncated"], bool)
             and schedule.keys() == task.schedule_state().keys()
             and all(map(_is_number, (counts["best_score"], *schedule.values())))
         )
