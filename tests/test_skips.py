@@ -127,7 +127,7 @@ def test_an_arc_is_the_thicker_the_surer_the_agent():
 
 def test_a_probability_that_float32_rounds_beyond_one_is_drawn():
     sentence = sentence_of(["a"], [1], probability=1.0000001)
-    (axis,) = skips_picture.draw(plotting.require("this"), sentence).axes
+    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
     assert axis.patches[0].get_alpha() == 1
 
 
