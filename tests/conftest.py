@@ -20,17 +20,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits what is set her
 
 import numpy as np
 import pytest
+import small
 
 from dsc.cli import signals as interruption
 from dsc.cli import startup
-
-startup.fix_settings("tensorflow")  # here and in the programs that tests start
-
-import small
-
 from language_modeling.agreement import grammar
 from number_prediction import produce_data
 from tests.stress import programs
+
+startup.fix_settings("tensorflow")  # here and in the programs that tests start
 
 
 @pytest.fixture

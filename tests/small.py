@@ -9,6 +9,7 @@ from tests.stress import programs
 WINDOWS = ("--batch_size=4", "--num_unroll_steps=6")
 LANGUAGE = ("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", *WINDOWS)
 NUMBERS = ("--rnn_size=6", "--n_actions=3", "--agent_units=4", "--batch_size=8")
+NUMBERS += ("--nojit_compile",)  # XLA would compile longer than they train
 
 
 class Trained(NamedTuple):

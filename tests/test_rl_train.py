@@ -321,8 +321,10 @@ def test_number_prediction_prints_sizes_reports_and_both_accuracies(number_run):
 
 
 def check_confusion(lines, accuracies, n_numbers):
-    """A table of answers and predictions that agrees with the accuracy."""
-    table = np.array([line.split() for line in lines[-1 - n_numbers : -1]], int)
+    """Compares the table of answers and predictions with the accuracy."""
+    (head,) = (i for i, line in enumerate(lines) if line.startswith("answer "))
+    rows = lines[head + 1 : head + 1 + n_numbers]
+    table = np.array([line.split() for line in rows], int)
     np.testing.assert_array_equal(table[:, 0], range(n_numbers))
     confusion = table[:, 1:]
     assert confusion.sum() == 50
@@ -340,9 +342,9 @@ def test_loaded_number_prediction_scores_as_at_the_end_of_training(
 
 
 @pytest.mark.slow
-def test_without_xla_number_prediction_trains_the_same(predict, number_run):
-    plain = metrics(predict("nojit", "--max_epochs=2", "--nojit_compile").run)
-    for record, expected in zip(plain, metrics(number_run.run), strict=True):
+def test_compiled_by_xla_number_prediction_trains_the_same(predict, number_run):
+    compiled = metrics(predict("compiled", "--max_epochs=2", "--jit_compile").run)
+    for record, expected in zip(compiled, metrics(number_run.run), strict=True):
         assert record.keys() == expected.keys()
         for name, value in record.items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-3, err_msg=name)
@@ -351,7 +353,7 @@ def test_without_xla_number_prediction_trains_the_same(predict, number_run):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [model for model in MODELS if model != "dsc"])
 def test_number_prediction_trains_every_model(predict, model):
-    flags = (f"--model={model}", "--max_epochs=1", "--nojit_compile")
+    flags = (f"--model={model}", "--max_epochs=1")
     numbers = predict(f"numbers-{model}", *flags).out[-1].split()
     greedy, sampled = float(numbers[3]), float(numbers[5])
     assert 0.0 <= min(greedy, sampled) <= max(greedy, sampled) <= 1.0
@@ -363,7 +365,7 @@ def test_number_prediction_trains_every_model(predict, model):
 def test_the_released_recipe_reads_the_released_data(predict, data, tmp):
     (tmp / "released").mkdir()
     shutil.copy(data / "digits" / "digits_10_released.npz", tmp / "released")
-    few = ("--recipe=released", "--max_steps=1", "--nojit_compile")
+    few = ("--recipe=released", "--max_steps=1")
     result = predict("noise", *few, digits=tmp / "released")
     assert result.out[-1].startswith("test accuracy = ")
 
@@ -377,7 +379,7 @@ def test_five_numbers_are_made_learned_and_loaded(predict, call, tmp):
         "five/numbers_below_5_6.npz: 60 train, 30 valid, 50 test sequences of 6+1 "
         "numbers below 5."
     )
-    flags = (*five, "--max_epochs=2", "--nojit_compile")
+    flags = (*five, "--max_epochs=2")
     trained = predict("of_five", *flags, digits=tmp / "five")
     lstm, agent, out = 11 * 24 + 24, 11 * 4 + 4 + 4 * 3 + 3, 6 * 5 + 5
     sizes = f"{lstm + agent + out:,} weights, 7 steps of 8 sequences per epoch."
