@@ -19,14 +19,21 @@ from language_modeling.model import LanguageModel, Noise, loss
 from tests.stress import programs
 
 VOCAB, BATCH, STEPS, UNITS, AGENT_UNITS, ACTIONS = 11, 4, 7, 6, 5, 3
-SIZES = (VOCAB, UNITS, 2, ACTIONS, 0.7, 0.8, AGENT_UNITS)
+SIZES = {
+    "vocab_size": VOCAB,
+    "rnn_size": UNITS,
+    "n_actions": ACTIONS,
+    "lamda": 0.7,
+    "forget_bias": 0.8,
+    "agent_units": AGENT_UNITS,
+}
 RATE, MAX_NORM = 0.9, 0.3
 RECIPE = LANGUAGE_MODELING["corrected"]
 
 
 @needs_jax
 def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_path):
-    model = LanguageModel(*SIZES, implementation="plain")
+    model = LanguageModel(**SIZES, implementation="plain")
     model.build()
     variables = model.trainable_variables
     for variable in variables:

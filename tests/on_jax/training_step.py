@@ -19,7 +19,7 @@ from language_modeling.model import LanguageModel, Noise
 
 path, sizes, rate, max_norm = sys.argv[1], *map(json.loads, sys.argv[2:])
 given = dict(np.load(path))
-model = LanguageModel(*sizes)
+model = LanguageModel(**sizes)
 model.build()
 ids = dict.fromkeys(("train", "valid", "test"), np.arange(20, dtype=np.int32) % 11)
 task = JaxLanguageModeling(
