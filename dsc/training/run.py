@@ -1,16 +1,15 @@
-"""Training under TensorFlow from a command line: starts or resumes a run."""
+"""What a training script does once it has a task: begins or resumes a run, or loads."""
 
-from dsc import noise
+import keras
+
 from dsc.cli import flags as shared_flags
 from dsc.distributed.coordination import check_same_command
 from dsc.runs.folder import RunFolder
 from dsc.runs.provenance import about
-from dsc.runs.tensorboard import Events
-from dsc.training import loop
-from dsc.training.step import make_train_step
+from dsc.training.loop import fit
 
 
-def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
+def train_or_load(task, saved, flags, corpus, data, vocabulary=None, accelerator=None):
     """Gives the task's model the weights that the flags ask for.
 
     Args:
@@ -21,6 +20,7 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         data: dict from split to a digest of its content: with other data, a run is
             another run.
         vocabulary: words to keep with a new run, or None.
+        accelerator: see `dsc.runs.provenance.about`.
 
     Returns:
         The best score, which the weights of a training have, or None.
@@ -32,7 +32,9 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
         saved.checkpoints.load_weights(task.model)
     elif flags.max_epochs:
         config = shared_flags.values(flags)
-        config |= {"data": data, "about": about(task.model, corpus)}
+        config |= {"data": data, "about": about(task.model, corpus, accelerator)}
+        if keras.backend.backend() == "jax":  # with other random numbers
+            config["trained with"] = "JAX"
         check_same_command(task.distribution, config)
         folder = task.distribution.folder(flags.train_dir)
         folder = RunFolder.begin(folder, config, flags.restart, vocabulary)
@@ -50,21 +52,3 @@ def train_or_load(task, saved, flags, corpus, data, vocabulary=None):
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
     return None
-
-
-def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
-    """Trains a `Task` and logs to TensorBoard; see `dsc.training.loop.fit`."""
-
-    def begin(state):
-        events = Events(folder.path, folder.records, folder.hparams)
-        train_step = make_train_step(task)
-
-        def train(state):
-            batch = task.batch(state.epochs, state.position)
-            step = noise.number(state.step)
-            state.recurrent, metrics = train_step(step, batch, state.recurrent)
-            return metrics
-
-        return train, events.log
-
-    return loop.fit(task, folder, max_epochs, print_every, max_steps, save_every, begin)
