@@ -230,9 +230,7 @@ def test_a_persistent_tape_in_a_function_gives_the_same_gradients(rng):
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
 @pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile")
-@pytest.mark.parametrize(
-    "implementation", ["fast", pytest.param("xla", marks=slow)]
-)
+@pytest.mark.parametrize("implementation", ["fast", pytest.param("xla", marks=slow)])
 def test_keras_may_ask_for_xla(implementation, rng):
     model = keras.Sequential([DSCLSTM(UNITS, 5, implementation=implementation)])
     model.compile("sgd", "mse", jit_compile=True)
