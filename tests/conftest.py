@@ -84,6 +84,15 @@ def call(monkeypatch, capsys, signals):
 
 
 @pytest.fixture(scope="session")
+def ptb():
+    """The folder of the Penn Treebank; without one the test is skipped."""
+    root = programs.ROOT
+    folders = (root / "data" / "ptb", root.parent / "shared" / "data" / "ptb")
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    return found or pytest.skip("no Penn Treebank in data/ptb (scripts/get_ptb.py)")
+
+
+@pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """A folder with small data of both tasks, in `corpus` and `digits`."""
     folder = tmp_path_factory.mktemp("data")
