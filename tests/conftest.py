@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 import small
 
+import language_modeling
+import number_prediction
 from dsc.cli import signals as interruption
 from dsc.cli import startup
 from language_modeling.agreement import grammar
@@ -59,12 +61,12 @@ def call(monkeypatch, capsys, signals):
     """
 
     def run(folder, script, *arguments):
-        from language_modeling.flags import FLAGS as language_flags
-        from number_prediction.flags import FLAGS as number_flags
-
         arguments = programs.with_cache(folder, script, arguments)
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", [str(a) for a in (script, *arguments)])
+        for task in (language_modeling, number_prediction):  # flags are defined anew
+            monkeypatch.delitem(sys.modules, f"{task.__name__}.flags", raising=False)
+            monkeypatch.delattr(task, "flags", raising=False)
         capsys.readouterr()
         end = None
         with mock.patch.object(sys, "stdout", sys.stdout), mock.patch.dict(os.environ):
@@ -72,15 +74,21 @@ def call(monkeypatch, capsys, signals):
                 runpy.run_path(str(script), run_name="__main__")
             except SystemExit as raised:
                 end = raised.code
-            finally:
-                language_flags.unparse_flags()
-                number_flags.unparse_flags()
         out, err = capsys.readouterr()
         if isinstance(end, str):  # a message, which Python prints to stderr
             end, err = 1, f"{err}{end}\n"
         return programs.Result(end or 0, out.splitlines(), err.splitlines())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ptb():
+    """The folder of the Penn Treebank; without one the test is skipped."""
+    root = programs.ROOT
+    folders = (root / "data" / "ptb", root.parent / "shared" / "data" / "ptb")
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    return found or pytest.skip("no Penn Treebank in data/ptb (scripts/get_ptb.py)")
 
 
 @pytest.fixture(scope="session")

@@ -77,11 +77,8 @@ def test_what_a_process_prepares_is_the_corpus(paths, folder):
     assert read.vocabulary == ("<eos>", "to", "be", "not", "or")
 
 
-def test_the_same_is_prepared_once(paths, prepared, no_process):
+def test_the_same_text_is_prepared_once(tmp_path, paths, prepared, no_process):
     assert ids_of(cache.read(paths, OPTIONS, prepared)) == IDS
-
-
-def test_a_copy_of_the_text_is_the_same_text(tmp_path, prepared, no_process):
     copied = put(tmp_path / "elsewhere")
     assert ids_of(cache.read(copied, OPTIONS, prepared)) == IDS
 
@@ -214,12 +211,6 @@ def test_what_is_wrong_with_a_text_is_said_across_the_processes(paths, folder):
         "Latin-1 with `iconv -f latin1 -t utf-8`."
     )
     assert entries(folder) == []
-
-
-def test_a_text_that_cannot_be_read_is_named(paths, folder):
-    paths["test"].unlink()
-    with pytest.raises(DataError, match=r"test\.txt cannot be read: No such file"):
-        cache.read(paths, OPTIONS, folder)
 
 
 def test_a_process_that_is_killed_leaves_nothing_half_true(paths, folder, monkeypatch):
