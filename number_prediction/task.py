@@ -126,6 +126,15 @@ class NumberPrediction(Task):
             return scores, (sampled, greedy)
         return scores, (greedy, sampled)
 
+    def report(self, score=None):
+        confusion = self.confusion("test")
+        if score is None:
+            print(describe_confusion(confusion))
+        greedy = float(confusion.trace() / confusion.sum())
+        sampled = self.accuracy("test", "sample")
+        print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
+        return {"test accuracy (greedy)": greedy, "test accuracy (sampled)": sampled}
+
     def end_epoch(self, score):
         improved = self.best is None or score > self.best
         self.best = score if improved else self.best

@@ -8,10 +8,11 @@ import contextlib
 
 from dsc.cli import signals
 from dsc.cli.errors import RunError, one_line
+from dsc.cli.flags import with_role
 from dsc.cli.signals import Interrupted
 
-# Flags that each worker may have to itself: where its files are, what its GPU bears.
-PER_WORKER_FLAGS = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
+# Each worker may have its own paths and its own share of a GPU's memory.
+PER_WORKER_FLAGS = with_role("data", "worker")
 VOTE_EVERY = 10  # steps between two votes, each of which takes a message
 
 
@@ -20,22 +21,21 @@ def check_same_command(distribution, config):
 
     Args:
         distribution: `dsc.distributed.mirrored.Distribution`.
-        config: dict from flag to value, and `data` to a digest of each split.
+        config: dict of a `RunFolder`: its `flags` and `data` are compared.
 
     Raises:
         RunError: they were not; says who differs from the chief, and in what.
     """
-    shared = {
-        name: value for name, value in config.items() if name not in PER_WORKER_FLAGS
-    }
-    chief, *others = distribution.all_gather_object(shared)
-    for worker, other in enumerate(others, 1):
+    shared = {k: v for k, v in config["flags"].items() if k not in PER_WORKER_FLAGS}
+    given = distribution.all_gather_object([shared, config["data"]])
+    (chief, chief_data), *others = given
+    for worker, (other, data) in enumerate(others, 1):
         differences = [
             one_line(f"--{name} {other.get(name)} (the chief: {chief.get(name)})")
-            for name in sorted({*chief, *other} - {"data"})
+            for name in sorted({*chief, *other})
             if other.get(name) != chief.get(name)
         ]
-        if other["data"] != chief["data"]:
+        if data != chief_data:
             differences.append("other data")
         if differences:
             distribution.shutdown_barrier()

@@ -70,8 +70,8 @@ def count(read, windows, deciders, n_actions, carry_memory):
     return counts
 
 
-def describe(counts):
-    """Two lines that say how many skips land, of all and by the length that it takes.
+def shares(counts):
+    """The shares of skips that land, and that would land by chance.
 
     By chance as many would land if the same skips did not depend on the word.
 
@@ -79,20 +79,30 @@ def describe(counts):
         counts: from `count`.
 
     Returns:
-        List of lines, empty if no word counts.
+        Two numbers, or None if no word counts.
     """
     n = counts.sum()
     if not n:
-        return []
-    needed, taken, landed = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+        return None
+    needed, taken = counts.sum(axis=1), counts.sum(axis=0)
+    return float(counts.trace() / n), float(needed @ taken / n**2)
+
+
+def describe(counts):
+    """Two lines that say how many skips land, of all and by the length that it takes.
+
+    Args:
+        counts: from `count`, of some words.
+    """
+    needed, landed = counts.sum(axis=1), np.diag(counts)
+    share, by_chance = shares(counts)
     by_length = " ".join(
         f"{k}: {landed[1:][part].sum() / n_part:.2f} of {n_part}"
         for k, part in metrics.by_length(len(needed) - 1)
         if (n_part := needed[1:][part].sum())
     )
-    chance = needed @ taken / n**2
     return [
-        f"test skips that land on the word that decides = {landed.sum() / n:.4f} of "
-        f"{n} ({chance:.4f} by chance)",
+        f"test skips that land on the word that decides = {share:.4f} of "
+        f"{counts.sum()} ({by_chance:.4f} by chance)",
         f"test skips that land, by the length that it takes = {by_length}",
     ]
