@@ -4,12 +4,9 @@ Each comparison is made by all workers from the same values, so that all go on o
 end with the same sentence. A process alone agrees with itself.
 """
 
-import contextlib
-
 from dsc.cli import signals
 from dsc.cli.errors import RunError, one_line
 from dsc.cli.flags import with_role
-from dsc.cli.signals import Interrupted
 
 # Each worker may have its own paths and its own share of a GPU's memory.
 PER_WORKER_FLAGS = with_role("data", "worker")
@@ -88,34 +85,27 @@ class SaveCoordinator:
     """Lets all workers save at the same step, and end at the same step for a signal.
 
     Args:
-        distribution: `dsc.distributed.mirrored.Distribution`.
+        distribution: `dsc.distributed.base.Distribution`.
     """
 
     def __init__(self, distribution):
         self.distribution = distribution
 
-    def holding_signals(self):
-        """A context in which a worker's signal waits until all have heard of it."""
-        alone = self.distribution.n_workers == 1
-        return contextlib.nullcontext() if alone else signals.defer_signals()
-
-    def is_due(self, due, step, is_last):
-        """Whether all are to save now, as the chief's clock says.
+    def vote(self, due, step, must_vote=False):
+        """Polls the signal flag of every worker.
 
         Args:
-            due: what this worker's clock says.
+            due: whether this worker's clock says that a save is due; the chief's counts.
             step: the number of steps that are done.
-            is_last: whether the epoch ends with it.
+            must_vote: whether to vote at this step whatever its number.
 
-        Raises:
-            Interrupted: a worker was told to end.
+        Returns:
+            `(whether all workers save now, the signal that ends all of them or None)`.
         """
         if self.distribution.n_workers == 1:
-            return due
-        if step % VOTE_EVERY and not is_last:
-            return False
-        votes = self.distribution.all_gather_object([due, signals.pending_signal()])
-        for _, number in votes:
-            if number is not None:
-                raise Interrupted(number)
-        return votes[0][0]
+            return due, signals.pending()
+        if step % VOTE_EVERY and not must_vote:
+            return False, None
+        votes = self.distribution.all_gather_object([due, signals.pending()])
+        numbers = [number for _, number in votes if number is not None]
+        return votes[0][0], numbers[0] if numbers else None

@@ -85,8 +85,9 @@ COUNTS = (
     "step",
     "best_score",
     "best_weights",
-    "ended",
-    "cut_short",
+    "stop_reason",
+    "truncated",
+    "seconds",
 )
 
 
@@ -102,8 +103,9 @@ class State:
         step: number of training steps that are done.
         best_score: of the best weights; None if there are none yet.
         best_weights: name of their file.
-        ended: why the task ended the training, or None.
-        cut_short: whether --max_steps ended the last epoch before its last batch.
+        stop_reason: why the task ended the training, or None.
+        truncated: whether --max_steps ended the last epoch before its last batch.
+        seconds: of training and evaluation until the last save, over all processes.
     """
 
     recurrent: Any
@@ -113,14 +115,28 @@ class State:
     step: int = 0
     best_score: Any = None
     best_weights: str | None = None
-    ended: str | None = None
+    stop_reason: str | None = None
     truncated: bool = False
+    seconds: float = 0.0
 
-    def is_finished(self, max_epochs, max_steps):
-        """Whether nothing is left to do, not even the evaluation of an epoch."""
-        between_epochs = self.position == 0
-        limits = self.epochs >= max_epochs or self.step == max_steps
-        return self.stop_reason is not None or (between_epochs and limits)
+    def why_finished(self, max_epochs, max_steps):
+        """Why nothing is left to do, not even the evaluation of an epoch, or None."""
+        if self.stop_reason is not None or self.position > 0:
+            return self.stop_reason
+        if self.step == max_steps:
+            return f"--max_steps {max_steps} reached"
+        return f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
+
+    def summary(self, max_epochs, max_steps):
+        """What `result.json` says of a training that has ended, but for its scores."""
+        best = self.best_weights  # best-<epochs>-...
+        return {
+            "best_epoch": None if best is None else int(best.split("-")[1]),
+            "epochs": self.epochs,
+            "steps": self.step,
+            "stop_reason": self.why_finished(max_epochs, max_steps),
+            "seconds": self.seconds,
+        }
 
 
 def to_arrays(state, task, metrics_mark):
@@ -196,8 +212,9 @@ def _counts(arrays, task):
             and isinstance(metrics_digest, str)
             and isinstance(counts["best_weights"], str | None)
             and (counts["best_score"] is None) == (counts["best_weights"] is None)
-            and isinstance(counts["ended"], str | None)
-            and isinstance(counts["cut_short"], bool)
+            and isinstance(counts["stop_reason"], str | None)
+            and isinstance(counts["truncated"], bool)
+            and isinstance(counts["seconds"], float)
             and schedule.keys() == task.schedule_state().keys()
             and all(map(_is_number, (counts["best_score"], *schedule.values())))
         )

@@ -5,7 +5,7 @@ What a step computes is the affair of `dsc.training.task`, or of `scripts/train_
 
 import numpy as np
 
-from dsc.cli.signals import allow_signals, defer_signals
+from dsc.cli import signals
 from dsc.runs.train_state import Means
 from dsc.training.report import Report
 from dsc.training.resume import Saver, resume
@@ -47,32 +47,25 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
     report = Report(task, state, max_epochs, print_every)
     train, show = begin(state)
     with (
-        saver.save_on_interrupt(),
+        saver.explain_divergence(),
         task.distribution.translate_worker_loss(),
-        saver.votes.holding_signals(),
+        signals.polled(),
     ):
         while not state.is_finished(max_epochs, max_steps):
             report.begin_epoch()
             while state.position < task.n_batches and state.step != max_steps:
-                # A signal has to wait until the step is counted, logged and saved.
-                with defer_signals():
-                    state.means.add(state.step, train(state))
-                    state.position += 1
-                    state.step += 1
-                    if record := report.after_step():
-                        folder.log(record)
-                        show(record | {f"{task.unit}_per_second": report.speed})
-                    saver.save_if_due()
+                state.means.add(state.step, train(state))
+                state.position += 1
+                state.step += 1
+                if record := report.after_step():
+                    folder.log(record)
+                    show(record | {f"{task.unit}_per_second": report.speed})
+                saver.poll()
             report.bar.clear()
-            with defer_signals():
-                saver.save()
-            # Changes nothing: a signal ends it at once.
-            scores, score = task.distribution.run_on_chief(
-                lambda: allow_signals(task.evaluate)
-            )
-            with defer_signals():
-                show(_end_epoch(task, folder, state, scores, score, report))
-                saver.save()
+            saver.poll(must_save=True)
+            scores, score = task.distribution.run_on_chief(task.evaluate)
+            show(_end_epoch(task, folder, state, scores, score, report))
+            saver.poll(must_save=True)
     reason = state.stop_reason
     if reason is None and state.step == max_steps:
         reason = f"--max_steps {max_steps} reached"

@@ -189,9 +189,9 @@ def run_all(jobs, at_once, started, ended):
         Interrupted: a signal came; the processes have saved their states.
     """
     waiting, running = list(jobs), []
-    with signals.defer_signals():
+    with signals.polled():
         try:
-            while (waiting or running) and signals.pending_signal() is None:
+            while (waiting or running) and signals.pending() is None:
                 while waiting and len(running) < at_once:
                     running.append(Execution(waiting.pop(0)))
                     started(running[-1].job.run)
