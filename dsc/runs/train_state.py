@@ -125,7 +125,9 @@ class State:
             return self.stop_reason
         if self.step == max_steps:
             return f"--max_steps {max_steps} reached"
-        return f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
+        return (
+            f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
+        )
 
     def summary(self, max_epochs, max_steps):
         """What `result.json` says of a training that has ended, but for its scores."""
