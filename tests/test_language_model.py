@@ -12,7 +12,7 @@ import tensorflow as tf
 from dsc import Skips
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
-from dsc.training.run import fit
+from dsc.training.loop import fit
 from language_modeling.corpora import Corpus
 from language_modeling.metrics import describe_skips
 from language_modeling.model import LanguageModel, Noise, Outputs, loss, word_losses

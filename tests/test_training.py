@@ -16,8 +16,8 @@ from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
 from dsc.runs.train_state import State
 from dsc.training import step as train_step
+from dsc.training.loop import fit
 from dsc.training.report import Report
-from dsc.training.run import fit
 from dsc.training.step import clip
 from dsc.training.task import Task
 from language_modeling import metrics as measures

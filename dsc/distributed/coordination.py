@@ -95,7 +95,7 @@ class SaveCoordinator:
         """Polls the signal flag of every worker.
 
         Args:
-            due: whether this worker's clock says that a save is due; the chief's counts.
+            due: whether a save is due by this worker's clock; the chief's counts.
             step: the number of steps that are done.
             must_vote: whether to vote at this step whatever its number.
 

@@ -1,8 +1,12 @@
 """What the training loop needs to know of a task."""
 
 import abc
+import functools
 
+from dsc import noise
 from dsc.distributed.base import Distribution
+from dsc.runs.tensorboard import Events
+from dsc.training.step import make_train_step
 
 
 class Task(abc.ABC):
@@ -14,7 +18,7 @@ class Task(abc.ABC):
         n_batches: batches per epoch.
         max_grad_norm: global norm at which gradients are clipped, or None.
         dense_norm: see `dsc.recipes.Recipe`.
-        memory: names of the attributes in which `end_epoch` remembers earlier scores:
+        schedule_fields: names of the attributes in which `end_epoch` remembers earlier scores:
             numbers, tuples of them, or None.
         unit: what a batch has `batch_units` of, for the speed in the reports.
         batch_units: how many words or sequences one batch has.
@@ -33,6 +37,24 @@ class Task(abc.ABC):
     def learning_rate(self):
         """The optimizer's, a float, also where each replica has one."""
         return float(self.optimizer.learning_rate.numpy())
+
+    @functools.cached_property
+    def _train_step(self):
+        return make_train_step(self)
+
+    def train(self, state):
+        """Takes the next step of a `dsc.runs.train_state.State`; returns the metrics.
+
+        Changes the state's recurrent state and nothing else of it.
+        """
+        batch = self.batch(state.epochs, state.position)
+        step = noise.number(state.step)
+        state.recurrent, metrics = self._train_step(step, batch, state.recurrent)
+        return metrics
+
+    def open_log(self, folder):
+        """A function that logs a record where TensorBoard shows it; see `Events`."""
+        return Events(folder.path, folder.records, folder.hparams).log
 
     @abc.abstractmethod
     def batch(self, epoch, i):
@@ -67,6 +89,15 @@ class Task(abc.ABC):
 
         `scores` is a dict to log, its numbers also to print; the weights of the epoch
         with the highest `score` are kept.
+        """
+
+    @abc.abstractmethod
+    def report(self, score=None):
+        """Prints the scores on validation and test, and returns them by name, a dict.
+
+        Args:
+            score: that `evaluate` gave for the model's weights, which are then not
+                evaluated again; None if this process has not trained them.
         """
 
     @abc.abstractmethod
