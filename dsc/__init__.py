@@ -1,19 +1,27 @@
-"""LSTM with dynamic skip connections (Gui et al., AAAI 2019) for Keras 3."""
+"""LSTM with dynamic skip connections (Gui et al., AAAI 2019) for Keras 3.
+
+    from dsc import DSCLSTM
+
+`DSCLSTM` is the layer, `DSCLSTMCell` one step of it, `Skips` what the layer returns for
+the policy loss, and `losses` the loss itself.
+"""
 
 import importlib
 
+__version__ = "0.2.0"
 __all__ = ["DSCLSTM", "DSCLSTMCell", "Skips", "losses"]
 
-_HOMES = {"DSCLSTM": "dsc.layer", "DSCLSTMCell": "dsc.cell", "Skips": "dsc.layer"}
+_MODULES = {"DSCLSTM": "dsc.layer", "DSCLSTMCell": "dsc.cell", "Skips": "dsc.layer"}
 
 
 def __getattr__(name):
-    """Imports a public name when it is first used.
-
-    Keras takes seconds to import, and a script that only writes files needs none of it.
-    """
+    """Imports a public name when it is first used: importing Keras takes seconds."""
     if name == "losses":
         return importlib.import_module("dsc.losses")
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*__all__, "__version__"]

@@ -1,7 +1,7 @@
 """One step of the LSTM with dynamic skip connections: the definition of the model.
 
-Gui et al., "Long Short-Term Memory with Dynamic Skip Connections", AAAI 2019,
-"Dynamic Skip with REINFORCE". All of it is `keras.ops`, for any Keras backend.
+Gui et al., "Long Short-Term Memory with Dynamic Skip Connections", AAAI 2019, section
+"Dynamic Skip with REINFORCE". Uses only `keras.ops`, so it runs on any Keras backend.
 """
 
 import random
@@ -12,21 +12,21 @@ from keras import ops
 from dsc.recipes import OBSERVATIONS
 
 CHOICES = ("agent", "fixed_skip", "random_skip", "attention")
-FORCED_LOGIT = 1e4  # a logit that no noise reaches
+FORCED_LOGIT = 1e4  # larger than any noise: forces an action
 
 
 def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
-    """The LSTM's gates: from their pre-activations to the next state.
+    """Computes the next LSTM state from the pre-activations of the gates.
 
     Args:
-        gates: pre-activations of input gate, candidate, forget gate and output gate
-            (i, j, f, o), each `[..., units]`.
+        gates: pre-activations of the input gate, candidate, forget gate and output
+            gate (i, j, f, o), each `[..., units]`.
         prev_c: `[..., units]`, the cell state that the step continues from.
-        forget_bias: number added to the forget gate's pre-activation.
-        dropout_mask: optional `[..., units]`, factors on the candidate: recurrent
+        forget_bias: number added to the pre-activation of the forget gate.
+        dropout_mask: optional `[..., units]`, multiplies the candidate: recurrent
             dropout without memory loss (Semeniuta et al., 2016).
-        norm: optional `(gain [5, units], offset [5, units])` of the layer
-            normalisation (Ba et al., 2016) of i, j, f, o and the new cell state.
+        norm: optional `(gain [5, units], offset [5, units])`: layer normalisation (Ba
+            et al., 2016) of i, j, f, o and the new cell state.
 
     Returns:
         `(h, c)`, each `[..., units]`.
@@ -41,7 +41,7 @@ def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
     if dropout_mask is not None:
         candidate = candidate * dropout_mask
     c = prev_c * ops.sigmoid(f + forget_bias) + ops.sigmoid(i) * candidate
-    # Only what leaves the cell is normalised; the memory c itself stays as it is.
+    # Normalises what leaves the cell, not the cell state that is carried on.
     exposed_c = c if norm is None else _normalise(c, gain[4], offset[4])
     h = ops.tanh(exposed_c) * ops.sigmoid(o)
     return h, c
@@ -54,7 +54,7 @@ def _normalise(x, gain, offset, epsilon=1e-3):
 
 @keras.saving.register_keras_serializable(package="dsc")
 class BlockOrthogonal(keras.initializers.Initializer):
-    """Orthogonal matrices side by side, one for each gate.
+    """Initializes each gate's block of a recurrent kernel as an orthogonal matrix.
 
     Args:
         seed: integer or `keras.random.SeedGenerator`.
@@ -64,8 +64,8 @@ class BlockOrthogonal(keras.initializers.Initializer):
         if isinstance(seed, dict):
             seed = keras.saving.deserialize_keras_object(seed)
         self.seed = seed
-        # Fixed at construction, as in Keras's own initialisers, and taken from the
-        # generator that `keras.utils.set_random_seed` sets.
+        # Drawn at construction, as Keras's initializers do, from the generator that
+        # `keras.utils.set_random_seed` seeds.
         self._draw_seed = random.randint(1, 10**9) if seed is None else seed
 
     def __call__(self, shape, dtype=None):
@@ -74,7 +74,7 @@ class BlockOrthogonal(keras.initializers.Initializer):
             (columns // rows, rows, rows), dtype=dtype, seed=self._draw_seed
         )
         q, r = ops.qr(normal)
-        # With the signs of R's diagonal, Q is uniform over the orthogonal matrices.
+        # Multiplying by the signs of R's diagonal makes Q uniformly distributed.
         q = q * ops.sign(ops.diagonal(r, axis1=1, axis2=2))[:, None, :]
         return ops.reshape(ops.transpose(q, (1, 0, 2)), shape)
 
@@ -86,39 +86,39 @@ class BlockOrthogonal(keras.initializers.Initializer):
 class DSCLSTMCell(keras.layers.Layer):
     """One step of an LSTM that chooses which of its last states to continue from.
 
-    The cell remembers its last `n_actions` states. At each step an agent (a small
-    network) sees the input and the past, and picks one of them; a standard LSTM step
-    continues from there. Action `n_actions - 1` is the newest state, as in an
-    ordinary LSTM, and 0 the oldest; slots that no state has reached yet are zeros
-    and can be chosen. The first step continues from the state that it is given,
-    whatever the agent says.
+    The cell stores its last `n_actions` states. At each step an agent, a small network,
+    observes the input and the past and picks one of these states; a standard LSTM step
+    continues from it. Action `n_actions - 1` is the newest state, as in an ordinary
+    LSTM, and action 0 the oldest. Slots that no state has reached yet hold zeros and
+    can be chosen. The first step ignores the action and continues from the given state.
 
-    The pick is `argmax(logits + noise)`: Gumbel noise samples from the policy, no
-    noise is the greedy choice. No gradient passes through it: the agent learns from
-    its `logits` alone (see `dsc.losses`).
+    The action is `argmax(logits + noise)`: Gumbel noise samples from the policy,
+    without noise the choice is greedy. No gradient passes through the action; the agent
+    learns from a policy loss on its `logits` (see `dsc.losses`).
 
-    As a Keras cell (`keras.layers.RNN(DSCLSTMCell(32, 5))`) it is always greedy;
-    `dsc.DSCLSTM` is the layer that samples, and that returns what a loss needs.
+    Used as a Keras cell (`keras.layers.RNN(DSCLSTMCell(32, 5))`) it is always greedy.
+    `dsc.DSCLSTM` is the layer that samples and returns what the policy loss needs.
 
     Args:
         units: size of the hidden state.
-        n_actions: how many past states to choose from. 1 is an ordinary LSTM and has
-            no agent.
-        lamda: between 0 and 1, how much of the chosen state enters the step; the
-            rest is the newest state, as in the paper. 1 is pure choice.
-        forget_bias: number added to the forget gate's pre-activation.
+        n_actions: number of past states to choose from. 1 is an ordinary LSTM without
+            an agent.
+        lamda: between 0 and 1, the weight of the chosen state; the newest state has
+            the weight `1 - lamda`, as in the paper. 1 uses the chosen state alone.
+        forget_bias: number added to the pre-activation of the forget gate.
         agent_units: size of the agent's hidden layer.
-        observation: what the agent sees of the past, beside the input: `"mean"` of
-            the remembered hidden states (the release) or the `"last"` one (the paper).
-        choice: who chooses. `"agent"` is the paper's. The others are what it can be
-            compared with: `"fixed_skip"` always takes the oldest state and
-            `"random_skip"` any of them, by the noise alone, both without an agent; with
-            `"attention"` the step continues from the mean of the states, weighted by
-            the softmax of the agent's logits, and the agent learns by the gradient
-            that passes through.
-        layer_norm: whether to normalise the gates and the exposed cell state.
+        observation: what the agent sees of the past beside the input: the `"mean"` of
+            the stored hidden states (release) or the `"last"` one (paper).
+        choice: how the state is chosen. `"agent"` is the paper's model. The others are
+            baselines: `"fixed_skip"` always takes the oldest state and `"random_skip"`
+            the one with the largest noise, both without an agent. With `"attention"`
+            the step continues from the mean of the states, weighted by the softmax of
+            the agent's logits, and gradients pass through it.
+        layer_norm: whether to normalise the gates and the cell state that leaves the
+            cell.
         kernel_initializer, recurrent_initializer, bias_initializer: as in
-            `keras.layers.LSTM`. By default each gate's recurrent block is orthogonal.
+            `keras.layers.LSTM`. By default the recurrent block of each gate is
+            orthogonal.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -195,7 +195,7 @@ class DSCLSTMCell(keras.layers.Layer):
         return self.units
 
     def get_initial_state(self, batch_size):
-        """Zeros: nothing remembered, nothing started."""
+        """Zeros: an empty memory, no step taken."""
         return [
             ops.zeros((batch_size, size), self.compute_dtype)
             for size in self.state_size
@@ -230,15 +230,15 @@ class DSCLSTMCell(keras.layers.Layer):
 
     @property
     def norm(self):
-        """The layer normalisation's weights as `lstm_gates` takes them."""
+        """The weights of the layer normalisation, for `lstm_gates`, or None."""
         return (self.gain, self.offset) if self.layer_norm else None
 
     def policy(self, x, observed_h):
-        """The agent's logits for any number of steps at once.
+        """Computes the agent's logits, for any number of steps at once.
 
-        The only `stop_gradient` of the model stands here: the policy loss trains the
-        agent and nothing below it (release: `tf.stop_gradient` on the observation).
-        Attention is no choice, and learns with all the rest.
+        This is the only `stop_gradient` of the model: the policy loss trains the agent
+        and nothing below it (release: `tf.stop_gradient` on the observation). Attention
+        is trained by the task loss, so its gradient passes.
 
         Args:
             x: `[..., features]`, inputs.
@@ -269,11 +269,11 @@ class DSCLSTMCell(keras.layers.Layer):
         Args:
             x: `[batch, features]`.
             states: list of h, c `[batch, units]`, the flattened memories of h and c
-                `[batch, n_actions * units]`, oldest first, and a flag `[batch, 1]`:
-                0 before a row's first step, 1 after.
-            noise: `[batch, n_actions]` added to the logits before the choice, or
-                None for the greedy choice.
-            dropout_mask: `[batch, units]` for `lstm_gates`, or None.
+                `[batch, n_actions * units]`, oldest first, and a flag `[batch, 1]`: 0
+                before the first step of a row, 1 after it.
+            noise: `[batch, n_actions]`, added to the logits before the argmax, or None
+                for the greedy choice.
+            dropout_mask: `[batch, units]`, see `lstm_gates`, or None.
 
         Returns:
             `(h [batch, units], logits [batch, n_actions], states)`.
@@ -323,7 +323,7 @@ class DSCLSTMCell(keras.layers.Layer):
         return h, logits, states
 
     def call(self, inputs, states):
-        """A greedy step in the Keras cell protocol; see `step`."""
+        """One greedy step, as Keras calls a cell; see `step`."""
         h, _, states = self.step(inputs, states)
         return h, states
 

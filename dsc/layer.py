@@ -12,10 +12,10 @@ OWN_LOOPS = {"tensorflow": ("fast", "xla"), "jax": ("fast",)}  # of Keras's back
 
 
 class Skips(NamedTuple):
-    """What the agent thought and did: all that a policy loss needs.
+    """The agent's logits and actions: what a policy loss needs.
 
-    Unless a memory is carried, the first step's choice is never used: leave it out of
-    the loss (`logits[:, 1:]`, `actions[:, 1:]`), and masked steps as well (the
+    Unless `carry_memory` is set, the action of the first step is never used. Leave it
+    out of the loss (`logits[:, 1:]`, `actions[:, 1:]`), and masked steps as well (the
     `mask` of `dsc.losses.reinforce`).
 
     Attributes:
@@ -33,56 +33,57 @@ class Skips(NamedTuple):
 class DSCLSTM(keras.layers.Layer):
     """LSTM with dynamic skip connections (Gui et al., AAAI 2019).
 
-    At each step an agent picks which of the last `n_actions` states the LSTM
-    continues from; see `dsc.DSCLSTMCell` for the step itself. The layer has the
-    habits of `keras.layers.LSTM`.
+    At each step an agent picks which of the last `n_actions` states the LSTM continues
+    from; see `dsc.DSCLSTMCell` for the step. The layer is used like
+    `keras.layers.LSTM`.
 
-    The agent's choice passes no gradient. It learns only from a policy loss on the
-    `Skips` that `return_skips=True` adds to the outputs (see `dsc.losses`): **without
-    that loss the agent stays as it was initialised.**
+    No gradient passes through the agent's choice. The agent learns only from a policy
+    loss on the `Skips` that `return_skips=True` adds to the outputs (see `dsc.losses`):
+    **without that loss it keeps its initial weights.**
 
     Args:
         units, n_actions, lamda, forget_bias, agent_units, observation, choice,
             layer_norm, kernel_initializer, recurrent_initializer, bias_initializer: see
             `dsc.DSCLSTMCell`.
-        recurrent_dropout: between 0 and 1, share of the candidates that is dropped in
-            training; the memory itself is never dropped (Semeniuta et al., 2016).
-        carry_memory: whether the state that the layer takes and returns holds the
-            memory of the last `n_actions` states too, so that a window of a long
-            sequence can look back into the one before it. The release's does not.
-        return_sequences: whether to return every step's output, not the last alone.
-        return_state: whether to return the final state too: h and c, and with
-            `carry_memory` the memory of h and of c.
-        return_skips: whether to return `Skips` too, last of all.
+        recurrent_dropout: between 0 and 1, share of the candidates to drop in training.
+            Unlike in `keras.layers.LSTM`, the hidden state itself is never dropped
+            (Semeniuta et al., 2016).
+        carry_memory: whether the state of the layer includes the memory of the last
+            `n_actions` states, so that a window of a long sequence can look back into
+            the one before. The release's state does not.
+        return_sequences: whether to return the output of every step or of the last.
+        return_state: whether to also return the final state: h and c, and with
+            `carry_memory` the memories of h and of c.
+        return_skips: whether to also return `Skips`, as the last output.
         go_backwards: whether to process the sequence from its end.
-        implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend;
-            `"fast"` is a loop of TensorFlow's or JAX's own with the same results, and
-            `"xla"` TensorFlow's for functions that XLA compiles (`jit_compile=True`),
-            which pays for small layers; `"auto"` takes the fast one where there is
-            one. Attention and layer normalisation have the plain one only, and
-            forward-mode differentiation under JAX needs it.
-        seed: seed of the layer's own noise; see `noise` below.
+        implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend.
+            `"fast"` is a loop for TensorFlow or JAX with the same results, and `"xla"`
+            the TensorFlow loop for functions that XLA compiles (`jit_compile=True`),
+            which pays for small layers. `"auto"` uses the fast loop where there is one.
+            Attention, layer normalisation, and forward-mode differentiation under JAX
+            need the plain loop.
+        seed: seed of the noise that the layer draws itself; see `noise` below.
 
     Call arguments:
         inputs: `[batch, time, features]`.
         noise: `[batch, time, n_actions]`, added to the agent's logits before the
-            argmax, in the order in which steps are processed. Gumbel noise samples
-            the policy, zeros are the greedy choice, one large entry forces an action.
-            None: in training the layer draws Gumbel noise itself, otherwise greedy.
-        mask: `[batch, time]` boolean. A masked step changes nothing: its output
-            repeats the last one, nothing is remembered, its `Skips` are zeros.
-        initial_state: list of h and c, each `[batch, units]`; with `carry_memory`
-            also the memories of h and of c, each `[batch, n_actions, units]`, oldest
-            first. The first step continues from h and c without a choice, unless a
-            memory is carried. None: zeros.
+            argmax, in the order in which steps are processed. Gumbel noise samples from
+            the policy, zeros give the greedy choice, and one large entry forces an
+            action. None: the layer draws Gumbel noise in training and is greedy
+            otherwise.
+        mask: `[batch, time]` boolean. A masked step changes nothing: its output repeats
+            the one before, it is not stored, and its `Skips` are zeros.
+        initial_state: list of h and c, each `[batch, units]`; with `carry_memory` also
+            the memories of h and of c, each `[batch, n_actions, units]`, oldest first.
+            The first step continues from h and c without a choice, unless a memory is
+            carried. None: zeros.
         dropout_mask: `[batch, time, units]`, factors for the recurrent dropout (0 or
-            1 / keep probability). None: in training the layer draws them itself.
-        training: whether to sample and to drop.
+            1 / keep probability). None: the layer draws them in training.
+        training: whether to sample actions and to apply dropout.
 
     Returns:
-        What `keras.layers.LSTM` would: `[batch, time, units]` or `[batch, units]`,
-        followed by the final state with `return_state` and by `Skips` with
-        `return_skips`.
+        As `keras.layers.LSTM`: `[batch, time, units]` or `[batch, units]`, followed by
+        the final state with `return_state` and by `Skips` with `return_skips`.
 
     Raises:
         ValueError: an argument is out of its range, or `initial_state` has another
@@ -134,8 +135,8 @@ class DSCLSTM(keras.layers.Layer):
         there = ("auto", "plain", *own_loops)
         if implementation not in there:
             raise ValueError(
-                f"implementation={implementation!r} is not there on the {backend} "
-                f"backend, which has {there}."
+                f"implementation={implementation!r} does not exist on the {backend} "
+                f"backend; choose one of {there}."
             )
         self.cell = DSCLSTMCell(
             units,

@@ -5,9 +5,8 @@ reinforcement learning", 1992; paper, "Training Methods". A policy loss is built
 
     loss = reinforce(logits, actions, advantage) - weight * mean(entropy(logits))
 
-where the advantages come from rewards `[batch, time]` (or `[batch, 1]`, one reward
-for a whole sequence) by way of `reward_to_go` and `advantages`, as the task asks.
-Gradients reach the logits only.
+Rewards `[batch, time]` (or `[batch, 1]`, one for each sequence) become advantages by
+`reward_to_go` and `advantages`. Only the logits receive gradients.
 """
 
 import keras
@@ -17,15 +16,13 @@ from dsc.recipes import BASELINES
 
 
 def at_least_float32(x):
-    """What comes in half precision, for which a loss is too fine, as float32."""
+    """Casts half precision to float32, which losses need."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     return ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
 
 
 def log_prob(logits, actions):
-    """Log-probability of the actions that were taken.
-
-    Computed by log-softmax: finite wherever the dtype holds the logits' differences.
+    """Log-probability of the actions that were taken, by log-softmax.
 
     Args:
         logits: `[..., n_actions]`, unnormalised log-probabilities.
@@ -55,8 +52,8 @@ def entropy(logits):
 def reward_to_go(rewards):
     """Sum of the rewards from each step to the last one.
 
-    An action cannot change what was earned before it, so leaving that out lowers the
-    variance and not the mean (release: `language_modeling`, the sum over s >= t).
+    An action cannot change earlier rewards, so leaving them out lowers the variance of
+    the gradient and not its mean (release: `language_modeling`, the sum over s >= t).
 
     Args:
         rewards: `[batch, time]`.
@@ -68,25 +65,24 @@ def reward_to_go(rewards):
 
 
 def advantages(returns, baseline="mean", epsilon=1e-6):
-    """Returns less a baseline that lowers the variance of the policy gradient.
+    """Subtracts a baseline from the returns, which lowers the gradient's variance.
 
-    A row's own return is left out of the mean, so that the gradient's mean stays
-    exactly what it is without one (Kool et al., "Buy 4 REINFORCE samples, get a
-    baseline for free!", 2019). With one row there are no others, and the returns
-    stay as they are.
+    The mean leaves out a row's own return, so the expected gradient is unchanged (Kool
+    et al., "Buy 4 REINFORCE samples, get a baseline for free!", 2019). A batch of one
+    row has no baseline.
 
     Args:
         returns: `[batch, ...]`.
-        baseline: `"none"`; `"mean"`, that of the other rows at the same step; or
+        baseline: `"none"`; `"mean"`, the mean of the other rows at the same step; or
             `"standardised"`, which also divides by the standard deviation over the
-            batch: no longer exact, but independent of the reward's scale.
+            batch: biased, but independent of the scale of the rewards.
         epsilon: added to the standard deviation.
 
     Returns:
         `[batch, ...]`, of the same dtype.
 
     Raises:
-        ValueError: there is no such baseline.
+        ValueError: `baseline` is unknown.
     """
     if baseline not in BASELINES:
         raise ValueError(f"baseline must be one of {BASELINES}, not {baseline!r}.")
@@ -102,17 +98,19 @@ def advantages(returns, baseline="mean", epsilon=1e-6):
 
 
 def reinforce(logits, actions, advantage, mask=None):
-    """Loss whose gradient is the REINFORCE estimate: mean of -log pi(a) * advantage.
+    """Policy loss: the mean of -log pi(a) * advantage.
+
+    Its gradient is the REINFORCE estimate of the policy gradient.
 
     Args:
         logits: `[batch, time, n_actions]`.
         actions: `[batch, time]`.
-        advantage: `[batch, time]`, or anything that broadcasts to it; taken as
-            constants.
+        advantage: `[batch, time]`, or a shape that broadcasts to it; no gradient
+            passes through it.
         mask: `[batch, time]` boolean, False where a step does not count, or None.
 
     Returns:
-        Scalar: the mean over batch and time, as far as they count.
+        Scalar, the mean over the steps that count.
     """
     log_probs, advantage = log_prob(logits, actions), ops.stop_gradient(advantage)
     if mask is None:

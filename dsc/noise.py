@@ -1,7 +1,7 @@
-"""The random numbers of a training step: pure functions of (seed, step).
+"""Random numbers of a training step under TensorFlow, as functions of (seed, step).
 
-No generator keeps a state, so a step draws the same numbers whatever ran before it.
-Every draw is made for the whole batch at once.
+There is no generator state, so a step draws the same numbers whatever ran before it.
+Every draw is for the whole global batch.
 """
 
 import numpy as np
@@ -9,10 +9,10 @@ import tensorflow as tf
 
 
 def number(step):
-    """A step's number as the compiled functions take it.
+    """Returns the number of a step as an array, for compiled functions.
 
-    An array, since TensorFlow keeps each Python number that it ever makes a tensor of:
-    750 bytes a step.
+    TensorFlow caches every Python number that it converts to a tensor, which would
+    leak 750 bytes a step.
     """
     return np.array(step, np.int64)
 
@@ -24,12 +24,12 @@ def gumbel(shape, seed, step, stream):
         shape: list of integers or integer tensors.
         seed: integer, the run's.
         step: integer or scalar tensor, the number of the training step.
-        stream: integer that tells the draws of one step apart.
+        stream: integer, different for each draw of a step.
 
     Returns:
         float32 tensor of `shape`.
     """
-    # Less than the spacing of the draws: only log(0) is kept from occurring.
+    # Below the spacing of the draws: it only prevents log(0).
     uniform = tf.maximum(_uniform(shape, seed, step, stream), 2.0**-24)
     return -tf.math.log(-tf.math.log(uniform))
 
@@ -54,5 +54,5 @@ def _uniform(shape, seed, step, stream):
     bits = tf.random.stateless_uniform(
         shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
-    # Bits to floats by ourselves: XLA makes other floats of the same bits.
+    # Explicit conversion: XLA would make other floats of the same bits.
     return tf.cast(tf.bitwise.bitwise_and(bits, 2**23 - 1), tf.float32) * 2.0**-23

@@ -1,8 +1,8 @@
-"""Every departure from the release's arithmetic, as one named switch each.
+"""Departures from the arithmetic of the release, one switch each.
 
-`CORRECTED` is what the scripts do by default; `RELEASED` brings the release's
-arithmetic back, for comparison and for the golden files. The numbers in brackets are
-the rows of the README's table of differences.
+The recipe `corrected` is the default of the scripts. `released` restores the release's
+arithmetic, for comparison and for the golden files. The numbers in brackets are the
+rows of the table in dsc/README.md.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ BASELINES = ("none", "mean", "standardised")
 OBSERVATIONS = ("mean", "last")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
-# Attention has no policy to reward, and a random skip no likeliest one to take.
+# Attention has no policy to train, and random skips have no greedy action.
 MODEL_OVERRIDES = {
     "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
     "random_skip": {"eval_actions": "sample"},
@@ -20,35 +20,32 @@ MODEL_OVERRIDES = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is learned from what, and how it is evaluated.
+    """Loss, reward and evaluation settings.
 
     Attributes:
-        lamda_is_forget_bias: `--lamda` lands in the forget bias and nothing is mixed
+        lamda_is_forget_bias: `--lamda` sets the forget bias, and no states are mixed
             (1).
-        released_data: number prediction reads the file that the release makes, where
-            the answers are noise; see `number_prediction/produce_data.py` (2).
-        log_of_probability_plus_one: the policy loss is -log(1 + pi(a)) in place of
+        released_data: number prediction reads the file of the release's script, whose
+            answers are noise; see `number_prediction/produce_data.py` (2).
+        log_of_probability_plus_one: the policy loss is -log(1 + pi(a)) instead of
             -log pi(a) (3).
-        mean_over_classes: the cross-entropy of number prediction is averaged over the
-            10 classes too (4).
-        baseline: subtracted from the returns: `none`, the `mean` of the other rows of
-            the batch at the same step, or `standardised`, which also divides by the
-            standard deviation (5, 13).
-        entropy_weight: weight of the policy's entropy, the paper's bonus in the loss
-            (5, 13).
-        first_action_in_loss: the action of a window's first step, which is never
-            used, enters the policy loss of the language model (6).
+        mean_over_classes: the cross-entropy of number prediction is also averaged over
+            the 10 classes (4).
+        baseline: subtracted from the returns; see `dsc.losses.advantages` (5, 13).
+        entropy_weight: weight of the policy's entropy, a bonus in the loss (5, 13).
+        first_action_in_loss: the unused action of the first step of a window enters the
+            policy loss of the language model (6).
         eval_actions: `greedy` or `sample`, in validation and test (7).
-        early_stopping: training ends when validation improves no more (9).
+        early_stopping: training stops when validation no longer improves (9).
         reward: of a word: its probability (`prob`) or, as in the paper, its
             log-probability (`log_prob`) under the model (13).
-        reward_to_go: a choice is credited with all later rewards of its window, not
-            with that of its own word alone (13).
-        credit: of number prediction: a sequence's reward credits `all` its choices, or
-            the `last` alone, which reads the index.
-        rl_weight: weight of the policy loss beside the task's (13).
-        dense_norm: the gradient norm that clips counts the embedding's gradient as one
-            matrix. The release counts each looked-up row for itself (14).
+        reward_to_go: an action is credited with all later rewards of its window, not
+            only with that of its own word (13).
+        credit: of number prediction: the reward of a sequence credits `all` actions, or
+            only the `last`, which reads the index.
+        rl_weight: weight of the policy loss (13).
+        dense_norm: the gradient norm for clipping counts the gradient of the embedding
+            as one matrix. The release counts each looked-up row separately (14).
     """
 
     lamda_is_forget_bias: bool = False
@@ -67,10 +64,11 @@ class Recipe:
     dense_norm: bool = True
 
     def with_flag_overrides(self, flags):
-        """This recipe with the switches that flags of the same name set.
+        """Returns this recipe with the values of the flags of the same names.
 
         Args:
-            flags: `absl.flags.FLAGS`; a flag that is None or missing changes nothing.
+            flags: `absl.flags.FlagValues`; a flag that is None or missing changes
+                nothing.
         """
         names = [field.name for field in dataclasses.fields(self)]
         values = {name: flags[name].value for name in names if name in flags}
@@ -79,11 +77,11 @@ class Recipe:
         )
 
     def for_model(self, model):
-        """This recipe as it is for a model in the DSC-LSTM's place, of `--model`."""
+        """Returns this recipe for one of the models of `--model`."""
         return dataclasses.replace(self, **MODEL_OVERRIDES.get(model, {}))
 
     def cell_arguments(self, lamda, forget_bias):
-        """What the cell gets for the flags: `(lamda, forget_bias)`."""
+        """Returns the `(lamda, forget_bias)` that the cell gets."""
         return (1.0, lamda) if self.lamda_is_forget_bias else (lamda, forget_bias)
 
 

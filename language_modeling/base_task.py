@@ -129,7 +129,10 @@ class LanguageModelTask:
         if counts is not None and counts.any():
             print(*lookback.describe(counts), sep="\n")
             landed, by_chance = lookback.shares(counts)
-            scores |= {"skips that land": landed, "skips that land by chance": by_chance}
+            scores |= {
+                "skips that land": landed,
+                "skips that land by chance": by_chance,
+            }
         print(f"test perplexity = {test.perplexity:.6f}")
         return scores
 

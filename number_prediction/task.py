@@ -13,6 +13,7 @@ from number_prediction.model import answers, loss
 EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
 EVALUATION_SEED = 1  # added to the run's seed
+MAX_COLUMNS = 12  # of a table on a terminal
 
 
 class Predictions(NamedTuple):
@@ -127,10 +128,15 @@ class NumberPrediction(Task):
         return scores, (greedy, sampled)
 
     def report(self, score=None):
-        confusion = self.confusion("test")
+        x, y = self.data["test"]
+        predictions = self.predict("test", "greedy")
+        n_numbers, dsc = self.model.n_numbers, self.model.dsc
         if score is None:
-            print(describe_confusion(confusion))
-        greedy = float(confusion.trace() / confusion.sum())
+            print(describe_confusion(counts(y, predictions.answers, [n_numbers] * 2)))
+        if 1 < dsc.n_actions <= MAX_COLUMNS and dsc.cell.choice != "attention":
+            shape = n_numbers, dsc.n_actions
+            print(describe_places(counts(x[:, -1], predictions.last_actions, shape)))
+        greedy = float(np.mean(predictions.answers == y))
         sampled = self.accuracy("test", "sample")
         print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
         return {"test accuracy (greedy)": greedy, "test accuracy (sampled)": sampled}
@@ -153,17 +159,6 @@ class NumberPrediction(Task):
         return float(
             np.mean(self.predict(split, actions).answers == self.data[split][1])
         )
-
-    def confusion(self, split):
-        """How often each number was answered where each was right.
-
-        Returns:
-            `[n_numbers, n_numbers]`, right answers in the rows, greedy predictions in
-            the columns.
-        """
-        predictions = self.predict(split, "greedy")
-        shape = self.model.n_numbers, self.model.n_numbers
-        return counts(self.data[split][1], predictions.answers, shape)
 
     def predict(self, split, actions):
         """The `Predictions` for a whole split; actions `greedy` or `sample`.
@@ -206,8 +201,28 @@ def counts(numbers, others, shape):
 
 
 def describe_confusion(table):
-    """Lines that show a table of `NumberPrediction.confusion`."""
+    """Lines that show how often each number was answered for each right answer.
+
+    Args:
+        table: int `[n_numbers, n_numbers]`, right answers in the rows.
+    """
     lines = ["answer  predicted" + "".join(f"{n:7}" for n in range(len(table)))]
     for number, row in enumerate(table):
         lines.append(f"{number:6}           " + "".join(f"{n:7}" for n in row))
+    return "\n".join(lines)
+
+
+def describe_places(table):
+    """Lines that show which state each index digit looks back to, in percent.
+
+    Args:
+        table: int `[n_numbers, n_actions]`, greedy actions by index, oldest state
+            first. With ten of each, the right places are the diagonal.
+    """
+    n_actions = table.shape[1]
+    lines = ["index  steps back" + "".join(f"{n:5}" for n in range(n_actions, 0, -1))]
+    shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    for index, row in enumerate(shares):
+        cells = "".join(f"{share:5.0f}" if share >= 0.5 else "    ." for share in row)
+        lines.append(f"{index:5}            {cells}")
     return "\n".join(lines)

@@ -23,7 +23,12 @@ from number_prediction.produce_data import (
     read,
     write,
 )
-from number_prediction.task import NumberPrediction, describe_confusion
+from number_prediction.task import (
+    NumberPrediction,
+    counts,
+    describe_confusion,
+    describe_places,
+)
 
 BATCH, TIME, UNITS, ACTIONS = 4, 7, 6, 3
 RELEASED = NUMBER_PREDICTION["released"]
@@ -522,15 +527,25 @@ def test_the_last_choices_are_those_of_the_step_that_reads_the_index(n_numbers):
 @pytest.mark.parametrize("n_numbers", [7, 10, 25, 101])
 def test_confusion_stands_with_the_right_answers_in_its_rows(n_numbers):
     last = n_numbers - 1
-    task = small_task(test=[3, 3, last, 3], n_numbers=n_numbers)
-    task.model.out.kernel.assign(np.zeros((UNITS, n_numbers)))
-    task.model.out.bias.assign(np.eye(n_numbers)[5])
-    header, *rows = describe_confusion(task.confusion("test")).split("\n")
+    table = counts([3, 3, last, 3], [5] * 4, (n_numbers, n_numbers))
+    header, *rows = describe_confusion(table).split("\n")
     assert header.split() == ["answer", "predicted", *map(str, range(n_numbers))]
     expected = np.zeros((n_numbers, n_numbers), int)
     expected[3, 5], expected[last, 5] = 3, 1
-    for number, (row, counts) in enumerate(zip(rows, expected, strict=True)):
-        assert row.split() == [str(number), *map(str, counts)]
+    for number, (row, numbers) in enumerate(zip(rows, expected, strict=True)):
+        assert row.split() == [str(number), *map(str, numbers)]
+    assert {len(line) for line in (header, *rows)} == {len(header)}
+
+
+def test_places_are_percentages_of_an_index_digit():
+    table = np.array([[9, 0, 0], [1, 0, 3], [0, 0, 0]])
+    header, *rows = describe_places(table).split("\n")
+    assert header.split() == ["index", "steps", "back", "3", "2", "1"]
+    assert [row.split() for row in rows] == [
+        ["0", "100", ".", "."],
+        ["1", "25", ".", "75"],
+        ["2", ".", ".", "."],
+    ]
     assert {len(line) for line in (header, *rows)} == {len(header)}
 
 

@@ -125,6 +125,12 @@ def test_an_arc_is_the_thicker_the_surer_the_agent():
     assert widths[0] < widths[1]
 
 
+def test_a_probability_that_float32_rounds_beyond_one_is_drawn():
+    sentence = sentence_of(["a"], [1], probability=1.0000001)
+    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
+    assert axis.patches[0].get_alpha() == 1
+
+
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize(
     "words",

@@ -18,7 +18,7 @@ class Task(abc.ABC):
         n_batches: batches per epoch.
         max_grad_norm: global norm at which gradients are clipped, or None.
         dense_norm: see `dsc.recipes.Recipe`.
-        schedule_fields: names of the attributes in which `end_epoch` remembers earlier scores:
+        schedule_fields: names of the attributes in which `end_epoch` keeps scores:
             numbers, tuples of them, or None.
         unit: what a batch has `batch_units` of, for the speed in the reports.
         batch_units: how many words or sequences one batch has.

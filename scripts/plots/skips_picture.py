@@ -74,7 +74,7 @@ def _draw_arc(axis, places, i, j, probability):
 
     style = {
         "linewidth": 0.5 + 3.5 * probability,
-        "alpha": 0.25 + 0.75 * probability,
+        "alpha": min(0.25 + 0.75 * probability, 1.0),
         "color": "#555555" if i - j == 1 else plotting.BLUE,
     }
     start = places[i] - SIDE
