@@ -409,9 +409,9 @@ def _differences(old, new):
             yield one_line(f"--{name} {value} (now {other})")
     if old["data"] != new["data"]:
         yield one_line(f"other data than {after.get('data_dir')} contains now")
-    backends = [config["about"].get(TRAINED_WITH) for config in (old, new)]
-    if backends[0] != backends[1]:
-        yield "{} of {} (now {})".format(TRAINED_WITH, *backends)
+    value, other = (config["about"].get(TRAINED_WITH) for config in (old, new))
+    if value != other:
+        yield f"{TRAINED_WITH} {value} (now {other})"
 
 
 def _versions(config):

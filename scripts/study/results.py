@@ -185,9 +185,9 @@ highest, up to the step that all seeds have reached.
 """
     commands = "\n".join(commands)
     return f"""{page}
-Mean ± sample standard deviation over the seeds. The column "seeds" counts finished and \
-planned runs. A dash stands for a value that does not exist: the entropy of a model \
-without choices, or the time of a run that did not record it.
+Mean ± sample standard deviation over the seeds. The column "seeds" counts finished \
+and planned runs. A dash stands for a value that does not exist: the entropy of a \
+model without choices, or the time of a run that did not record it.
 
 {pictures}
 The values of each run are in [{name}.csv]({name}.csv), its curves and its \

@@ -260,7 +260,7 @@ number_prediction = Table(
 )
 
 more_numbers = Table(
-    "Number prediction with more numbers: R + 1 of them, below R, K = R",
+    "Number prediction with numbers below R: R of them and the index, K = R",
     number_prediction.caption,
     NUMBER_PREDICTION,
     {"max_epochs": "24"},
