@@ -126,13 +126,10 @@ class LanguageModelTask:
             "valid perplexity": valid.perplexity,
             "test perplexity": test.perplexity,
         }
-        if counts is not None and counts.any():
-            print(*lookback.describe(counts), sep="\n")
-            landed, by_chance = lookback.shares(counts)
-            scores |= {
-                "skips that land": landed,
-                "skips that land by chance": by_chance,
-            }
+        if counts is not None:
+            scores |= lookback.scores(counts)
+            for line in lookback.describe(counts):
+                print(line)
         print(f"test perplexity = {test.perplexity:.6f}")
         return scores
 

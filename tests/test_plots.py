@@ -6,7 +6,7 @@ import plot_run
 import pytest
 from PIL import Image
 from plots import run_reader, style
-from test_runs import EPOCH, REPORT, made
+from test_run_reader import EPOCH, REPORT, made
 
 from language_modeling.agreement import grammar
 from tests.stress import programs

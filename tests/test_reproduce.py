@@ -21,7 +21,7 @@ from study.tables import (
     epochs_to,
     score,
 )
-from test_runs import EPOCH, REPORT, made
+from test_run_reader import EPOCH, REPORT, made
 
 from number_prediction import produce_data
 from tests.stress import programs

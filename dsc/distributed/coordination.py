@@ -13,26 +13,27 @@ PER_WORKER_FLAGS = with_role("data", "worker")
 VOTE_EVERY = 10  # steps between two votes, each of which takes a message
 
 
-def check_same_command(distribution, config):
+def check_same_command(distribution, flags, data):
     """Makes sure that all workers were started with the same flags and data.
 
     Args:
         distribution: `dsc.distributed.mirrored.Distribution`.
-        config: dict of a `RunFolder`: its `flags` and `data` are compared.
+        flags: dict from name to value.
+        data: dict from split to a digest.
 
     Raises:
         RunError: they were not; says who differs from the chief, and in what.
     """
-    shared = {k: v for k, v in config["flags"].items() if k not in PER_WORKER_FLAGS}
-    given = distribution.all_gather_object([shared, config["data"]])
-    (chief, chief_data), *others = given
-    for worker, (other, data) in enumerate(others, 1):
+    shared = {k: v for k, v in flags.items() if k not in PER_WORKER_FLAGS}
+    chief, *others = distribution.all_gather_object({"flags": shared, "data": data})
+    for worker, other in enumerate(others, 1):
+        theirs, ours = other["flags"], chief["flags"]
         differences = [
-            one_line(f"--{name} {other.get(name)} (the chief: {chief.get(name)})")
-            for name in sorted({*chief, *other})
-            if other.get(name) != chief.get(name)
+            one_line(f"--{name} {theirs.get(name)} (the chief: {ours.get(name)})")
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
         ]
-        if data != chief_data:
+        if other["data"] != chief["data"]:
             differences.append("other data")
         if differences:
             distribution.shutdown_barrier()

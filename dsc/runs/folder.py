@@ -61,14 +61,17 @@ class RunFolder:
         self._lock_file = None
 
     @classmethod
-    def begin(cls, path, config, restart=False, vocabulary=None):
+    def begin(
+        cls, path, flags, data=None, about=None, restart=False, vocabulary=None
+    ):
         """Begins a run, or goes on with the same one; no other process may.
 
         Args:
             path: folder.
-            config: dict, see `read_config`. A run in the folder must have the same
-                flags but for `IGNORED_FLAGS`, the same data, and must have been
-                trained with the same backend. Flags of the role `length` may be larger.
+            flags: dict from name to value. A run that the folder holds must have the
+                same but for `IGNORED_FLAGS`; those of the role `length` may be larger.
+            data: dict from split to digest; that run must have the same.
+            about: dict, see `dsc.runs.provenance`; that run must have the same backend.
             restart: whether a run that the folder already holds is moved aside, to
                 `path.1` or the next free number; where the folder cannot be renamed,
                 to `path/run.1`.
@@ -77,7 +80,7 @@ class RunFolder:
         Raises:
             RunError: the folder holds another run, is in use, or cannot be written.
         """
-        run = cls(path, config)
+        run = cls(path, {"flags": flags, "data": data or {}, "about": about or {}})
         try:
             with writing(run.path):
                 run._begin(restart, vocabulary)

@@ -30,14 +30,16 @@ def run_task(task, saved, flags, corpus, data, vocabulary=None, accelerator=None
     if saved:
         saved.checkpoints.load_weights(task.model)
     elif flags.max_epochs:
-        config = {
-            "flags": shared_flags.values(flags),
-            "data": data,
-            "about": about(task.model, corpus, accelerator),
-        }
-        check_same_command(task.distribution, config)
-        path = task.distribution.folder(flags.train_dir)
-        folder = RunFolder.begin(path, config, flags.restart, vocabulary)
+        given = shared_flags.values(flags)
+        check_same_command(task.distribution, given, data)
+        folder = RunFolder.begin(
+            task.distribution.folder(flags.train_dir),
+            given,
+            data,
+            about(task.model, corpus, accelerator),
+            flags.restart,
+            vocabulary,
+        )
         state = fit(
             task,
             folder,

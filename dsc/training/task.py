@@ -91,14 +91,14 @@ class Task(abc.ABC):
         with the highest `score` are kept.
         """
 
-    @abc.abstractmethod
     def report(self, score=None):
-        """Prints the scores on validation and test, and returns them by name, a dict.
+        """Prints the final scores and returns them, a dict; `run_task` alone needs it.
 
         Args:
             score: that `evaluate` gave for the model's weights, which are then not
                 evaluated again; None if this process has not trained them.
         """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def end_epoch(self, score):
