@@ -61,9 +61,7 @@ class RunFolder:
         self._lock_file = None
 
     @classmethod
-    def begin(
-        cls, path, flags, data=None, about=None, restart=False, vocabulary=None
-    ):
+    def begin(cls, path, flags, data=None, about=None, restart=False, vocabulary=None):
         """Begins a run, or goes on with the same one; no other process may.
 
         Args:
