@@ -112,12 +112,7 @@ class LanguageModelTask:
         return metrics.evaluation(self.read(split), self.model.dsc.n_actions)
 
     def report(self, score=None):
-        """Prints how the model does on validation and test.
-
-        Args:
-            score: that `evaluate` has given for the model's weights, if it has: then
-                they are not evaluated again.
-        """
+        """Prints the scores on validation and test; see `dsc.training.task.Task`."""
         valid, test, counts = self._evaluated.get(score) or self._score_both()
         if self.facts:
             print(
@@ -127,10 +122,16 @@ class LanguageModelTask:
         print(f"valid perplexity = {valid.perplexity:.6f}")
         if self.chooses:
             print(f"test skips chosen = {metrics.describe_skips(test.actions)}")
+        scores = {
+            "valid perplexity": valid.perplexity,
+            "test perplexity": test.perplexity,
+        }
         if counts is not None:
+            scores |= lookback.scores(counts)
             for line in lookback.describe(counts):
                 print(line)
         print(f"test perplexity = {test.perplexity:.6f}")
+        return scores
 
     def end_epoch(self, score):
         """Adapts the learning rate to a score; returns why to stop, or None."""

@@ -2,7 +2,7 @@
 
 import keras
 
-from dsc.training.run import train_or_load
+from dsc.training.run import run_task
 from language_modeling import data
 from language_modeling import flags as language_flags
 from language_modeling.inference import trained_model
@@ -37,12 +37,7 @@ def run(task_class, values, distribution, accelerator=None):
     left_out = ", ".join(f"{split} {n}" for split, n in task.n_unscored.items())
     print(f"Words that are in no window, and so not predicted: {left_out}.")
     name, digests = paths["train"].resolve().parent.name, corpus.digests
-    score = train_or_load(
-        task, saved, values, name, digests, corpus.vocabulary, accelerator
-    )
-    if distribution.is_chief:
-        task.report(score)
-    distribution.shutdown_barrier()
+    run_task(task, saved, values, name, digests, corpus.vocabulary, accelerator)
 
 
 def make_task(task_class, values, corpus, distribution, facts=None):

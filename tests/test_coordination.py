@@ -65,29 +65,33 @@ def by_all(function, *arguments):
     return results
 
 
-def configs(**of_the_last):
-    same = {"seed": 1, "data_dir": "a", "data": {"train": "d1"}}
-    return [same, same, {**same, **of_the_last}]
+def check(flags_of_the_last, data_of_the_last):
+    flags, data = {"seed": 1, "data_dir": "a"}, {"train": "d1"}
+    return by_all(
+        check_same_command,
+        [flags, flags, {**flags, **flags_of_the_last}],
+        [data, data, data_of_the_last],
+    )
 
 
 @pytest.mark.parametrize(
     "own", [{}, {"data_dir": "b"}, {"train_dir": "c"}, {"cache_dir": "d"}]
 )
 def test_workers_may_have_their_files_elsewhere(own):
-    assert by_all(check_same_command, configs(**own)) == [None] * N
+    assert check(own, {"train": "d1"}) == [None] * N
 
 
 @pytest.mark.parametrize(
-    ("other", "difference"),
+    ("flags", "data", "difference"),
     [
-        ({"seed": 2}, "--seed 2 (the chief: 1)"),
-        ({"n_actions": 3}, "--n_actions 3 (the chief: None)"),
-        ({"data": {"train": "d2"}}, "other data"),
-        ({"seed": 2, "data": {}}, "--seed 2 (the chief: 1), other data"),
+        ({"seed": 2}, {"train": "d1"}, "--seed 2 (the chief: 1)"),
+        ({"n_actions": 3}, {"train": "d1"}, "--n_actions 3 (the chief: None)"),
+        ({}, {"train": "d2"}, "other data"),
+        ({"seed": 2}, {}, "--seed 2 (the chief: 1), other data"),
     ],
 )
-def test_all_workers_refuse_one_with_another_command(other, difference):
-    for error in by_all(check_same_command, configs(**other)):
+def test_all_workers_refuse_one_with_another_command(flags, data, difference):
+    for error in check(flags, data):
         assert isinstance(error, RunError)
         assert str(error) == (
             f"Worker 2 was started with {difference}; start all workers with the same "

@@ -205,7 +205,7 @@ def test_weights_that_were_evaluated_are_not_evaluated_again(tmp_path, capsys):
     evaluator = task.evaluator
     task.read = lambda split: read.append(split) or evaluator.run(task.windows[split])
     folder = RunFolder.begin(tmp_path, {})
-    best = fit(task, folder, max_epochs=2, print_every=9)
+    best = fit(task, folder, max_epochs=2, print_every=9).best_score
     folder.checkpoints.load_weights(task.model)
     capsys.readouterr()
     task.report(best)

@@ -160,7 +160,7 @@ class Counting(Task):
 def run(task, tmp_path, max_epochs=3, print_every=2, max_steps=None):
     """Trains; returns the best score, the reports, the epochs."""
     folder = RunFolder.begin(tmp_path / "run", {})
-    best = fit(task, folder, max_epochs, print_every, max_steps)
+    best = fit(task, folder, max_epochs, print_every, max_steps).best_score
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     reports = [record for record in records if "loss" in record]
@@ -200,6 +200,7 @@ def test_reports_are_printed_as_plain_lines(tmp_path, capsys):
         rf"epoch 1 done in {clock}: sweetness = 0\.250000, learning rate 0\.5",
         rf"epoch 2/2 step 4/5: state 1\.50, \d+ beans/s, {clock} left",
         rf"epoch 2 done in {clock}: sweetness = 0\.750000, learning rate 0\.5",
+        r"Training ends: --max_epochs 2 reached\.",
     ]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(patterns)
@@ -220,6 +221,7 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
     assert [line.split(":")[0] for line in shown if line.startswith("epoch")] == [
         "epoch 1/1 step 5/5",
         "epoch 1 done in 0",
+        "Training ends",
     ]
 
 
@@ -371,7 +373,7 @@ def test_training_ends_early_for_the_reason_that_the_task_gives(tmp_path, capsys
 
 def test_no_epochs_have_no_score(tmp_path):
     task = Counting()
-    assert fit(task, RunFolder.begin(tmp_path, {}), 0, 1) is None
+    assert fit(task, RunFolder.begin(tmp_path, {}), 0, 1).best_score is None
     assert task.weight() == 0.0 and task.weights_seen == []
 
 

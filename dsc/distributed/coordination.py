@@ -6,31 +6,32 @@ end with the same sentence. A process alone agrees with itself.
 
 from dsc.cli import signals
 from dsc.cli.errors import RunError, one_line
+from dsc.cli.flags import with_role
 
-# Flags that each worker may have to itself: where its files are, what its GPU bears.
-PER_WORKER_FLAGS = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
+# Each worker may have its own paths and its own share of a GPU's memory.
+PER_WORKER_FLAGS = with_role("data", "worker")
 VOTE_EVERY = 10  # steps between two votes, each of which takes a message
 
 
-def check_same_command(distribution, config):
+def check_same_command(distribution, flags, data):
     """Makes sure that all workers were started with the same flags and data.
 
     Args:
         distribution: `dsc.distributed.mirrored.Distribution`.
-        config: dict from flag to value, and `data` to a digest of each split.
+        flags: dict from name to value.
+        data: dict from split to a digest.
 
     Raises:
         RunError: they were not; says who differs from the chief, and in what.
     """
-    shared = {
-        name: value for name, value in config.items() if name not in PER_WORKER_FLAGS
-    }
-    chief, *others = distribution.all_gather_object(shared)
+    shared = {k: v for k, v in flags.items() if k not in PER_WORKER_FLAGS}
+    chief, *others = distribution.all_gather_object({"flags": shared, "data": data})
     for worker, other in enumerate(others, 1):
+        theirs, ours = other["flags"], chief["flags"]
         differences = [
-            one_line(f"--{name} {other.get(name)} (the chief: {chief.get(name)})")
-            for name in sorted({*chief, *other} - {"data"})
-            if other.get(name) != chief.get(name)
+            one_line(f"--{name} {theirs.get(name)} (the chief: {ours.get(name)})")
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
         ]
         if other["data"] != chief["data"]:
             differences.append("other data")

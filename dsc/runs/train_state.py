@@ -79,6 +79,7 @@ COUNTS = (
     "best_weights",
     "stop_reason",
     "truncated",
+    "seconds",
 )
 
 
@@ -96,6 +97,7 @@ class State:
         best_weights: name of their file.
         stop_reason: why the task ended the training, or None.
         truncated: whether --max_steps ended the last epoch before its last batch.
+        seconds: of training and evaluation until the last save, over all processes.
     """
 
     recurrent: Any
@@ -107,12 +109,28 @@ class State:
     best_weights: str | None = None
     stop_reason: str | None = None
     truncated: bool = False
+    seconds: float = 0.0
 
-    def is_finished(self, max_epochs, max_steps):
-        """Whether nothing is left to do, not even the evaluation of an epoch."""
-        between_epochs = self.position == 0
-        limits = self.epochs >= max_epochs or self.step == max_steps
-        return self.stop_reason is not None or (between_epochs and limits)
+    def why_finished(self, max_epochs, max_steps):
+        """Why nothing is left to do, not even the evaluation of an epoch, or None."""
+        if self.stop_reason is not None or self.position > 0:
+            return self.stop_reason
+        if self.step == max_steps:
+            return f"--max_steps {max_steps} reached"
+        return (
+            f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
+        )
+
+    def summary(self, max_epochs, max_steps):
+        """What `result.json` says of a training that has ended, but for its scores."""
+        best = self.best_weights  # best-<epochs>-...
+        return {
+            "best_epoch": None if best is None else int(best.split("-")[1]),
+            "epochs": self.epochs,
+            "steps": self.step,
+            "stop_reason": self.why_finished(max_epochs, max_steps),
+            "seconds": self.seconds,
+        }
 
 
 def to_arrays(state, task, metrics_mark):

@@ -24,7 +24,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
         save_every: seconds between states; there is one at each epoch's end too.
 
     Returns:
-        The best score, or None if there is none.
+        The `dsc.runs.train_state.State` at the end.
 
     Raises:
         RunError: the folder cannot be written, or training has left the numbers.
@@ -33,9 +33,9 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     with task.distribution.scope():
         task.optimizer.build(task.model.trainable_variables)
     state, path = resume(task, folder, max_steps)
-    if state.is_finished(max_epochs, max_steps):
+    if state.why_finished(max_epochs, max_steps):
         print(f"The run in {folder.path} is finished.", flush=True)
-        return state.best_score
+        return state
     saver = Saver(task, folder, state, path, save_every)
     report = Report(task, state, max_epochs, print_every)
     show = task.open_log(folder)
@@ -44,7 +44,7 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
         task.distribution.translate_worker_loss(),
         signals.polled(),
     ):
-        while not state.is_finished(max_epochs, max_steps):
+        while not state.why_finished(max_epochs, max_steps):
             report.begin_epoch()
             with report.bar:
                 while state.position < task.n_batches and state.step != max_steps:
@@ -59,12 +59,8 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
             scores, score = task.distribution.run_on_chief(task.evaluate)
             show(_end_epoch(task, folder, state, scores, score, report))
             saver.poll(must_save=True)
-    reason = state.stop_reason
-    if reason is None and state.step == max_steps:
-        reason = f"--max_steps {max_steps} reached"
-    if reason:
-        print(f"Training ends: {reason}.", flush=True)
-    return state.best_score
+    print(f"Training ends: {state.why_finished(max_epochs, max_steps)}.", flush=True)
+    return state
 
 
 def _end_epoch(task, folder, state, scores, score, report):

@@ -91,6 +91,7 @@ class Saver:
         self.every = every
         self.coordinator = SaveCoordinator(task.distribution)
         self.time = time.monotonic()
+        self.start = self.time - state.seconds
 
     def poll(self, must_save=False):
         """Saves the state if the last one is old enough or a signal came.
@@ -113,6 +114,7 @@ class Saver:
 
     def _save(self):
         self.state.means.read()
+        self.state.seconds = time.monotonic() - self.start
         arrays = to_arrays(self.state, self.task, self.folder.metrics_mark())
         self.path = self.folder.checkpoints.save_state(
             self.state.epochs, self.state.step, arrays

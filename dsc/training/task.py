@@ -91,6 +91,15 @@ class Task(abc.ABC):
         with the highest `score` are kept.
         """
 
+    def report(self, score=None):
+        """Prints the final scores and returns them, a dict; `run_task` alone needs it.
+
+        Args:
+            score: that `evaluate` gave for the model's weights, which are then not
+                evaluated again; None if this process has not trained them.
+        """
+        raise NotImplementedError
+
     @abc.abstractmethod
     def end_epoch(self, score):
         """Adapts the schedule to a score; returns why training should end, or None."""
