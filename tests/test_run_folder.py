@@ -475,7 +475,7 @@ def test_the_result_is_there_until_the_run_is_resumed(run):
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"scores": 3}', "[" * 99999])
 def test_a_damaged_result_is_refused(run, content):
     (run.path / "result.json").write_text(content)
-    with pytest.raises(RunError, match="result.json cannot be read"):
+    with pytest.raises(RunError, match=r"result\.json cannot be read"):
         read_result(run.path)
 
 
