@@ -1,5 +1,6 @@
 """What training a language model is, whatever computes its steps: windows, schedule."""
 
+from dsc.distributed.base import Distribution
 from language_modeling import metrics
 from language_modeling.agreement import lookback
 from language_modeling.corpora import all_windows, whole_windows
@@ -24,6 +25,7 @@ class LanguageModelTask:
         score_tail: whether validation and test score every word after the first; see
             `corpora.all_windows`.
         facts: `data.GrammarFacts` of the embedded corpus, or None of another.
+        distribution: see `dsc.training.task.Task`; None is one process.
 
     Attributes:
         windows: dict from split to `corpora.Windows`.
@@ -48,6 +50,7 @@ class LanguageModelTask:
         schedule,
         score_tail=False,
         facts=None,
+        distribution=None,
     ):
         self.model = model
         self.optimizer = optimizer
@@ -57,6 +60,7 @@ class LanguageModelTask:
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule
         self.facts = facts
+        self.distribution = distribution or Distribution()
         # Attention weighs all states and chooses none.
         self.chooses = model.dsc.cell.choice != "attention"
         self._evaluated = {}  # by score, what `_score_both` gave first
@@ -108,12 +112,7 @@ class LanguageModelTask:
         return metrics.evaluation(self.read(split), self.model.dsc.n_actions)
 
     def report(self, score=None):
-        """Prints how the model does on validation and test.
-
-        Args:
-            score: that `evaluate` has given for the model's weights, if it has: then
-                they are not evaluated again.
-        """
+        """Prints the scores on validation and test; see `dsc.training.task.Task`."""
         valid, test, counts = self._evaluated.get(score) or self._score_both()
         if self.facts:
             print(
@@ -123,10 +122,16 @@ class LanguageModelTask:
         print(f"valid perplexity = {valid.perplexity:.6f}")
         if self.chooses:
             print(f"test skips chosen = {metrics.describe_skips(test.actions)}")
+        scores = {
+            "valid perplexity": valid.perplexity,
+            "test perplexity": test.perplexity,
+        }
         if counts is not None:
+            scores |= lookback.scores(counts)
             for line in lookback.describe(counts):
                 print(line)
         print(f"test perplexity = {test.perplexity:.6f}")
+        return scores
 
     def end_epoch(self, score):
         """Adapts the learning rate to a score; returns why to stop, or None."""

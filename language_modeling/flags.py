@@ -85,13 +85,12 @@ optimization.float("max_grad_norm", 5.0, "global norm that clips gradients", 1e-
 
 shared_flags.define_run(FLAGS, train_dir="cv")
 
-shared_flags.define_use(
+use = shared_flags.define_use(
     FLAGS,
     ("evaluate", "visualize", "score", "generate"),
     "of the model of --load_model: its perplexity on validation and test; sentences "
     "with the skips that it chose; a text word by word, as TSV; a text that it writes",
 )
-use = shared_flags.Group(shared_flags.USE, FLAGS)
 use.path(
     "input",
     None,

@@ -1,8 +1,8 @@
 """The language model as something to train and to evaluate under JAX.
 
-What `task.py` and `dsc/training/step.py` do under TensorFlow: the same model, loss,
-windows
-and schedule, with other random numbers. A training step is one compiled function.
+What `task.py` and `dsc/training/step.py` do under TensorFlow, with other random
+numbers: the same model, loss, windows and schedule. A training step is one compiled
+function.
 """
 
 import functools
@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from dsc.distributed.base import Distribution
 from language_modeling.base_task import LanguageModelTask
 from language_modeling.model import (
     ACTIONS,
@@ -33,8 +32,6 @@ class JaxLanguageModeling(LanguageModelTask):
         *args, **kwargs: see `LanguageModelTask`.
     """
 
-    distribution = Distribution()
-
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         parts = {split: list(zip(*w, strict=True)) for split, w in self.windows.items()}
@@ -49,6 +46,10 @@ class JaxLanguageModeling(LanguageModelTask):
     def learning_rate(self):
         """The rate of the next step."""
         return float(self.optimizer.learning_rate)
+
+    def open_log(self, folder):
+        """A function that does nothing: event files are TensorFlow's."""
+        return lambda record: None
 
     def initial_state(self):
         """The recurrent state at the start of an epoch."""

@@ -55,9 +55,8 @@ class LanguageModel(keras.Model):
         vocab_size: number of words.
         rnn_size: units of the embedding and of every layer.
         rnn_layers: number of ordinary LSTMs below the DSC-LSTM; may be 0.
-        n_actions, lamda, forget_bias, agent_units, observation, choice, carry_memory,
-            implementation: see `dsc.DSCLSTM`. The ordinary LSTMs have a forget bias
-            of 1.
+        n_actions, implementation, **dsc_arguments: see `dsc.DSCLSTM`. The ordinary
+            LSTMs have a forget bias of 1.
         param_init: weights start uniform in [-param_init, param_init], but for the
             LSTMs' biases (0), the DSC-LSTM's recurrent blocks (orthogonal) and its
             agent.
@@ -72,18 +71,14 @@ class LanguageModel(keras.Model):
         rnn_size=650,
         rnn_layers=2,
         n_actions=5,
-        lamda=1.0,
-        forget_bias=1.0,
-        agent_units=200,
-        observation="mean",
-        choice="agent",
-        carry_memory=False,
+        *,
         param_init=0.05,
         implementation="auto",
         seed=None,
-        **kwargs,
+        dtype=None,
+        **dsc_arguments,
     ):
-        super().__init__(**kwargs)
+        super().__init__(dtype=dtype)
         self.vocab_size = vocab_size
         self.rnn_size = rnn_size
         if seed is not None:
@@ -116,12 +111,6 @@ class LanguageModel(keras.Model):
         self.dsc = DSCLSTM(
             rnn_size,
             n_actions,
-            lamda=lamda,
-            forget_bias=forget_bias,
-            agent_units=agent_units,
-            observation=observation,
-            choice=choice,
-            carry_memory=carry_memory,
             kernel_initializer=uniform(),
             return_sequences=True,
             return_state=True,
@@ -129,6 +118,7 @@ class LanguageModel(keras.Model):
             implementation=implementation,
             dtype=self.dtype_policy,
             name="dsc",
+            **dsc_arguments,
         )
         self.softmax = keras.layers.Dense(
             vocab_size,

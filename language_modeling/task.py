@@ -12,15 +12,13 @@ class LanguageModeling(LanguageModelTask, Task):
 
     Args:
         *args, **kwargs: see `LanguageModelTask`.
-        distribution: see `Task`.
 
     Attributes:
         evaluator: `Evaluator` of the model.
     """
 
-    def __init__(self, *args, distribution=Task.distribution, **kwargs):
+    def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.distribution = distribution
         self.dense_norm = self.recipe.dense_norm
         self.evaluator = Evaluator(self.model, self.recipe.eval_actions, self.seed)
 

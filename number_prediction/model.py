@@ -29,37 +29,23 @@ class NumberPredictor(keras.Model):
     """One-hot numbers, a DSC-LSTM, and a linear layer on its last output.
 
     Args:
-        rnn_size, n_actions, lamda, forget_bias, agent_units, observation, choice,
-            implementation: see `dsc.DSCLSTM`.
+        rnn_size: units of the DSC-LSTM.
+        n_actions, agent_units, **dsc_arguments: see `dsc.DSCLSTM`.
         n_numbers: how many numbers there are to read and to answer.
     """
 
     def __init__(
-        self,
-        rnn_size=200,
-        n_actions=10,
-        lamda=1.0,
-        forget_bias=1.0,
-        agent_units=10,
-        observation="mean",
-        choice="agent",
-        implementation="auto",
-        n_numbers=10,
-        **kwargs,
+        self, rnn_size=200, n_actions=10, agent_units=10, n_numbers=10, **dsc_arguments
     ):
-        super().__init__(**kwargs)
+        super().__init__()
         self.n_numbers = n_numbers
         self.dsc = DSCLSTM(
             rnn_size,
             n_actions,
-            lamda=lamda,
-            forget_bias=forget_bias,
             agent_units=agent_units,
-            observation=observation,
-            choice=choice,
             return_skips=True,
-            implementation=implementation,
             name="dsc",
+            **dsc_arguments,
         )
         self.out = keras.layers.Dense(
             n_numbers,

@@ -20,23 +20,14 @@ if __name__ == "__main__":
 with startup.backend("tensorflow"):
     import keras
 
-import numpy as np
-
 from dsc.cli import flags as shared_flags
 from dsc.distributed.strategy import make_distribution
 from dsc.runs.folder import RunFolder
-from dsc.training.run import train_or_load
+from dsc.training.run import run_task
 from dsc.training.step import limit_gpu_memory
 from number_prediction import produce_data
 from number_prediction.model import NumberPredictor
-from number_prediction.task import (
-    NumberPrediction,
-    counts,
-    describe_confusion,
-    describe_places,
-)
-
-MAX_COLUMNS = 12  # of a table on a terminal
+from number_prediction.task import NumberPrediction
 
 
 def run():
@@ -47,11 +38,7 @@ def run():
     saved = None
     if FLAGS.load_model:
         saved = RunFolder.open(FLAGS.load_model)
-        saved.restore_flags(
-            FLAGS,
-            fixed=(*shared_flags.MODEL, "sequence_length", "n_numbers"),
-            preset=("data_dir", "released_data", "batch_size", "seed", "jit_compile"),
-        )
+        saved.restore_flags(FLAGS)
     task = make_task(replicas)
     FLAGS.data_dir = os.path.abspath(FLAGS.data_dir)  # so that a run keeps it
     digests = produce_data.digests(task.data)
@@ -62,25 +49,7 @@ def run():
         size += f", {task.n_batches} steps of {FLAGS.batch_size} sequences per epoch"
     print(f"{size}.")
     name = f"{FLAGS.sequence_length}+1 {produce_data.numbers(FLAGS.n_numbers)}"
-    train_or_load(task, saved, FLAGS, name, digests)
-    if replicas.is_chief:
-        report(task, saved)
-    replicas.shutdown_barrier()
-
-
-def report(task, saved):
-    """Prints how the task's model does on the test split."""
-    x, y = task.data["test"]
-    predictions = task.predict("test", "greedy")
-    n_numbers, n_actions = task.model.n_numbers, task.model.dsc.n_actions
-    if saved:
-        print(describe_confusion(counts(y, predictions.answers, [n_numbers] * 2)))
-    if 1 < n_actions <= MAX_COLUMNS and FLAGS.model != "attention":
-        places = counts(x[:, -1], predictions.last_actions, (n_numbers, n_actions))
-        print(describe_places(places))
-    greedy = np.mean(predictions.answers == y)
-    sampled = task.accuracy("test", "sample")
-    print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
+    run_task(task, saved, FLAGS, name, digests)
 
 
 def make_task(replicas):

@@ -13,6 +13,7 @@ from number_prediction.model import answers, loss
 EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
 EVALUATION_SEED = 1  # added to the run's seed
+MAX_COLUMNS = 12  # of a table on a terminal
 
 
 class Predictions(NamedTuple):
@@ -125,6 +126,20 @@ class NumberPrediction(Task):
         if self.recipe.eval_actions == "sample":
             return scores, (sampled, greedy)
         return scores, (greedy, sampled)
+
+    def report(self, score=None):
+        x, y = self.data["test"]
+        predictions = self.predict("test", "greedy")
+        n_numbers, dsc = self.model.n_numbers, self.model.dsc
+        if score is None:
+            print(describe_confusion(counts(y, predictions.answers, [n_numbers] * 2)))
+        if 1 < dsc.n_actions <= MAX_COLUMNS and dsc.cell.choice != "attention":
+            shape = n_numbers, dsc.n_actions
+            print(describe_places(counts(x[:, -1], predictions.last_actions, shape)))
+        greedy = float(np.mean(predictions.answers == y))
+        sampled = self.accuracy("test", "sample")
+        print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
+        return {"test accuracy (greedy)": greedy, "test accuracy (sampled)": sampled}
 
     def end_epoch(self, score):
         improved = self.best is None or score > self.best

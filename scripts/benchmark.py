@@ -31,6 +31,7 @@ from benchmarking import plot
 from plots import style
 
 from dsc.cli import program
+from dsc.cli.errors import writing
 from dsc.cli.flags import Group
 
 group = Group("measurement", FLAGS)
@@ -46,8 +47,13 @@ MEMORY_STEPS = 5
 WARM_UP = 2
 
 
-def measure(names):
-    """Seconds per step, `{case: [repeats]}`, the cases in turn."""
+def measure(reference, names):
+    """Prints the seconds per step of some cases; returns `{case: [repeats]}`.
+
+    Args:
+        reference: the case whose time the others are divided by.
+        names: of the cases, which are measured in turn.
+    """
     steps = {}
     for name in names:
         start = time.perf_counter()
@@ -62,15 +68,6 @@ def measure(names):
             start = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(times, a, b):
-    """Median of A / B within a turn."""
-    return float(np.median(np.array(times[a]) / np.array(times[b])))
-
-
-def show(times, reference):
     print(
         f"  {'case':16}{'median':>11}{'min':>11}{'max':>11}"
         f"   over {reference}, turn by turn"
@@ -82,6 +79,12 @@ def show(times, reference):
             + "".join(f"{value:8.1f} ms" for value in milliseconds)
             + f"{ratio(times, name, reference):12.3f}"
         )
+    return times
+
+
+def ratio(times, a, b):
+    """Median of A / B within a turn."""
+    return float(np.median(np.array(times[a]) / np.array(times[b])))
 
 
 def peak_mb(name):
@@ -105,8 +108,9 @@ def print_peak_memory(name):
 
 
 def measure_lm():
-    times = measure(["lm", "lm_floor", "lm_plain", "lm_keras", "lm_bfloat16"])
-    show(times, "lm_floor")
+    times = measure(
+        "lm_floor", ["lm", "lm_floor", "lm_plain", "lm_keras", "lm_bfloat16"]
+    )
     seconds = float(np.median(times["lm"]))
     return {
         "lm_step_s": seconds,
@@ -119,8 +123,7 @@ def measure_lm():
 
 
 def measure_actions():
-    times = measure(["lm", "lm_k20", "lm_k50"])
-    show(times, "lm")
+    times = measure("lm", ["lm", "lm_k20", "lm_k50"])
     return {
         "lm_k20_over_k5_time": ratio(times, "lm_k20", "lm"),
         "lm_k50_over_k5_time": ratio(times, "lm_k50", "lm"),
@@ -128,8 +131,7 @@ def measure_actions():
 
 
 def measure_steps():
-    times = measure(["lm", "lm_t70", "lm_t140"])
-    show(times, "lm")
+    times = measure("lm", ["lm", "lm_t70", "lm_t140"])
     return {
         "lm_t70_over_t35_per_word": ratio(times, "lm_t70", "lm") / 2,
         "lm_t140_over_t35_per_word": ratio(times, "lm_t140", "lm") / 4,
@@ -137,14 +139,12 @@ def measure_steps():
 
 
 def measure_eval():
-    times = measure(["eval", "eval_floor"])
-    show(times, "eval_floor")
+    times = measure("eval_floor", ["eval", "eval_floor"])
     return {"eval_over_floor": ratio(times, "eval", "eval_floor")}
 
 
 def measure_np():
-    times = measure(["np", "np_floor", "np_without_xla"])
-    show(times, "np_floor")
+    times = measure("np_floor", ["np", "np_floor", "np_without_xla"])
     return {
         "np_step_over_floor": ratio(times, "np", "np_floor"),
         "np_step_over_without_xla": ratio(times, "np", "np_without_xla"),
@@ -184,23 +184,19 @@ MEASUREMENTS = {
 }
 
 
-def main(argv):
+def main():
     if FLAGS.measure_memory:
         return print_peak_memory(FLAGS.measure_memory)
-    unknown = set(FLAGS.only) - set(MEASUREMENTS)
-    if argv[1:] or unknown:
-        sys.exit(f"Unknown: {' '.join([*argv[1:], *unknown])}; see --help.")
-    for path in filter(None, (FLAGS.json, FLAGS.plot)):
-        if Path(path).is_dir():
-            sys.exit(f"{path} is a folder; give the path of a file.")
-        if not Path(path).absolute().parent.is_dir():
-            sys.exit(f"There is no folder for {path}; make it, or give another path.")
     if FLAGS.plot:
         style.require("--plot")
         if Path(FLAGS.plot).suffix not in (".png", ".svg"):
             sys.exit("--plot takes a path that ends in .png or .svg.")
         if not {"lm", "actions", "steps"} <= set(FLAGS.only):
             sys.exit("--plot needs the groups lm, actions and steps.")
+    for flag in ("json", "plot"):
+        if path := FLAGS[flag].value:
+            with writing(path, f"--{flag}"):
+                Path(path).touch()
     figures = {}
     for group in FLAGS.only:
         print(f"{group}:")
@@ -208,9 +204,7 @@ def main(argv):
     for name, value in figures.items():
         print(f"{name} = {value:.4g}")
     if FLAGS.json:
-        with open(FLAGS.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2, allow_nan=False)
-            file.write("\n")
+        Path(FLAGS.json).write_text(json.dumps(figures, indent=2) + "\n")
     if FLAGS.plot:
         plot.draw(figures, FLAGS.plot, FLAGS.n_actions, FLAGS.num_unroll_steps)
 
@@ -219,5 +213,6 @@ if __name__ == "__main__":
     group.list(
         "only", list(MEASUREMENTS), f"groups to measure, of {','.join(MEASUREMENTS)}"
     )
-    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
-    program.main(FLAGS, lambda: main(argv))
+    group.check("only", set(MEASUREMENTS).issuperset, "there is no such group")
+    program.parse(FLAGS, __doc__)
+    program.main(FLAGS, main)

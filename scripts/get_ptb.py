@@ -14,7 +14,6 @@ import http.client
 import sys
 import urllib.error
 import urllib.request
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 from absl import flags
 
 from dsc.cli import program
+from dsc.cli.errors import RunError, writing
 from dsc.cli.flags import Group
 from dsc.runs import atomic_io
 
@@ -68,22 +68,26 @@ group.multi_string(
 flags.mark_flags_as_mutual_exclusive(["from_dir", "source"], flag_values=FLAGS)
 
 
-class Failure(Exception):
-    """Ends the script; the message tells the user what is wrong and what to do."""
-
-
-def spellings(name):
-    """Returns the names under which others keep the file `name`."""
-    return name, name.removeprefix("ptb.")
+def open_file(source, name):
+    """Opens a file of a source, the URL or `Path` of a folder, for reading."""
+    if isinstance(source, Path):
+        return open(source / name, "rb")
+    request = urllib.request.Request(
+        f"{source.rstrip('/')}/{name}", headers={"User-Agent": "get_ptb.py"}
+    )
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise FileNotFoundError(name) from None
+        raise
 
 
 def check(name, stream):
-    """Reads from `stream` the content of `name`, a key of `FILES`.
-
-    At most one byte more than expected is read, however much the stream offers.
+    """Reads the content of `name`, a key of `FILES`, and one byte more at the most.
 
     Raises:
-      ValueError: The content is another one.
+        ValueError: the content is another one.
     """
     size, sha256 = FILES[name]
     content = stream.read(size + 1)
@@ -92,70 +96,37 @@ def check(name, stream):
     return content
 
 
-def download(name, source):
-    """Returns the content of `name`, taken from the folder URL `source`."""
-    for spelling in spellings(name):
-        request = urllib.request.Request(
-            f"{source.rstrip('/')}/{spelling}", headers={"User-Agent": "get_ptb.py"}
-        )
+def read(name, source):
+    """The content of `name` from a source, where it may lack the prefix `ptb.`."""
+    names = name, name.removeprefix("ptb.")
+    for spelling in names:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-                return check(name, response)
-        except urllib.error.HTTPError as error:
-            if error.code != 404:
-                raise
-    raise ValueError(f"it has no {' or '.join(spellings(name))}")
+            with open_file(source, spelling) as stream:
+                return check(name, stream)
+        except FileNotFoundError:
+            continue
+    raise FileNotFoundError(f"it has no {' or '.join(names)}")
 
 
-def fetch(name, sources):
-    """Returns the content of `name` from the first of `sources` that has it right."""
+def read_first(name, sources):
+    """The content of `name` from the first of some sources that has it right."""
     for source in sources:
         try:
-            return download(name, source)
+            return read(name, source)
         # A URL that makes no sense is a ValueError, a server that does not speak
         # HTTP an HTTPException, and all network trouble an OSError.
         except (OSError, ValueError, http.client.HTTPException) as error:
             print(f"{name}: skipping {source}: {error}")
-    raise Failure(
+    raise RunError(
         f"Every source failed for {name}: check the network connection, or get "
         f"{', '.join(FILES)} some other way and pass their folder with --from_dir "
-        "(a sha256 per file makes sure that they are the text of the published results)"
+        "(a sha256 per file makes sure that they are the text of the published "
+        "results)."
     )
-
-
-def copy(name, folder):
-    """Returns the content of `name` from the local `folder`."""
-    for spelling in spellings(name):
-        try:
-            with open(folder / spelling, "rb") as stream:
-                return check(name, stream)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise Failure(
-                f"Cannot use {folder / spelling}: {error}; replace it, or leave out "
-                "--from_dir to download"
-            ) from error
-    raise Failure(
-        f"There is no {' or '.join(spellings(name))} in {folder}: pass --from_dir an "
-        "existing folder with all three files, or leave it out to download"
-    )
-
-
-def write(path, content):
-    """Writes a file so that `path` never holds half of it, whatever goes wrong."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_io.write(path, content)
-    except OSError as error:
-        raise Failure(
-            f"Cannot write {path}: {error}; put that right, or choose another folder "
-            "with --data_dir"
-        ) from error
 
 
 def is_right(path):
-    """Says whether `path` already is the file that its name promises."""
+    """Whether `path` already is the file that its name promises."""
     try:
         with open(path, "rb") as stream:
             check(path.name, stream)
@@ -164,27 +135,20 @@ def is_right(path):
     return True
 
 
-def install(data_dir, get):
-    """Puts into `data_dir` what `get`, a function of the file's name, returns."""
+def main():
     print("The Penn Treebank is for research use: never commit it to the project.")
+    sources = [Path(FLAGS.from_dir)] if FLAGS.from_dir else FLAGS.source or SOURCES
+    folder = Path(FLAGS.data_dir)
     for name in FILES:
-        path = data_dir / name
+        path = folder / name
         if is_right(path):
             print(f"{path}: already there")
-        else:
-            write(path, get(name))
-            print(f"{path}: written")
-
-
-def main():
-    try:
-        if FLAGS.from_dir is not None:
-            get = partial(copy, folder=Path(FLAGS.from_dir))
-        else:
-            get = partial(fetch, sources=FLAGS.source or SOURCES)
-        install(Path(FLAGS.data_dir), get)
-    except Failure as failure:
-        sys.exit(f"{failure}.")
+            continue
+        content = read_first(name, sources)
+        with writing(path, "--data_dir"):
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic_io.write(path, content)
+        print(f"{path}: written")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ SPAN = 100  # highest perplexity that is drawn, by the lowest
 LARGEST = 1e100  # what is larger, or not finite, overflows the logarithmic axis
 LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
 COLUMNS = 3  # pictures of skips side by side
+MOST_BANDS = 10  # skip lengths; the bands of more would cover one another
 LOOKS = [*itertools.product(("-", "--", ":"), plotting.LINES)]  # of one group, another
 
 # What is drawn of a task: the axis, training and validation as functions of a record.
@@ -169,11 +170,16 @@ def draw_entropy(axis, grouped):
     axis.set_ylabel("entropy of the policy, nats")
 
 
+def label_steps(axis):
+    axis.set_xlabel("training steps")
+    axis.locator_params("x", nbins=5)  # more would touch one another
+
+
 def draw_skips(pyplot, axis, group, name):
     """Shares of the skip lengths, one upon the other, 1 at the bottom.
 
     With several runs the borders between them are means, each in a dark band from the
-    lowest to the highest run.
+    lowest to the highest run, of at most `MOST_BANDS` skip lengths.
     """
     steps, shares = aligned(
         [run.reports for run in group], lambda report: report["actions"][::-1]
@@ -187,7 +193,7 @@ def draw_skips(pyplot, axis, group, name):
         axis.fill_between(
             steps, low, high, color=colour, edgecolor="white", linewidth=0.5
         )
-        if len(group) > 1 and k < len(upper):
+        if len(group) > 1 and k < len(upper) <= MOST_BANDS:
             axis.fill_between(
                 steps,
                 borders[:, :, k - 1].min(axis=0),
@@ -210,7 +216,7 @@ def draw_skips(pyplot, axis, group, name):
     axis.margins(x=0)
     axis.set_ylim(0, 100)
     axis.set_title(name, fontsize=10, wrap=True)
-    axis.set_xlabel("training steps")
+    label_steps(axis)
 
 
 def draw(pyplot, grouped, names):
@@ -246,7 +252,7 @@ def draw(pyplot, grouped, names):
             axis.set_visible(False)
         below[0].supylabel("choices by skip length, %", fontsize=11)
     for axis in curves:
-        axis.set_xlabel("training steps")
+        label_steps(axis)
     if len(grouped) > 1:
         above.legend(loc="outside upper left", frameon=False, fontsize=10)
     return figure

@@ -1,13 +1,15 @@
-"""Makes a table of the study: does dynamic skipping pay, and by how much?
+"""Trains the models of a table in results/ and writes the table.
 
     python scripts/reproduce.py number_prediction
 
-trains the models of the table in cv-study, writes the table to cv-study/results as
-JSON, CSV, Markdown and SVG, and prints it beside the one in results/. The same command
-goes on where it was interrupted. `--results_dir results` adds to the study itself: it
-does the runs that results/ does not have yet, and writes the table there and into the
-README. Processes that do different rows (--row) of one table may run side by side with
-one --results_dir, each with a --runs_dir of its own.
+trains in cv-study, writes the results to cv-study/results, and prints the table beside
+the one in results/. The results are a page (.md), the values of each run (.csv), a plot
+of them (.svg), learning curves of some rows (.png), and the curves and configurations
+of all runs (.json.gz). The same command resumes an interrupted one.
+
+`--results_dir results` does only the runs that results/ lacks and adds them there.
+Several processes may do different rows (--row) of one table at the same time, with the
+same --results_dir and a --runs_dir for each.
 """
 
 import contextlib
@@ -31,17 +33,16 @@ from dsc.runs import atomic_io
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
-README = ROOT / "README.md"  # shows the tables
 
 group = Group("table", FLAGS)
-group.bool("dry_run", False, "only print the commands that are still to be done")
+group.bool("dry_run", False, "only print the commands of the runs to do")
 group.bool(
-    "smoke", False, "try the table in small: a few steps of two rows, all in --runs_dir"
+    "smoke", False, "try it: a few training steps of two rows, all in --runs_dir"
 )
 group.multi_string(
-    "row", [], "do only the runs of the row of this name; may be given several times"
+    "row", [], "do only the row of this name; may be given several times"
 )
-group.integer("max_seeds", None, "do only so many seeds of each row", 1)
+group.integer("max_seeds", None, "do at most this many seeds of each row", 1)
 group.path("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")
 group.path(
     "results_dir", None, "folder for the results (default: results in --runs_dir)"
@@ -49,7 +50,7 @@ group.path(
 
 
 def reproduce(name):
-    """Does what is missing of a table, and writes its pages after each run."""
+    """Does the missing runs of a table, and writes its files after each run."""
     table = TABLES[name]
     runs_dir = Path(FLAGS.runs_dir).absolute()
     if FLAGS.smoke and FLAGS.results_dir:
@@ -79,11 +80,9 @@ def reproduce(name):
         make(data)
         train(pages, missing)
         print(f"The table is in {results_dir / name}.md.")
-    if results_dir.resolve() == RESULTS:
-        results.show(README, name, pages.as_table())
-    elif not FLAGS.smoke:
-        study = results.read(RESULTS / f"{name}.json")
-        print(f"Beside what {RESULTS / name}.md says:\n\n{pages.beside(study)}")
+    if not FLAGS.smoke and results_dir.resolve() != RESULTS:
+        study = results.read(RESULTS, name)
+        print(f"Beside the rows of {RESULTS / name}.md:\n\n{pages.beside(study)}")
 
 
 def train(pages, missing):
@@ -91,7 +90,7 @@ def train(pages, missing):
 
     Args:
         pages: `TableWriter`.
-        missing: list of `(Row, sweep_execution.Run)`.
+        missing: list of `(Row, sweeping.execution.Run)`.
 
     Raises:
         RunError: a run failed, or something cannot be written.
@@ -102,7 +101,7 @@ def train(pages, missing):
     def ended(run, outcome):
         progress.ended(run, outcome)
         if outcome.scores:
-            pages.add(rows[run.name], run, outcome.scores)
+            pages.add(rows[run.name], run)
 
     jobs = [
         execution.Job(
@@ -123,16 +122,15 @@ def train(pages, missing):
 
 
 class TableWriter:
-    """What is known of a table, and its files.
+    """The records of a table, and the files that are made of them.
 
     Args:
         name: of the table.
-        table: `reproduce_tables.Table`.
+        table: `study.tables.Table`.
         folder: for the results.
 
     Attributes:
-        path: of its JSON file.
-        records: dict from a run's command to its record.
+        records: dict from `study.results.key` to record.
 
     Raises:
         RunError: its results cannot be read, or hold runs that are not the table's.
@@ -142,13 +140,12 @@ class TableWriter:
         self.name = name
         self.table = table
         self.folder = folder
-        self.path = folder / f"{name}.json"
-        self.records = results.read(self.path)
+        self.records = results.read(folder, name)
         known = sum(r is not None for _, found in self._rows() for r in found)
         if others := len(self.records) - known:
             raise RunError(
-                f"{self.path} holds {others} runs with other flags than the table has "
-                "now; delete their lines there, or give another --results_dir."
+                f"{folder / name}{results.RECORDS} holds {others} runs that are not in "
+                "the table; delete the file, or give another --results_dir."
             )
 
     def missing(self, folder, max_seeds, names):
@@ -160,7 +157,7 @@ class TableWriter:
             names: of the rows to do.
 
         Returns:
-            List of `(Row, sweep_execution.Run)`.
+            List of `(Row, sweeping.execution.Run)`.
         """
         found = [
             (seed, row, run)
@@ -173,13 +170,13 @@ class TableWriter:
         ]
         return [(row, run) for _, row, run in sorted(found, key=lambda each: each[0])]
 
-    def add(self, row, run, scores):
-        """Keeps a run that has ended.
+    def add(self, row, run):
+        """Adds the record of a finished run.
 
         Raises:
             RunError: it was trained on other data than the row's other runs.
         """
-        new = results.record(row, run, self.table.script, scores)
+        new = results.record(row, run)
         for old in self.records.values():
             if (
                 old["row"] == row.name
@@ -190,32 +187,28 @@ class TableWriter:
                     f"{self.folder} of the same row; delete that folder and make the "
                     "data anew, or give another --results_dir."
                 )
-        self.records[new["command"]] = new
+        self.records[results.key(row.name, run.seed, run.settings)] = new
         self.write()
 
     def write(self):
         """Writes all of the table's files."""
         pyplot = style.require("reproduce.py")
         # With another --runs_dir, other processes may have added theirs since.
-        self.records = results.read(self.path) | self.records
+        self.records = results.read(self.folder, self.name) | self.records
         rows = self._rows()
         results.write(self.folder, self.name, self.table, rows)
         drawn = {
-            "": picture.draw,
-            "-training": picture.draw_training,
+            ".svg": (picture.draw, style.save),
+            ".png": (picture.draw_training, style.save_small),
         }
-        for suffix, draw in drawn.items():
+        for suffix, (draw, save) in drawn.items():
             if figure := draw(pyplot, self.table, rows):
                 with writing(self.folder, "--results_dir"):
-                    style.save(figure, self.folder / f"{self.name}{suffix}.svg")
+                    save(figure, self.folder / f"{self.name}{suffix}")
                 pyplot.close(figure)
 
-    def as_table(self):
-        """The table in Markdown."""
-        return results.as_table(self.table, self._rows())
-
     def beside(self, others):
-        """The rows that have runs in Markdown, each above what other records say."""
+        """A Markdown table of the rows, each above the same row of other records."""
         theirs = results.by_row(self.table, others)
         rows = []
         for (row, own), (_, other) in zip(self._rows(), theirs, strict=True):
@@ -250,7 +243,7 @@ def print_commands(table, data, missing):
     for each in data:
         print(f"python {each.command}")
     for _, run in missing:
-        command = results.command(table.script, run)
+        command = results.command(table.script, run.settings, run.seed)
         print(
             f"TF_NUM_INTRAOP_THREADS={results.THREADS} {command} "
             f"--train_dir={shlex.quote(str(run.folder))}"
@@ -263,7 +256,7 @@ def make(data):
     """Makes data that are not there.
 
     Args:
-        data: list of `reproduce_tables.Data`.
+        data: list of `study.tables.Data`.
 
     Raises:
         RunError: they cannot be made.

@@ -26,18 +26,14 @@ with startup.backend("jax"):
         sys.exit(
             f"JAX is missing ({error}); install it with `pip install -e '.[jax]'`."
         )
-    import keras
+    import keras  # noqa: F401  (here, where its messages are filtered)
 
-from dsc.cli import flags as shared_flags
 from dsc.cli.errors import RunError
-from dsc.runs.folder import RunFolder
-from dsc.runs.provenance import about
-from dsc.training.loop import fit
-from language_modeling import data
+from dsc.distributed.base import Distribution
 from language_modeling import flags as language_flags
+from language_modeling import training
 from language_modeling.corpora import DataError
 from language_modeling.jax_task import JaxLanguageModeling
-from language_modeling.model import LanguageModel
 
 logging.getLogger("jax").setLevel(logging.WARNING)  # not of devices that are not there
 
@@ -49,36 +45,11 @@ def run():
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     # Of the initial weights. Keras has a function for it, which imports TensorFlow.
     random.seed(FLAGS.seed)
-    paths, facts = data.find(FLAGS)
-    corpus = data.read(FLAGS, paths)
-    task = make_task(corpus, facts)
-    print(
-        f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in the "
-        f"vocabulary, {task.n_batches} steps of {task.batch_units} words per epoch, on "
-        f"{accelerator() or 'the processor'}."
-    )
-    left_out = ", ".join(f"{split} {n}" for split, n in task.n_unscored.items())
-    print(f"Words that are in no window, and so not predicted: {left_out}.")
-    config = {
-        **shared_flags.values(FLAGS),
-        "data": corpus.digests,
-        "about": about(task.model, paths["train"].resolve().parent.name, accelerator()),
-        "trained with": "JAX",  # with other random numbers than TensorFlow's script
-    }
-    folder = RunFolder.begin(FLAGS.train_dir, config, FLAGS.restart, corpus.vocabulary)
+    device = jax.devices()[0]
+    accelerator = None if device.platform == "cpu" else device.device_kind
+    print(f"JAX computes on {accelerator or 'the processor'}.")
     try:
-        score = fit(
-            task,
-            folder,
-            FLAGS.max_epochs,
-            FLAGS.print_every,
-            FLAGS.max_steps,
-            FLAGS.save_every,
-            begin=lambda state: (task.train, lambda *shown: None),
-        )
-        folder.checkpoints.load_weights(task.model)
-        print(f"The best weights on validation are in {folder.checkpoints.best}.")
-        task.report(score)
+        training.run(JaxLanguageModeling, FLAGS, Distribution(), accelerator)
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
 
@@ -106,27 +77,6 @@ def check_flags():
             "looked up, which JAX does not tell apart; leave the flag out, or use "
             "language_modeling/rl_train.py."
         )
-
-
-def accelerator():
-    """The name of what computes in the processor's place, or None."""
-    device = jax.devices()[0]
-    return None if device.platform == "cpu" else device.device_kind
-
-
-def make_task(corpus, facts):
-    """The model and what is learned, from the flags."""
-    model = LanguageModel(
-        len(corpus.vocabulary), **language_flags.model_arguments(FLAGS)
-    )
-    model.build()
-    return JaxLanguageModeling(
-        model,
-        keras.optimizers.SGD(FLAGS.learning_rate),
-        corpus,
-        **language_flags.task_arguments(FLAGS),
-        facts=facts,
-    )
 
 
 if __name__ == "__main__":

@@ -62,15 +62,16 @@ def test_all_other_groups(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("--only=lm,all", "Unknown: all; see --help."),
-        ("--json=gone/x.json", "There is no folder for gone/x.json; make it, or give "),
-        ("--json=.", ". is a folder; give the path of a file."),
+        ("--only=lm,all", "flag --only=lm,all: there is no such group"),
+        ("--json=gone/x.json", "--json: cannot write to gone/x.json (No such file "),
+        ("--json=here", "--json: cannot write to here (Is a directory)"),
         ("--plot=speed", "--plot takes a path that ends in .png or .svg."),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_measured(
     tmp_path, argument, said
 ):
+    (tmp_path / "here").mkdir()
     code, out, (line,) = run(tmp_path, argument)
     assert (code, out) == (1, [])
     assert line.startswith(said)

@@ -77,11 +77,8 @@ def test_what_a_process_prepares_is_the_corpus(paths, folder):
     assert read.vocabulary == ("<eos>", "to", "be", "not", "or")
 
 
-def test_the_same_is_prepared_once(paths, prepared, no_process):
+def test_the_same_text_is_prepared_once(tmp_path, paths, prepared, no_process):
     assert ids_of(cache.read(paths, OPTIONS, prepared)) == IDS
-
-
-def test_a_copy_of_the_text_is_the_same_text(tmp_path, prepared, no_process):
     copied = put(tmp_path / "elsewhere")
     assert ids_of(cache.read(copied, OPTIONS, prepared)) == IDS
 
@@ -111,9 +108,11 @@ def test_another_text_is_another_entry(tmp_path, prepared, in_this_process, spli
 def test_a_text_is_not_read_again_unless_it_has_changed(paths, prepared, monkeypatch):
     cache.read(paths, OPTIONS, prepared)
     read = []
-    blocks = cache.text.read_blocks
+    digest = atomic_io.file_digest
     monkeypatch.setattr(
-        cache.text, "read_blocks", lambda path: read.append(path.name) or blocks(path)
+        atomic_io,
+        "file_digest",
+        lambda path, *rest: read.append(path.name) or digest(path, *rest),
     )
     texts = {path.name for path in paths.values()}
     cache.read(paths, OPTIONS, prepared)
@@ -126,10 +125,10 @@ def test_a_text_is_not_read_again_unless_it_has_changed(paths, prepared, monkeyp
 def test_what_was_just_prepared_is_not_read_again_to_check_it(
     paths, prepared, monkeypatch
 ):
-    def fail(path):
-        raise AssertionError(f"{path} was read")
+    def fail(what, size):
+        raise AssertionError(what)
 
-    monkeypatch.setattr(cache.text, "read_blocks", fail)
+    monkeypatch.setattr(cache, "Progress", fail)
     assert ids_of(cache.read(paths, OPTIONS, prepared)) == IDS
 
 
@@ -149,15 +148,19 @@ def test_a_damaged_memory_of_digests_does_no_harm(paths, prepared, no_process, c
     assert ids_of(cache.read(paths, OPTIONS, prepared)) == IDS
 
 
-def test_a_digest_that_is_remembered_wrongly_is_forgotten(
-    paths, prepared, in_this_process
+def test_a_text_that_changes_while_it_is_read_is_refused(
+    paths, folder, in_this_process, monkeypatch
 ):
-    record = cache._record(paths["train"], prepared)
-    true = record.read_text()
-    record.write_text(true.replace(true[-3], "0" if true[-3] != "0" else "1"))
+    prepare = corpus.prepare
+
+    def changing(*arguments):
+        prepare(*arguments)
+        paths["train"].write_text("to be\n")
+
+    monkeypatch.setattr(corpus, "prepare", changing)
     with pytest.raises(DataError, match="has changed while it was read; repeat"):
-        cache.read(paths, OPTIONS, prepared)
-    assert ids_of(cache.read(paths, OPTIONS, prepared)) == IDS
+        cache.read(paths, OPTIONS, folder)
+    assert entries(folder) == []
 
 
 @pytest.mark.parametrize("name", ["train.ids", "vocabulary.txt", "corpus-*.json"])
@@ -208,12 +211,6 @@ def test_what_is_wrong_with_a_text_is_said_across_the_processes(paths, folder):
         "Latin-1 with `iconv -f latin1 -t utf-8`."
     )
     assert entries(folder) == []
-
-
-def test_a_text_that_cannot_be_read_is_named(paths, folder):
-    paths["test"].unlink()
-    with pytest.raises(DataError, match=r"test\.txt cannot be read: No such file"):
-        cache.read(paths, OPTIONS, folder)
 
 
 def test_a_process_that_is_killed_leaves_nothing_half_true(paths, folder, monkeypatch):

@@ -136,32 +136,6 @@ def test_the_cell_in_keras_rnn_survives_a_save(rng, tmp_path):
     np.testing.assert_allclose(loaded(x), expected.h, atol=1e-5)
 
 
-def test_the_configuration_holds_every_argument():
-    arguments = {
-        "units": UNITS,
-        "n_actions": N_ACTIONS,
-        "lamda": 0.6,
-        "forget_bias": 0.3,
-        "agent_units": AGENT_UNITS,
-        "observation": "last",
-        "layer_norm": True,
-    }
-    initializers = {
-        "kernel_initializer": keras.initializers.RandomUniform(-0.1, 0.1, seed=1),
-        "recurrent_initializer": BlockOrthogonal(seed=2),
-        "bias_initializer": keras.initializers.Constant(0.7),
-    }
-    cell = DSCLSTMCell(**arguments, **initializers, name="a_cell", dtype="float16")
-    again = DSCLSTMCell.from_config(cell.get_config())
-    config = again.get_config()
-    assert config == cell.get_config()
-    assert {name: config[name] for name in arguments} == arguments
-    for name, initializer in initializers.items():
-        assert type(getattr(again, name)) is type(initializer)
-        assert getattr(again, name).get_config() == initializer.get_config()
-    assert (again.name, again.dtype_policy.name) == ("a_cell", "float16")
-
-
 @pytest.mark.parametrize("make", [DSCLSTMCell, DSCLSTM])
 @pytest.mark.parametrize(
     ("name", "value"),

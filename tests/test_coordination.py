@@ -65,29 +65,33 @@ def by_all(function, *arguments):
     return results
 
 
-def configs(**of_the_last):
-    same = {"seed": 1, "data_dir": "a", "data": {"train": "d1"}}
-    return [same, same, {**same, **of_the_last}]
+def check(flags_of_the_last, data_of_the_last):
+    flags, data = {"seed": 1, "data_dir": "a"}, {"train": "d1"}
+    return by_all(
+        check_same_command,
+        [flags, flags, {**flags, **flags_of_the_last}],
+        [data, data, data_of_the_last],
+    )
 
 
 @pytest.mark.parametrize(
     "own", [{}, {"data_dir": "b"}, {"train_dir": "c"}, {"cache_dir": "d"}]
 )
 def test_workers_may_have_their_files_elsewhere(own):
-    assert by_all(check_same_command, configs(**own)) == [None] * N
+    assert check(own, {"train": "d1"}) == [None] * N
 
 
 @pytest.mark.parametrize(
-    ("other", "difference"),
+    ("flags", "data", "difference"),
     [
-        ({"seed": 2}, "--seed 2 (the chief: 1)"),
-        ({"n_actions": 3}, "--n_actions 3 (the chief: None)"),
-        ({"data": {"train": "d2"}}, "other data"),
-        ({"seed": 2, "data": {}}, "--seed 2 (the chief: 1), other data"),
+        ({"seed": 2}, {"train": "d1"}, "--seed 2 (the chief: 1)"),
+        ({"n_actions": 3}, {"train": "d1"}, "--n_actions 3 (the chief: None)"),
+        ({}, {"train": "d2"}, "other data"),
+        ({"seed": 2}, {}, "--seed 2 (the chief: 1), other data"),
     ],
 )
-def test_all_workers_refuse_one_with_another_command(other, difference):
-    for error in by_all(check_same_command, configs(**other)):
+def test_all_workers_refuse_one_with_another_command(flags, data, difference):
+    for error in check(flags, data):
         assert isinstance(error, RunError)
         assert str(error) == (
             f"Worker 2 was started with {difference}; start all workers with the same "
@@ -141,21 +145,22 @@ def test_a_worker_that_has_lost_its_states_is_refused_by_all(labels):
 
 
 def test_the_chief_alone_decides_when_to_save():
-    def vote(distribution, due, step, is_last):
-        return SaveCoordinator(distribution).is_due(due, step, is_last)
+    def vote(distribution, due, step, must_vote):
+        return SaveCoordinator(distribution).vote(due, step, must_vote)
 
-    def votes(dues, step, is_last=False):
-        return by_all(vote, dues, [step] * N, [is_last] * N)
+    def votes(dues, step, must_vote=False):
+        return by_all(vote, dues, [step] * N, [must_vote] * N)
 
-    assert votes([True, False, False], VOTE_EVERY) == [True] * N
-    assert votes([False, True, True], VOTE_EVERY) == [False] * N
-    assert votes([True, True, True], VOTE_EVERY + 1) == [False] * N
-    assert votes([True, False, False], VOTE_EVERY + 1, is_last=True) == [True] * N
+    assert votes([True, False, False], VOTE_EVERY) == [(True, None)] * N
+    assert votes([False, True, True], VOTE_EVERY) == [(False, None)] * N
+    assert votes([True, True, True], VOTE_EVERY + 1) == [(False, None)] * N
+    assert votes([True, False, False], VOTE_EVERY + 1, True) == [(True, None)] * N
 
 
 def test_a_process_alone_saves_when_its_clock_says():
-    votes = SaveCoordinator(Distribution())
-    assert votes.is_due(True, 1, False) and not votes.is_due(False, VOTE_EVERY, True)
+    coordinator = SaveCoordinator(Distribution())
+    assert coordinator.vote(True, 1) == (True, None)
+    assert coordinator.vote(False, VOTE_EVERY, must_vote=True) == (False, None)
 
 
 def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
@@ -168,35 +173,26 @@ def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
             told.put(value)
             return [value, [False, None]]
 
-    votes = SaveCoordinator(Pair())
-    with pytest.raises(Interrupted) as ended, votes.holding_signals():
+    coordinator = SaveCoordinator(Pair())
+    with pytest.raises(Interrupted) as ended, interruption.polled():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert not votes.is_due(True, VOTE_EVERY - 1, False)
-        votes.is_due(False, VOTE_EVERY, False)
+        assert coordinator.vote(True, VOTE_EVERY - 1) == (False, None)
+        assert coordinator.vote(False, VOTE_EVERY) == (False, signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
     assert told.get() == [False, signal.SIGTERM] and told.empty()
     # And by one who had none.
     Pair.all_gather_object = lambda self, value: [[False, None], [False, signal.SIGINT]]
-    with pytest.raises(Interrupted) as ended, votes.holding_signals():
-        votes.is_due(False, VOTE_EVERY, False)
-    assert ended.value.code == 128 + signal.SIGINT
+    assert coordinator.vote(False, VOTE_EVERY) == (False, signal.SIGINT)
 
 
-def test_an_evaluation_may_be_ended_at_once_within_the_wait(signals):
-    def evaluate():
+def test_a_second_signal_is_heard_at_once(signals):
+    with pytest.raises(Interrupted) as ended, interruption.polled():
+        assert interruption.pending() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.pending() == signal.SIGTERM
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not heard")
-
-    with pytest.raises(Interrupted), interruption.defer_signals():
-        interruption.allow_signals(evaluate)
-    with pytest.raises(Interrupted), interruption.defer_signals():
+    assert ended.value.code == 128 + signal.SIGINT
+    # And the first one, once nobody polls.
+    with pytest.raises(Interrupted):
         os.kill(os.getpid(), signal.SIGINT)
-        interruption.allow_signals(lambda: pytest.fail("the signal came before"))
-    # The wait goes on after it.
-    with pytest.raises(Interrupted), interruption.defer_signals():
-        assert interruption.allow_signals(lambda: 5) == 5
-        os.kill(os.getpid(), signal.SIGINT)
-        with interruption.defer_signals():
-            pass
-        reached = True
-    assert reached

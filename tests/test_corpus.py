@@ -30,12 +30,6 @@ def folder(tmp_path, paths):
     return tmp_path / "ids"
 
 
-def test_preparing_tells_the_digests_of_the_texts(tmp_path, paths):
-    (tmp_path / "ids").mkdir()
-    told = prepare(paths, Options(), tmp_path / "ids")
-    assert told == {split: atomic_io.file_digest(path) for split, path in paths.items()}
-
-
 def test_a_folder_holds_ids_vocabulary_and_digests_and_nothing_of_the_work(folder):
     names = [path.name for path in folder.iterdir()]
     (digests,) = folder.glob("corpus-*.json")

@@ -242,11 +242,11 @@ def test_a_signal_to_one_worker_ends_all_at_the_same_step(tmp_path, data):
 
 CONNECTING = """
 import socket
-from dsc import distribution
+from dsc.distributed import multi_worker
 from dsc.distributed.cluster import Cluster
-distribution.CONNECT = 1
+multi_worker.CONNECT = 1
 with socket.create_server(("localhost", {port})):  # listens, and never answers
-    distribution.Workers(Cluster.from_environment())
+    multi_worker.MultiWorkerDistribution(Cluster.from_environment())
 """
 
 

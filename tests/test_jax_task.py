@@ -1,74 +1,39 @@
-"""The language model under JAX: the same step, without TensorFlow; the script."""
+"""Training the language model under JAX, without TensorFlow: one step, the script."""
 
-import importlib.util
 import json
 import re
 import signal
 import time
 
+import isolated
 import keras
 import numpy as np
 import pytest
+import small
 import tensorflow as tf
-from on_jax import needs_jax, python, succeeds
+from isolated import needs_jax
 
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.training.step import clip
-from language_modeling.agreement import grammar
 from language_modeling.model import LanguageModel, Noise, loss
 from tests.stress import programs
 
 VOCAB, BATCH, STEPS, UNITS, AGENT_UNITS, ACTIONS = 11, 4, 7, 6, 5, 3
-SIZES = (VOCAB, UNITS, 2, ACTIONS, 0.7, 0.8, AGENT_UNITS)
+SIZES = {
+    "vocab_size": VOCAB,
+    "rnn_size": UNITS,
+    "n_actions": ACTIONS,
+    "lamda": 0.7,
+    "forget_bias": 0.8,
+    "agent_units": AGENT_UNITS,
+}
 RATE, MAX_NORM = 0.9, 0.3
 RECIPE = LANGUAGE_MODELING["corrected"]
 
 
-def test_what_jax_trains_with_needs_no_tensorflow():
-    modules = "flags, data, measures, model, reader, schedule"
-    code = f"from language_modeling import {modules}\n"
-    code += "from dsc import program, report, resuming, run_folder\n"
-    succeeds(python(code, backend="numpy"))
-
-
-JAX_STEP = """
-import dataclasses, json
-import keras
-import numpy as np
-from dsc.recipes import LANGUAGE_MODELING
-from language_modeling.jax_task import JaxLanguageModeling, descend
-from language_modeling.model import LanguageModel, Noise
-from language_modeling.corpora.corpus import Corpus
-
-path, sizes, rate, max_norm = sys.argv[1], *map(json.loads, sys.argv[2:])
-given = dict(np.load(path))
-model = LanguageModel(*sizes)
-model.build()
-ids = dict.fromkeys(("train", "valid", "test"), np.arange(20, dtype=np.int32) % 11)
-task = JaxLanguageModeling(
-    model, keras.optimizers.SGD(rate), Corpus((), ids, {}, {}),
-    LANGUAGE_MODELING["corrected"], 2, 3, 0.0, 1, max_norm, None,
-)
-def listed(name):
-    return [given[f"{name}/{i}"] for i in range(sum(k.startswith(name) for k in given))]
-parts = listed("state")
-state = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-noise = Noise(given["noise"], listed("mask"))
-gradients, loss, _, _ = task.gradients(
-    listed("weight"), given["words"], given["targets"], state, noise
-)
-weights, norm = descend(listed("weight"), gradients, rate, max_norm)
-found = {"loss": loss, "norm": norm}
-found |= {f"gradient/{i}": gradient for i, gradient in enumerate(gradients)}
-found |= {f"after/{i}": weight for i, weight in enumerate(weights)}
-np.savez(path, **found)
-print(json.dumps([variable.path for variable in model.trainable_variables]))
-"""
-
-
 @needs_jax
 def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_path):
-    model = LanguageModel(*SIZES, implementation="plain")
+    model = LanguageModel(**SIZES, implementation="plain")
     model.build()
     variables = model.trainable_variables
     for variable in variables:
@@ -98,7 +63,7 @@ def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_pa
     keras.optimizers.SGD(RATE).apply(clipped, variables)
 
     arguments = (tmp_path / "step.npz", *map(json.dumps, (SIZES, RATE, MAX_NORM)))
-    (paths,) = succeeds(python(JAX_STEP, *arguments))
+    (paths,) = isolated.succeeds(isolated.start("on_jax/training_step.py", *arguments))
     plain_paths = [re.sub(r"_\d+/", "/", v.path) for v in variables]
     assert [re.sub(r"_\d+/", "/", path) for path in json.loads(paths)] == plain_paths
     found = dict(np.load(tmp_path / "step.npz"))
@@ -117,40 +82,34 @@ def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_pa
 # The script
 
 
-SMALL = ("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", "--batch_size=4")
-SMALL += ("--num_unroll_steps=6", "--print_every=5", "--max_epochs=3")
 SCRIPT = programs.ROOT / "scripts" / "train_jax.py"
-AS_SCRIPT = """
-import runpy
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+
+
+@pytest.fixture
+def start(tmp, data):
+    """Starts the script on a small corpus; its run is in `tmp/name`."""
+
+    def start(name, *arguments):
+        places = (f"--data_dir={data}/corpus", f"--cache_dir={tmp}/cache")
+        sizes = (*small.LANGUAGE, "--print_every=5", "--max_epochs=3")
+        run = f"--train_dir={tmp / name}"
+        return isolated.start(SCRIPT, *sizes, *places, run, *arguments)
+
+    return start
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("jax") / "corpus"
-    grammar.write(folder, seed=3, n_train=600, n_valid=150, n_test=140)
-    return folder
-
-
-def start(corpus, name, *arguments):
-    places = {"data_dir": corpus, "train_dir": corpus.parent / name}
-    places["cache_dir"] = corpus.parent / "cache"
-    folders = (f"--{flag}={folder}" for flag, folder in places.items())
-    return python(AS_SCRIPT, SCRIPT, *SMALL, *folders, *arguments)
-
-
-@pytest.fixture(scope="module")
-def trained(corpus):
-    """What training without an interruption prints."""
-    return succeeds(start(corpus, "whole"))
+def tmp(tmp_path_factory):
+    return tmp_path_factory.mktemp("jax")
 
 
 @needs_jax
-def test_the_script_says_what_tensorflows_says_and_learns(trained, corpus):
-    lines = (corpus.parent / "whole" / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+@pytest.mark.slow
+def test_training_learns_resumes_and_is_evaluated_under_tensorflow(
+    tmp, data, start, call
+):
+    trained = isolated.succeeds(start("whole"))
+    records = small.metrics(tmp / "whole")
     scores = [r["valid perplexity"] for r in records if "valid perplexity" in r]
     assert len(scores) == 3
     assert min(scores) < 0.7 * 264  # words in the vocabulary
@@ -161,32 +120,21 @@ def test_the_script_says_what_tensorflows_says_and_learns(trained, corpus):
     assert len(reports) == 3 * 5
     assert all(abs(sum(r["actions"]) - 1) < 1e-5 for r in reports)
 
-
-@needs_jax
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trained, corpus):
-    process = start(corpus, "again", "--save_every=0")
-    again = corpus.parent / "again"
+    again = tmp / "again"
+    process = start("again", "--save_every=0")
     while not list(again.glob("last/state-*-*[1-9]-*")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130, err
     assert "Interrupted by SIGINT: repeat the same command" in err
-    lines = succeeds(start(corpus, "again", "--save_every=0"))
+    lines = isolated.succeeds(start("again", "--save_every=0"))
     assert any(line.startswith("Going on after step ") for line in lines)
-    metrics = [
-        (corpus.parent / name / "metrics.jsonl").read_bytes()
-        for name in ("whole", "again")
-    ]
-    assert metrics[0] == metrics[1]
+    assert small.metrics(again) == records
     assert lines[-3:] == trained[-3:]
 
-
-@needs_jax
-def test_tensorflow_evaluates_what_jax_trained(trained, corpus):
-    arguments = (f"--data_dir={corpus}", f"--load_model={corpus.parent / 'whole'}")
-    result = programs.run(corpus.parent / "tf", programs.LANGUAGE, *arguments)
-    assert result.code == 0, result
+    arguments = (f"--data_dir={data}/corpus", f"--load_model={again}")
+    result = small.succeeds(call(tmp, programs.LANGUAGE, *arguments))
     for line, expected in zip(result.out[-3::2], trained[-3::2], strict=True):
         (name, value), (same_name, other) = (x.split(" = ") for x in (line, expected))
         assert name == same_name
@@ -195,28 +143,22 @@ def test_tensorflow_evaluates_what_jax_trained(trained, corpus):
 
 @needs_jax
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("flag", "said"),
     [
         ("--recipe=released", "--recipe released counts"),
         ("--max_epochs=0", "leave the flag out"),
         ("--strategy=mirrored", "--strategy mirrored is TensorFlow's"),
-        ("--n_actions=0", "n_actions"),
     ],
 )
-def test_the_script_refuses_what_it_does_not_do(corpus, argument, said):
-    process = start(corpus, "refused", argument)
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert said in err
-    assert "Traceback" not in err
-    assert not (corpus.parent / "refused").exists()
+def test_the_script_refuses_what_it_does_not_do(tmp_path, call, flag, said):
+    result = call(tmp_path, SCRIPT, flag)
+    (line,) = result.err
+    assert result.code == 1 and said in line
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is not None, reason="jax is installed"
-)
-def test_the_script_asks_for_jax_in_a_sentence(corpus):
-    process = start(corpus, "missing")
+def test_the_script_asks_for_jax_in_a_sentence():
+    process = isolated.start(SCRIPT, without="tensorflow,jax")
     _, err = process.communicate()
     assert process.returncode == 1
     assert "pip install -e '.[jax]'" in err.splitlines()[-1]

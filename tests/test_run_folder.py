@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from dsc.cli.errors import RunError
-from dsc.runs.folder import RunFolder
+from dsc.runs.folder import RunFolder, read_config, read_result
 
 CONFIG = {"rnn_size": 8, "lamda": 0.1, "recipe": None, "restart": False, "EOS": "ñ"}
 FILES = ["config.json", "lock"]
@@ -31,6 +31,11 @@ def run(tmp_path):
     run = RunFolder.begin(tmp_path / "run", CONFIG)
     run.checkpoints.save_weights(Weights(), 1, 10)
     return run
+
+
+def flags_in(folder):
+    """The flags of the run in a folder."""
+    return json.loads((folder / "config.json").read_text())["flags"]
 
 
 def contents(folder):
@@ -55,15 +60,17 @@ def refusal(error):
 @pytest.mark.parametrize("path", ["run", "a/b/run", "."])
 def test_a_run_begins_in_a_new_or_an_empty_folder(tmp_path, path):
     run = RunFolder.begin(tmp_path / path, CONFIG)
-    assert run.path == tmp_path / path and run.config == CONFIG
+    assert run.path == tmp_path / path and run.config["flags"] == CONFIG
     assert sorted(file.name for file in run.path.iterdir()) == FILES
-    assert json.loads((run.path / "config.json").read_text()) == CONFIG
+    assert json.loads((run.path / "config.json").read_text()) == run.config
 
 
-def again(run, **changes):
+def again(run, data=None, about=None, **changes):
     """The same folder for another process, after this one has ended."""
     run.close()
-    return RunFolder.begin(run.path, {**run.config, **changes})
+    old = run.config
+    flags = {**old["flags"], **changes}
+    return RunFolder.begin(run.path, flags, data or old["data"], about or old["about"])
 
 
 def test_the_same_command_finds_all_that_was_there(run):
@@ -102,20 +109,16 @@ def test_a_run_may_become_longer_only(tmp_path, name, old, new, allowed):
     run = RunFolder.begin(tmp_path, {name: old})
     if allowed:
         again(run, **{name: new})
-        assert json.loads((tmp_path / "config.json").read_text()) == {name: new}
+        assert flags_in(tmp_path) == {name: new}
         return
     with pytest.raises(RunError, match=rf"--{name} {old} \(now {new}\)"):
         again(run, **{name: new})
 
 
-def test_who_trains_is_said_with_both_names(tmp_path):
-    jax = {"trained with": "JAX"}
-    for name, old, new in (("a", {}, jax), ("b", jax, {})):
-        RunFolder.begin(tmp_path / name, old).close()
-        with pytest.raises(RunError) as error:
-            RunFolder.begin(tmp_path / name, new)
-        names = ["TensorFlow", "JAX"][:: 1 if name == "a" else -1]
-        assert "trained with {} (now {})".format(*names) in refusal(error)
+def test_another_backend_is_refused(tmp_path):
+    RunFolder.begin(tmp_path, CONFIG, about={"trained with": "JAX"}).close()
+    with pytest.raises(RunError, match=r"trained with JAX \(now TensorFlow\)"):
+        RunFolder.begin(tmp_path, CONFIG, about={"trained with": "TensorFlow"})
 
 
 def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
@@ -202,7 +205,7 @@ def test_restart_moves_the_old_run_aside_whole(run, capsys):
     assert aside.name.startswith("run.")
     assert contents(aside) == before
     assert str(aside) in capsys.readouterr().out
-    assert RunFolder.open(aside).config == CONFIG
+    assert RunFolder.open(aside).config["flags"] == CONFIG
 
 
 @pytest.mark.parametrize(
@@ -263,8 +266,7 @@ def test_restarts_one_after_another_each_move_a_run_to_a_folder_of_its_own(run):
     for size in (9, 10):
         run.close()
         run = RunFolder.begin(run.path, {"rnn_size": size}, restart=True)
-    configs = [path / "config.json" for path in run.path.parent.iterdir()]
-    sizes = [json.loads(config.read_text())["rnn_size"] for config in configs]
+    sizes = [flags_in(path)["rnn_size"] for path in run.path.parent.iterdir()]
     assert sorted(sizes) == [8, 9, 10]
 
 
@@ -318,10 +320,24 @@ def test_a_file_that_is_a_mount_point_is_named(tmp_path, monkeypatch):
 def test_an_opened_run_has_the_config_it_was_created_with(run):
     opened = RunFolder.open(str(run.path))
     assert opened.path == run.path
-    assert opened.config == CONFIG  # types too: 8 is no 8.0, None no "None"
-    assert {k: type(v) for k, v in opened.config.items()} == {
-        k: type(v) for k, v in CONFIG.items()
+    # Types too: 8 is no 8.0, None no "None".
+    assert repr(opened.config["flags"]) == repr(CONFIG)
+
+
+def test_the_config_of_an_older_version_is_read_and_not_resumed(run):
+    run.close()
+    older = {**CONFIG, "data": {"train": "d"}, "about": {"corpus": "x"}}
+    (run.path / "config.json").write_text(json.dumps(older))
+    assert RunFolder.open(run.path).config == {
+        "flags": CONFIG,
+        "data": {"train": "d"},
+        "about": {"corpus": "x", "trained with": "TensorFlow"},
     }
+    (run.path / "config.json").write_text(json.dumps({**older, "trained with": "JAX"}))
+    assert read_config(run.path)["about"]["trained with"] == "JAX"
+    with pytest.raises(RunError, match="a run of an older version, which cannot be"):
+        again(run)
+    RunFolder.begin(run.path, CONFIG, restart=True)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -341,7 +357,8 @@ def test_a_run_without_weights_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"[" * 99999, b"", b"{", b"7", b"null", b"[1]", b"\xff\xfe{}"]
+    "content",
+    [b"[" * 99999, b"", b"{", b"7", b"null", b"[1]", b"\xff\xfe{}", b'{"flags": 1}'],
 )
 def test_a_damaged_config_is_refused(run, content):
     (run.path / "config.json").write_bytes(content)
@@ -359,30 +376,35 @@ def parsed(*arguments):
     flags.DEFINE_integer("rnn_size", 650, "", flag_values=values)
     flags.DEFINE_float("lamda", 1.0, "", flag_values=values)
     flags.DEFINE_string("recipe", "corrected", "", flag_values=values)
-    flags.DEFINE_integer("n_actions", 5, "", flag_values=values)
+    flags.DEFINE_integer("seed", 1, "", flag_values=values)
+    flags.DEFINE_float("dropout", 0.5, "", flag_values=values)
     values(["program", *arguments])
     return values
 
 
-@pytest.mark.parametrize("arguments", [(), ("--rnn_size=8",)])
+@pytest.mark.parametrize("arguments", [(), ("--rnn_size=8", "--seed=9")])
 def test_flags_take_the_values_of_the_run_and_the_others_keep_theirs(run, arguments):
     values = parsed(*arguments)
-    run.restore_flags(values, ("rnn_size", "recipe"))
-    assert (values.rnn_size, values.recipe) == (8, None)
-    assert (values.lamda, values.n_actions) == (1.0, 5)
+    saved = {**run.config, "flags": {**CONFIG, "seed": 7, "dropout": 0.1}}
+    RunFolder(run.path, saved).restore_flags(values)
+    assert (values.rnn_size, values.lamda, values.recipe) == (8, 0.1, None)
+    assert values.seed == (9 if arguments else 7)  # what the user gives comes first
+    assert values.dropout == 0.5  # which a trained model does not need
 
 
 def test_a_flag_that_contradicts_the_run_is_refused(run):
     with pytest.raises(RunError) as error:
-        run.restore_flags(parsed("--rnn_size=9"), ("lamda", "rnn_size"))
+        run.restore_flags(parsed("--rnn_size=9"))
     message = refusal(error)
     assert message.startswith("--rnn_size 9 does not fit the model in ")
     assert "which has 8; leave the flag out" in message
 
 
 def test_a_run_that_lacks_a_flag_is_refused(run):
+    values = parsed()
+    flags.DEFINE_integer("n_actions", 5, "", flag_values=values)
     with pytest.raises(RunError, match="does not say the model's n_actions"):
-        run.restore_flags(parsed(), ("rnn_size", "n_actions"))
+        run.restore_flags(values)
 
 
 @pytest.mark.parametrize("value", [-1, "many", 1e99, [8], {}])
@@ -394,7 +416,7 @@ def test_a_config_with_an_impossible_value_is_refused(tmp_path, value):
     flags.DEFINE_integer("n_actions", 5, "", 1, 1000, flag_values=values)
     values(["program"])
     with pytest.raises(RunError) as error:
-        RunFolder.open(tmp_path).restore_flags(values, ("n_actions",))
+        RunFolder.open(tmp_path).restore_flags(values)
     assert "for n_actions" in refusal(error)
 
 
@@ -406,8 +428,7 @@ def test_restarting_through_a_link_moves_the_run_and_keeps_the_link(tmp_path):
     RunFolder.begin(link, {"seed": 2}, restart=True).close()
     assert link.is_symlink()
     for name, seed in (("store.1", 1), ("store", 2)):
-        config = (tmp_path / "disk" / name / "config.json").read_text()
-        assert json.loads(config) == {"seed": seed}
+        assert flags_in(tmp_path / "disk" / name) == {"seed": seed}
 
 
 @pytest.mark.parametrize(
@@ -439,6 +460,23 @@ def test_a_run_has_its_own_data_unless_the_user_asks_for_others(
 
 
 # Contents
+
+
+def test_the_result_is_there_until_the_run_is_resumed(run):
+    with pytest.raises(RunError, match=r"result.json cannot be read .*; repeat the"):
+        read_result(run.path)
+    run.finish({"scores": {"test perplexity": math.inf}, "epochs": 3})
+    kept = {"scores": {"test perplexity": None}, "epochs": 3}
+    assert read_result(run.path) == kept
+    again(run)
+    assert not (run.path / "result.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"scores": 3}', "[" * 99999])
+def test_a_damaged_result_is_refused(run, content):
+    (run.path / "result.json").write_text(content)
+    with pytest.raises(RunError, match=r"result\.json cannot be read"):
+        read_result(run.path)
 
 
 def test_metrics_are_cut_back_to_a_mark_and_go_on_from_there(run):

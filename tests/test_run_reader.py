@@ -16,12 +16,16 @@ REPORT = {
     "actions": [0.25, 0.75],
 }
 EPOCH = {"step": 7, "epoch": 1, "learning_rate": 1.0, "valid perplexity": 11.5}
-CONFIG = {"seed": 1, "rnn_size": 8, "lamda": 1.0, "train_dir": "a", "data_dir": "c/x"}
+FLAGS = {"seed": 1, "rnn_size": 8, "lamda": 1.0, "train_dir": "a", "data_dir": "c/x"}
 
 
-def made(folder, records=(REPORT, EPOCH), tail="", **config):
+def made(folder, records=(REPORT, EPOCH), tail="", data=None, about=None, **flags):
     folder.mkdir()
-    config = {**CONFIG, "data": {"train": "0f"}, "about": {"corpus": "x"}, **config}
+    config = {
+        "flags": {**FLAGS, **flags},
+        "data": data or {"train": "0f"},
+        "about": about or {"corpus": "x"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     lines = "".join(f"{json.dumps(record)}\n" for record in records)
     (folder / "metrics.jsonl").write_text(lines + tail)
@@ -31,7 +35,7 @@ def made(folder, records=(REPORT, EPOCH), tail="", **config):
 def test_reports_and_epochs_are_told_apart(tmp_path):
     run = run_reader.read(made(tmp_path / "a"))
     assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
-    assert run.config["rnn_size"] == 8
+    assert run.config["flags"]["rnn_size"] == 8
 
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
@@ -92,6 +96,15 @@ def test_data_that_share_their_name_are_told_apart_by_a_run_of_theirs(tmp_path):
         f"data x of {tmp_path / 'b'}, lamda 0.5",
         f"data x of {tmp_path / 'b'}, lamda 1",
     ]
+
+
+def test_the_backend_is_told_if_it_sets_runs_apart(tmp_path):
+    found = [
+        run_reader.read(made(tmp_path / name, about={"trained with": name}))
+        for name in ("TensorFlow", "JAX")
+    ]
+    labels = run_reader.labels(run_reader.groups(found))
+    assert labels == ["trained with TensorFlow", "trained with JAX"]
 
 
 def test_a_single_group_has_the_name_of_its_folder(tmp_path):

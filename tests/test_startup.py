@@ -78,7 +78,7 @@ def test_no_settings_of_the_user_change_what_is_computed(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("KERAS_HOME")
     code = """
-from dsc import startup
+from dsc.cli import startup
 with startup.backend("jax"):
     import keras
 import jax
@@ -94,7 +94,7 @@ def start(code, level="2"):
     """What code prints to the standard error around and inside the import of Keras."""
     code = f"""
 import os
-from dsc import startup
+from dsc.cli import startup
 with startup.backend("numpy"):
     os.write(2, {HARMLESS!r} + {ERRORS!r})
     {code}

@@ -146,7 +146,7 @@ def test_the_table_has_means_and_deviations_worked_by_hand(tmp_path):
         Outcome({"test perplexity": score}) if score else Outcome(None, "killed")
         for score in scores
     ]
-    table = sweep_table.local_rows(grid, list(zip(runs, outcomes, strict=True)))
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
     assert table[0]["test perplexity"] == pytest.approx((3.0, 7**0.5))
     markdown = sweep_table.write(tmp_path, table, "title")
     assert markdown == (tmp_path / "table.md").read_text()
@@ -180,7 +180,7 @@ def test_a_point_without_a_finished_run_is_in_the_table_all_the_same(tmp_path):
     grid = {"units": ["7", "30"]}
     runs = sweep_grid.runs(grid, ["1"], tmp_path)
     outcomes = [Outcome(None, "killed"), Outcome({"test perplexity": 4.0})]
-    table = sweep_table.local_rows(grid, list(zip(runs, outcomes, strict=True)))
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
     lines = sweep_table.write(tmp_path, table, "title").splitlines()
     assert lines[-2:] == ["| 7 | 0/1 | - |", "| 30 | 1/1 | 4.0000 |"]
     assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
@@ -195,7 +195,7 @@ def test_scores_that_are_not_finite_or_not_there_leave_the_table_whole(tmp_path)
     first = [{"a": math.inf, "b": 2.0}, {"a": 1.0}, {"a": 3.0, "b": 5.0}]
     second = [{"a": math.nan}, {"a": 1.0}, {"a": 3.0}]
     outcomes = [Outcome(scores) for scores in first + second]
-    table = sweep_table.local_rows(grid, list(zip(runs, outcomes, strict=True)))
+    table = sweep_table.rows(grid, list(zip(runs, outcomes, strict=True)))
     lines = sweep_table.write(tmp_path, table, "title").splitlines()
     assert lines[-2:] == [
         "| 7 | 3/3 | inf | 3.5000 ± 2.1213 |",
@@ -209,13 +209,25 @@ def test_scores_that_are_not_finite_or_not_there_leave_the_table_whole(tmp_path)
 
 # One run
 
+SCRIPT = """
+import json, os, sys, time
+
+def finish(scores):
+    folder = sys.argv[-1].removeprefix("--train_dir=")
+    with open(f"{folder}/result.json", "w") as file:
+        json.dump({"scores": scores}, file)
+
+"""
+SCORES = {"valid perplexity": 2.5, "test perplexity": 3.25}
+FINISH = f"finish({SCORES})"
+
 
 @pytest.fixture
 def job(tmp_path):
     """Makes a job whose training script is a few lines of Python."""
 
     def make(code, name="seed=1", retries=2):
-        (tmp_path / "script.py").write_text(f"import os, sys, time\n{code}\n")
+        (tmp_path / "script.py").write_text(f"{SCRIPT}{code}\n")
         run = Run({}, "1", tmp_path / "sweep" / name)
         return Job(run, str(tmp_path / "script.py"), {}, str(tmp_path), 3, retries)
 
@@ -229,32 +241,32 @@ def outcomes(*jobs, at_once=2):
     return [found[job.run.name] for job in jobs]
 
 
-SCORES = "print('valid perplexity = 2.5')\nprint('test perplexity = 3.25', flush=True)"
-
-
 def test_a_run_gets_its_flags_its_threads_and_the_working_directory(
     job, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")  # what --threads says comes first
     code = "open('told', 'w').write(' '.join(sys.argv[1:]) + ' '"
     code += " + os.environ['TF_NUM_INTRAOP_THREADS'])\n"
-    (outcome,) = outcomes(one := job(code + SCORES))
-    assert outcome == Outcome(
-        {"valid perplexity": 2.5, "test perplexity": 3.25}, None, 1
-    )
+    (outcome,) = outcomes(one := job(code + FINISH))
+    assert outcome == Outcome(SCORES, None, 1)
     told = (tmp_path / "told").read_text()
     assert told == f"--seed=1 --train_dir={one.run.folder} 3"
 
 
-def test_a_score_that_no_float_holds_is_kept_as_json(job):
-    (outcome,) = outcomes(one := job(SCORES.replace("2.5", "inf")))
-    assert outcome.scores["valid perplexity"] == math.inf
-    text = (one.run.folder / "result.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail)["scores"] == {
-        "valid perplexity": None,
-        "test perplexity": 3.25,
-    }
+def test_a_score_that_no_float_holds_is_infinite(job):
+    (outcome,) = outcomes(one := job(FINISH.replace("2.5", "None")))
+    assert outcome.scores == {**SCORES, "valid perplexity": math.inf}
     assert sweep_execution.finished(one).scores == outcome.scores
+
+
+def test_a_result_of_an_older_version_is_read(job):
+    one = job(FINISH)
+    one.run.folder.mkdir(parents=True)
+    (one.run.folder / "result.json").write_text(
+        json.dumps({**one.computed, "scores": SCORES})
+    )
+    assert sweep_execution.finished(one).scores == SCORES
+    assert sweep_execution.finished(one._replace(script="other.py")) is None
 
 
 def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tmp_path):
@@ -262,7 +274,7 @@ def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tm
     corpus.mkdir()
     (corpus / "train.txt").write_text("a b")
     paths = [corpus / "train.txt"]
-    one = job(SCORES)._replace(data=sweep_execution.stamps(paths))
+    one = job(FINISH)._replace(data=sweep_execution.stamps(paths))
     (outcome,) = outcomes(one)
     assert sweep_execution.finished(one).scores == outcome.scores
     run = one.run._replace(settings={"max_epochs": "3"})
@@ -276,20 +288,10 @@ def test_a_result_is_that_of_one_script_with_one_data_and_the_same_flags(job, tm
     assert sweep_execution.finished(changed) is None
 
 
-def test_the_scores_are_those_that_either_script_prints_last(job):
-    lines = "test accuracy = 0.5 (greedy), 0.25 (sampled)", "test accuracy = 0.75"
-    code = f"print({lines[0]!r})\nprint({lines[1] + lines[0][19:]!r})"
-    (outcome,) = outcomes(job(code))
-    expected = {"test accuracy (greedy)": 0.75, "test accuracy (sampled)": 0.25}
-    assert outcome.scores == expected
-
-
 def test_a_run_that_fails_is_tried_again_and_then_given_up_with_its_last_line(job):
     fails = "print('more'); sys.exit('The disk is full.')"
-    once = f"open('n', 'a').write('x')\nif len(open('n').read()) < 2: {fails}\n{SCORES}"
-    assert outcomes(job(once)) == [
-        Outcome({**outcomes(job(SCORES))[0].scores}, None, 2)
-    ]
+    once = f"open('n', 'a').write('x')\nif len(open('n').read()) < 2: {fails}\n{FINISH}"
+    assert outcomes(job(once)) == [Outcome(SCORES, None, 2)]
     (outcome,) = outcomes(job(fails, retries=1))
     assert outcome == Outcome(None, "The disk is full.", 2)
     (outcome,) = outcomes(job("os.kill(os.getpid(), 9)", retries=0))
@@ -297,14 +299,14 @@ def test_a_run_that_fails_is_tried_again_and_then_given_up_with_its_last_line(jo
 
 
 def test_a_failing_run_does_not_keep_the_others_from_ending(job):
-    code = f"if 'seed=2' in sys.argv[2]: sys.exit('No.')\n{SCORES}"
+    code = f"if 'seed=2' in sys.argv[2]: sys.exit('No.')\n{FINISH}"
     jobs = [job(code, f"seed={seed}", retries=0) for seed in range(4)]
     errors = [outcome.error for outcome in outcomes(*jobs)]
     assert errors == [None, None, "No.", None]
 
 
 def test_a_folder_that_is_in_use_is_waited_for(job):
-    one = job(SCORES)
+    one = job(FINISH)
     one.run.folder.mkdir(parents=True)
     execution = sweep_execution.Execution(one)
     with open(one.run.folder / "lock", "ab") as lock:
@@ -405,7 +407,8 @@ def tables(folder):
 def test_a_sweep_leaves_ordinary_runs_and_one_table(whole):
     runs = sorted(whole.glob("*/seed=*"))
     assert len(runs) == 4
-    assert all((run / "config.json").exists() for run in runs)
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    assert all(result["epochs"] == 3 for result in results)
     heads, *rows = [line.split(",") for line in tables(whole)[0].splitlines()]
     assert heads[:3] == ["n_actions", "seeds", "valid perplexity mean"]
     assert [row[:2] for row in rows] == [["1", "2/2"], ["3", "2/2"]]

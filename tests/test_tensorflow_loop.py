@@ -15,6 +15,7 @@ AGENT_UNITS = 9
 TIME = 7
 LAMDA = 0.625  # the same in float32 and float64
 
+slow = pytest.mark.slow
 MASK = np.array(
     [[1, 1, 0, 0, 1, 1, 1], [0, 1, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0]], bool
 )
@@ -70,7 +71,7 @@ def assert_same(plain, fast, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("n_actions", "carry_memory"), [(1, False), (2, True), (5, False), (5, True)]
+    ("n_actions", "carry_memory"), [(1, False), (2, True), (5, False)]
 )
 @pytest.mark.parametrize(
     "options",
@@ -116,10 +117,11 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
     ("n_actions", "options"),
     [
         (1, {"dropout": True}),
-        (5, {"lamda": 1.0}),
-        (5, {"lamda": LAMDA, "carry_memory": True}),
-        (5, {"observation": "last", "mask": MASK, "dropout": True}),
-        (5, {"choice": "random_skip"}),
+        pytest.param(5, {"lamda": LAMDA, "carry_memory": True}, marks=slow),
+        pytest.param(
+            5, {"observation": "last", "mask": MASK, "dropout": True}, marks=slow
+        ),
+        pytest.param(5, {"choice": "random_skip"}, marks=slow),
     ],
 )
 def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):
@@ -228,7 +230,7 @@ def test_a_persistent_tape_in_a_function_gives_the_same_gradients(rng):
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
 @pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile")
-@pytest.mark.parametrize("implementation", ["fast", "xla"])
+@pytest.mark.parametrize("implementation", ["fast", pytest.param("xla", marks=slow)])
 def test_keras_may_ask_for_xla(implementation, rng):
     model = keras.Sequential([DSCLSTM(UNITS, 5, implementation=implementation)])
     model.compile("sgd", "mse", jit_compile=True)

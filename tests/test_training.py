@@ -15,9 +15,10 @@ from dsc.cli.errors import RunError
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
 from dsc.runs.train_state import State
+from dsc.training import report
 from dsc.training import step as train_step
+from dsc.training.loop import fit
 from dsc.training.report import Report
-from dsc.training.run import fit
 from dsc.training.step import clip
 from dsc.training.task import Task
 from language_modeling import metrics as measures
@@ -159,7 +160,7 @@ class Counting(Task):
 def run(task, tmp_path, max_epochs=3, print_every=2, max_steps=None):
     """Trains; returns the best score, the reports, the epochs."""
     folder = RunFolder.begin(tmp_path / "run", {})
-    best = fit(task, folder, max_epochs, print_every, max_steps)
+    best = fit(task, folder, max_epochs, print_every, max_steps).best_score
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     reports = [record for record in records if "loss" in record]
@@ -199,6 +200,7 @@ def test_reports_are_printed_as_plain_lines(tmp_path, capsys):
         rf"epoch 1 done in {clock}: sweetness = 0\.250000, learning rate 0\.5",
         rf"epoch 2/2 step 4/5: state 1\.50, \d+ beans/s, {clock} left",
         rf"epoch 2 done in {clock}: sweetness = 0\.750000, learning rate 0\.5",
+        r"Training ends: --max_epochs 2 reached\.",
     ]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(patterns)
@@ -210,14 +212,16 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
     tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(report, "LOOK", 0.0)
     run(Counting(), tmp_path, max_epochs=1, print_every=5)
     output = capsys.readouterr().out
-    assert "40% of epoch 1" in output and "100% of epoch 1" in output
-    # What is left on the screen: of each line the text after the last return.
-    shown = [line.split("\r")[-1].removeprefix("\x1b[K") for line in output.split("\n")]
-    assert [line.split(":")[0] for line in shown if line] == [
+    assert re.search("40%.* of epoch 1.*100%.* of epoch 1", output, re.DOTALL)
+    # What is left on the screen: of each line the text after the last clearing.
+    shown = [line.split("\x1b[2K")[-1] for line in output.split("\n")]
+    assert [line.split(":")[0] for line in shown if line.startswith("epoch")] == [
         "epoch 1/1 step 5/5",
         "epoch 1 done in 0",
+        "Training ends",
     ]
 
 
@@ -250,13 +254,14 @@ class Watched(Counting):
         report = Report(self, state, 100, print_every)
         report.begin_epoch()
         records = []
-        for step in range(n_steps):
-            self.time += self.seconds if step else 20.0
-            metrics = {"loss": 35 * self.nll, "nll": self.nll, "grad_norm": 1.0}
-            metrics |= {"entropy": 1.5, "n": step, "actions": np.ones(5) / 5}
-            state.means.add(step, metrics)
-            state.position = state.step = step + 1
-            records.append(report.after_step())
+        with report.bar:
+            for step in range(n_steps):
+                self.time += self.seconds if step else 20.0
+                metrics = {"loss": 35 * self.nll, "nll": self.nll, "grad_norm": 1.0}
+                metrics |= {"entropy": 1.5, "n": step, "actions": np.ones(5) / 5}
+                state.means.add(step, metrics)
+                state.position = state.step = step + 1
+                records.append(report.after_step())
         return [record for record in records if record]
 
     @property
@@ -291,14 +296,14 @@ def test_a_first_line_comes_soon_and_changes_no_record(monkeypatch, capsys):
 def test_a_bar_shows_loss_and_perplexity_on_eighty_columns(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    records = Watched(monkeypatch, 0.4).report(print_every=80)
-    frames = capsys.readouterr().out.split("\r")
+    records = Watched(monkeypatch, 0.6).report(print_every=80)
+    frames = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", capsys.readouterr().out).split("\r")
     assert len(records) == 1
-    assert frames[60] == (
-        f"[{'=' * 9}{' ' * 6}]  60% of epoch 1, 0:16 left, loss 175.0, perplexity "
-        "148.4\x1b[K"
-    )
-    assert all(len(frame.split("\x1b")[0]) < 80 for frame in frames if "[=" in frame)
+    assert f"{'━' * 15}  60% of epoch 1, 0:24 left, loss 175.0, perplexity 148.4" in [
+        re.sub("[╸╺]", "━", frame) for frame in frames
+    ]
+    bars = [line for frame in frames for line in frame.split("\n") if "━" in line]
+    assert max(map(len, bars)) < 80
 
 
 def test_no_line_is_longer_than_a_hundred_columns(monkeypatch, capsys):
@@ -368,7 +373,7 @@ def test_training_ends_early_for_the_reason_that_the_task_gives(tmp_path, capsys
 
 def test_no_epochs_have_no_score(tmp_path):
     task = Counting()
-    assert fit(task, RunFolder.begin(tmp_path, {}), 0, 1) is None
+    assert fit(task, RunFolder.begin(tmp_path, {}), 0, 1).best_score is None
     assert task.weight() == 0.0 and task.weights_seen == []
 
 

@@ -18,8 +18,84 @@ MAX_ACTIONS = 1000
 MAX_INTEGER = 2**31 - 1
 MAX_FLOAT = 1e30
 
-# Group of the flags that use a trained model: they are no part of a run's config.
-USE = "use of a trained model"
+# What each flag of the training scripts is to a run that exists. A flag has one role.
+ROLES = {
+    # The weights and what they mean. A model is loaded with the values of its run.
+    "architecture": (
+        "recipe",
+        "model",
+        "rnn_size",
+        "rnn_layers",
+        "n_actions",
+        "lamda",
+        "forget_bias",
+        "carry_memory",
+        "agent_units",
+        "observation",
+        "EOS",
+        "vocab_size",
+        "n_numbers",
+        "sequence_length",
+    ),
+    # What evaluation computes. A loaded model takes the values of its run unless the
+    # user gives others.
+    "evaluation": (
+        "batch_size",
+        "num_unroll_steps",
+        "eval_actions",
+        "seed",
+        "unknown",
+        "score_tail",
+        "mixed_precision",
+        "released_data",
+        "jit_compile",
+    ),
+    # What training alone computes.
+    "training": (
+        "dropout",
+        "param_init",
+        "baseline",
+        "reward",
+        "credit",
+        "rl_weight",
+        "entropy_weight",
+        "learning_rate",
+        "learning_rate_decay",
+        "lr_threshold",
+        "decay_when",
+        "max_grad_norm",
+        "patience",
+        "print_every",
+    ),
+    # Where training ends. A run is continued with larger values.
+    "length": ("max_epochs", "max_steps"),
+    # Where the data are. A loaded model looks for them where its run found them.
+    "data": ("data_dir",),
+    # What each worker of a run may set for itself.
+    "worker": ("cache_dir", "gpu_portion", "train_dir"),
+    # How the computation is organised. The results are the same.
+    "execution": ("restart", "save_every", "strategy"),
+    # What is done with a trained model. No run is started with it.
+    "inference": (
+        "load_model",
+        "mode",
+        "input",
+        "sentences",
+        "prompt",
+        "n_words",
+        "temperature",
+        "top_k",
+    ),
+}
+
+
+def with_role(*roles):
+    """Names of the flags that have one of these `ROLES`, a tuple."""
+    return tuple(name for role in roles for name in ROLES[role])
+
+
+# Runs that differ in these alone compute the same.
+IGNORED_FLAGS = with_role("data", "worker", "execution")
 
 
 class Group:
@@ -66,16 +142,16 @@ class Group:
 
 
 def values(defined):
-    """What a run is started with: the flags and their values.
+    """The flags that a run is started with, a dict from name to value.
 
     Args:
         defined: `absl.flags.FlagValues` of a training script, parsed.
     """
     return {
         flag.name: flag.value
-        for group, members in defined.flags_by_module_dict().items()
-        if group != USE
+        for members in defined.flags_by_module_dict().values()
         for flag in members
+        if flag.name not in ROLES["inference"]
     }
 
 
@@ -125,19 +201,6 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         "what the agent sees of the past: the mean of the remembered hidden states "
         "(release) or the last one (paper)",
     )
-
-
-# What the weights of the DSC-LSTM, or what they mean, depend on.
-MODEL = (
-    "recipe",
-    "model",
-    "rnn_size",
-    "n_actions",
-    "lamda",
-    "forget_bias",
-    "agent_units",
-    "observation",
-)
 
 
 def layer_arguments(values, recipe):
@@ -259,8 +322,11 @@ def define_use(defined, modes, help_text):
         defined: `absl.flags.FlagValues` of the program.
         modes: names of what can be done with a trained model.
         help_text: what they do.
+
+    Returns:
+        Their `Group`.
     """
-    group = Group(USE, defined)
+    group = Group("use of a trained model", defined)
     group.path(
         "load_model", None, "folder of a run whose model to use, without training"
     )
@@ -270,3 +336,4 @@ def define_use(defined, modes, help_text):
         lambda given: given["mode"] == "evaluate" or given["load_model"],
         "--mode needs a trained model: give the folder of a run with --load_model",
     )
+    return group

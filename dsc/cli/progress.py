@@ -1,6 +1,5 @@
 """How far a piece of work is: a bar on a terminal, and little elsewhere."""
 
-import shutil
 import sys
 import time
 
@@ -9,23 +8,22 @@ REDRAW = 0.1  # seconds between two looks of a bar
 LONG = 5.0  # seconds of work without a bar until a line says how far it is
 
 
-class Bar:
-    """A bar in the last line of a terminal; nothing where the output is none."""
+def make_bar():
+    """A `rich.progress.Progress`, disabled where the output is no terminal.
 
-    def __init__(self):
-        self.is_shown = sys.stdout.isatty()
+    While it is started, the lines that are printed stand above it.
+    """
+    # Imported here, since --help needs none of it.
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    def draw(self, share, text):
-        """Draws `share`, 0 to 1, and a text behind it."""
-        if self.is_shown:
-            line = f"[{'=' * int(WIDTH * share):{WIDTH}}] {share:4.0%} {text}"
-            room = shutil.get_terminal_size().columns - 1  # a full line would wrap
-            print(f"\r{line[:room]}", end="\x1b[K", flush=True)
-
-    def clear(self):
-        """Leaves the terminal without a bar."""
-        if self.is_shown:
-            print("\r\x1b[K", end="", flush=True)
+    return Progress(
+        BarColumn(WIDTH),
+        TaskProgressColumn(),
+        TextColumn("{task.description}", markup=False),
+        transient=True,
+        auto_refresh=False,
+        disable=not sys.stdout.isatty(),
+    )
 
 
 class Progress:
@@ -41,14 +39,15 @@ class Progress:
         self.total = total
         self.done = 0
         self.start = self.drawn = time.monotonic()
-        self.is_said = False
-        self.bar = Bar()
+        self.bar = make_bar()
+        self.task = self.bar.add_task(what, total=total)
+        self.needs_line = self.bar.disable
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.bar.clear()
+        self.bar.stop()
 
     def add(self, n):
         """Counts `n` more as done."""
@@ -58,11 +57,13 @@ class Progress:
             return
         self.drawn = now
         share = min(self.done / max(self.total, 1), 1.0)
-        left = clock((now - self.start) / share * (1 - share))
-        self.bar.draw(share, f"{self.what}, {left} left")
-        if now - self.start > LONG and not self.bar.is_shown and not self.is_said:
-            print(f"{self.what}: {share:.0%} done, {left} left.", flush=True)
-            self.is_said = True
+        left = f"{clock((now - self.start) / share * (1 - share))} left"
+        text = f"{self.what}, {left}"
+        self.bar.start()  # now, since short work has no bar
+        self.bar.update(self.task, completed=self.done, description=text, refresh=True)
+        if now - self.start > LONG and self.needs_line:
+            self.needs_line = False
+            print(f"{self.what}: {share:.0%} done, {left}.", flush=True)
 
 
 def clock(seconds):

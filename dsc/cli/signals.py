@@ -15,21 +15,27 @@ class Interrupted(SystemExit):
         self.signal = signal.Signals(number).name
 
 
-class _Moment:
-    """How many `defer_signals` are open, and which signal came."""
+class _Flag:
+    """The signal that came while someone polled."""
 
-    depth = 0
+    is_polled = False
     number = None
 
 
 def exit_on_signals():
-    """From now on the signals raise `Interrupted`, at once or after `defer_signals`.
+    """From now on a signal raises `Interrupted`, or sets the flag inside `polled()`.
 
     A signal that was ignored at the start (`nohup`, `&` in a script) stays ignored.
     """
+
+    def handle(number, frame):
+        if _Flag.number is not None:  # the second signal
+            raise Interrupted(number)
+        interrupt(number)
+
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: interrupt(number))
+            signal.signal(number, handle)
 
 
 def ignore_signals():
@@ -39,38 +45,28 @@ def ignore_signals():
 
 
 def interrupt(number):
-    """Raises `Interrupted`, at once or at the end of `defer_signals`."""
-    if not _Moment.depth:
+    """Raises `Interrupted`, or sets the flag inside `polled()`."""
+    if not _Flag.is_polled:
         raise Interrupted(number)
-    _Moment.number = _Moment.number or number
+    _Flag.number = _Flag.number or number
 
 
-def pending_signal():
-    """The number of the signal that `defer_signals` holds back, or None."""
-    return _Moment.number
-
-
-def allow_signals(function):
-    """Calls `function` with signals enabled, even inside `defer_signals`."""
-    held, _Moment.depth = _Moment.depth, 0
-    try:
-        with defer_signals():
-            pass  # hears what came before
-        return function()
-    finally:
-        _Moment.depth = held
+def pending():
+    """The number of the signal that set the flag, or None."""
+    return _Flag.number
 
 
 @contextlib.contextmanager
-def defer_signals():
-    """Lets what is inside end before a signal is heard."""
-    _Moment.depth += 1
+def polled():
+    """Inside, the first signal only sets the flag; a second one raises at once.
+
+    Raises:
+        Interrupted: at the end, if the flag is set.
+    """
+    _Flag.is_polled = True
     try:
         yield
+        if _Flag.number is not None:
+            raise Interrupted(_Flag.number)
     finally:
-        _Moment.depth -= 1
-        number = _Moment.number
-        if not _Moment.depth:
-            _Moment.number = None
-    if number is not None and not _Moment.depth:
-        raise Interrupted(number)
+        _Flag.is_polled, _Flag.number = False, None

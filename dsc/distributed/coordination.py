@@ -4,36 +4,34 @@ Each comparison is made by all workers from the same values, so that all go on o
 end with the same sentence. A process alone agrees with itself.
 """
 
-import contextlib
-
 from dsc.cli import signals
 from dsc.cli.errors import RunError, one_line
-from dsc.cli.signals import Interrupted
+from dsc.cli.flags import with_role
 
-# Flags that each worker may have to itself: where its files are, what its GPU bears.
-PER_WORKER_FLAGS = {"about", "cache_dir", "data_dir", "gpu_portion", "train_dir"}
+# Each worker may have its own paths and its own share of a GPU's memory.
+PER_WORKER_FLAGS = with_role("data", "worker")
 VOTE_EVERY = 10  # steps between two votes, each of which takes a message
 
 
-def check_same_command(distribution, config):
+def check_same_command(distribution, flags, data):
     """Makes sure that all workers were started with the same flags and data.
 
     Args:
         distribution: `dsc.distributed.mirrored.Distribution`.
-        config: dict from flag to value, and `data` to a digest of each split.
+        flags: dict from name to value.
+        data: dict from split to a digest.
 
     Raises:
         RunError: they were not; says who differs from the chief, and in what.
     """
-    shared = {
-        name: value for name, value in config.items() if name not in PER_WORKER_FLAGS
-    }
-    chief, *others = distribution.all_gather_object(shared)
+    shared = {k: v for k, v in flags.items() if k not in PER_WORKER_FLAGS}
+    chief, *others = distribution.all_gather_object({"flags": shared, "data": data})
     for worker, other in enumerate(others, 1):
+        theirs, ours = other["flags"], chief["flags"]
         differences = [
-            one_line(f"--{name} {other.get(name)} (the chief: {chief.get(name)})")
-            for name in sorted({*chief, *other} - {"data"})
-            if other.get(name) != chief.get(name)
+            one_line(f"--{name} {theirs.get(name)} (the chief: {ours.get(name)})")
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
         ]
         if other["data"] != chief["data"]:
             differences.append("other data")
@@ -88,34 +86,27 @@ class SaveCoordinator:
     """Lets all workers save at the same step, and end at the same step for a signal.
 
     Args:
-        distribution: `dsc.distributed.mirrored.Distribution`.
+        distribution: `dsc.distributed.base.Distribution`.
     """
 
     def __init__(self, distribution):
         self.distribution = distribution
 
-    def holding_signals(self):
-        """A context in which a worker's signal waits until all have heard of it."""
-        alone = self.distribution.n_workers == 1
-        return contextlib.nullcontext() if alone else signals.defer_signals()
-
-    def is_due(self, due, step, is_last):
-        """Whether all are to save now, as the chief's clock says.
+    def vote(self, due, step, must_vote=False):
+        """Polls the signal flag of every worker.
 
         Args:
-            due: what this worker's clock says.
+            due: whether a save is due by this worker's clock; the chief's counts.
             step: the number of steps that are done.
-            is_last: whether the epoch ends with it.
+            must_vote: whether to vote at this step whatever its number.
 
-        Raises:
-            Interrupted: a worker was told to end.
+        Returns:
+            `(whether all workers save now, the signal that ends all of them or None)`.
         """
         if self.distribution.n_workers == 1:
-            return due
-        if step % VOTE_EVERY and not is_last:
-            return False
-        votes = self.distribution.all_gather_object([due, signals.pending_signal()])
-        for _, number in votes:
-            if number is not None:
-                raise Interrupted(number)
-        return votes[0][0]
+            return due, signals.pending()
+        if step % VOTE_EVERY and not must_vote:
+            return False, None
+        votes = self.distribution.all_gather_object([due, signals.pending()])
+        numbers = [number for _, number in votes if number is not None]
+        return votes[0][0], numbers[0] if numbers else None

@@ -87,11 +87,12 @@ def write_folder(path, fill):
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def lock(path):
+def lock(path, wait=False):
     """Keeps other processes out until the file is closed, or this process has ended.
 
     Args:
         path: file to lock; made if it is not there, its folder must be.
+        wait: whether to wait for another process that holds it.
 
     Returns:
         The open file.
@@ -102,7 +103,7 @@ def lock(path):
     """
     file = open(path, "ab")  # noqa: SIM115
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         file.close()
         raise
@@ -117,12 +118,18 @@ def is_intact(path):
         return False
 
 
-def file_digest(path):
-    """The digest of a file's bytes, `DIGEST` hexadecimal digits."""
+def file_digest(path, on_read=lambda n_bytes: None):
+    """The digest of a file's bytes, `DIGEST` hexadecimal digits.
+
+    Args:
+        path: the file.
+        on_read: called with the number of bytes that were read, some at a time.
+    """
     sha256 = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             sha256.update(block)
+            on_read(len(block))
     return sha256.hexdigest()[:DIGEST]
 
 

@@ -8,11 +8,9 @@ it is opened. Of the states the newest `KEPT` stay, of the weights those that we
 best when one of these states was saved: each state can be gone on from.
 """
 
-import math
 import re
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from dsc.cli.errors import RunError, one_line, writing
@@ -88,8 +86,8 @@ class Checkpoints:
         """Loads the best weights into a built model of the same sizes.
 
         Raises:
-            RunError: there are none, the file is damaged or hostile, or belongs to a
-                model of other sizes.
+            RunError: there are none, or the file is damaged or belongs to a model of
+                other sizes.
         """
         path = self.best_weights()
         if path is None:
@@ -101,7 +99,6 @@ class Checkpoints:
         try:
             if not atomic_io.is_intact(path):
                 raise ValueError("its checksum is wrong")
-            _check_weights(path, model)
             model.load_weights(path)
         except Exception as error:  # h5py raises many kinds for damaged files
             raise RunError(
@@ -142,34 +139,3 @@ def step_key(path):
 def _sorted(folder, pattern):
     paths = (path for path in folder.glob("*") if re.fullmatch(pattern, path.name))
     return sorted(paths, key=lambda path: (step_key(path), path.name))
-
-
-def _check_weights(path, model):
-    """Looks through an HDF5 file before Keras reads it.
-
-    Raises:
-        ValueError: it points to other files, or holds something else than numbers, or
-            more of them than the model has.
-    """
-    n_numbers = 0
-
-    def check_link(name, link):
-        if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{name} is a link to elsewhere")
-
-    def check_item(name, item):
-        nonlocal n_numbers
-        if not isinstance(item, h5py.Dataset):
-            return
-        if item.external or item.is_virtual:
-            raise ValueError(f"{name} is kept in another file")
-        if item.dtype.kind not in "fiu":
-            raise ValueError(f"{name} holds {item.dtype}, not numbers")
-        n_numbers += math.prod(item.shape)
-
-    with h5py.File(path, "r") as file:
-        file.visititems_links(check_link)
-        file.visititems(check_item)
-    expected = sum(math.prod(variable.shape) for variable in model.weights)
-    if n_numbers != expected:
-        raise ValueError(f"it holds {n_numbers:,} numbers, the model {expected:,}")

@@ -1,6 +1,6 @@
-"""The folder of a run: its flags, its metrics, its vocabulary, its lock.
+"""The folder of a run: its config, metrics, vocabulary, result and lock.
 
-States and weights in it are the business of `dsc.runs.checkpoints`.
+`dsc.runs.checkpoints` keeps the states and the weights in it.
 """
 
 import contextlib
@@ -15,44 +15,38 @@ from pathlib import Path
 from absl import flags as absl_flags
 
 from dsc.cli.errors import RunError, one_line, writing
+from dsc.cli.flags import IGNORED_FLAGS, ROLES, with_role
 from dsc.runs import atomic_io
 from dsc.runs.checkpoints import Checkpoints
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 VOCABULARY = "vocabulary.txt"
+RESULT = "result.json"
 LOCK = "lock"
+TRAINED_WITH = "trained with"
 # What a run writes into its folder, and `scripts/sweep.py` beside it.
 OWN = re.compile(
     r"lock|metrics\.jsonl|best|last|events\.out\.tfevents\..+|run\.\d+"
-    r"|(aside\.\d+\.)?(config\.json|vocabulary\.txt|output\.txt|result\.json)"
+    r"|(aside\.\d+\.)?(config\.json|vocabulary\.txt|output\.txt|(result|job)\.json)"
     r"|(best|last)/(aside\.\d+\.)?(best|state)-\d+-\d+(-\w+)?\.(weights\.h5|npz)"
 )
-# Flags that do not change what is computed, and those that may let a run go on longer.
-IGNORED_FLAGS = {
-    "cache_dir",
-    "data_dir",
-    "gpu_portion",
-    "restart",
-    "save_every",
-    "strategy",
-    "train_dir",
-}
-EXTENDABLE_FLAGS = {"max_epochs", "max_steps"}
 
 
 class RunFolder:
     """Where a run is kept.
 
-    `config.json` holds what the run was started with: its flags, the digests of its
-    data, and what `dsc.runs.provenance` says. `metrics.jsonl` has one JSON object per
-    report and per epoch. `last` and `best` are the folders of `dsc.runs.checkpoints`,
-    event files are those of `dsc.runs.tensorboard`. All files are written atomically;
-    the metrics are truncated to where the checkpoint left them.
+    `config.json` holds what the run was started with: `flags`, a dict from name to
+    value, `data`, a dict from split to digest, and `about`, a dict of
+    `dsc.runs.provenance`. `metrics.jsonl` has one JSON object per report and per epoch,
+    `result.json` what `finish` was given: it is there when the training script has
+    ended. `last` and `best` are the folders of `dsc.runs.checkpoints`, event files are
+    those of `dsc.runs.tensorboard`. All files are written atomically; the metrics are
+    truncated to where the checkpoint left them.
 
     Attributes:
         path: the folder; `begin` makes it, `open` expects it.
-        config: dict, what `config.json` holds.
+        config: dict, what `config.json` holds; see `read_config`.
         checkpoints: `Checkpoints`.
         records: list of dicts, the metrics from which the run was resumed.
     """
@@ -67,14 +61,15 @@ class RunFolder:
         self._lock_file = None
 
     @classmethod
-    def begin(cls, path, config, restart=False, vocabulary=None):
+    def begin(cls, path, flags, data=None, about=None, restart=False, vocabulary=None):
         """Begins a run, or goes on with the same one; no other process may.
 
         Args:
             path: folder.
-            config: JSON-serialisable dict. What a run in the folder has been started
-                with must be the same, but for `IGNORED_FLAGS`; `EXTENDABLE_FLAGS` may
-                be larger.
+            flags: dict from name to value. A run that the folder holds must have the
+                same but for `IGNORED_FLAGS`; those of the role `length` may be larger.
+            data: dict from split to digest; that run must have the same.
+            about: dict, see `dsc.runs.provenance`; that run must have the same backend.
             restart: whether a run that the folder already holds is moved aside, to
                 `path.1` or the next free number; where the folder cannot be renamed,
                 to `path/run.1`.
@@ -83,7 +78,7 @@ class RunFolder:
         Raises:
             RunError: the folder holds another run, is in use, or cannot be written.
         """
-        run = cls(path, config)
+        run = cls(path, {"flags": flags, "data": data or {}, "about": about or {}})
         try:
             with writing(run.path):
                 run._begin(restart, vocabulary)
@@ -109,40 +104,39 @@ class RunFolder:
 
     @property
     def hparams(self):
-        """What of the config is a hyper-parameter: what changes what is computed."""
-        return {k: v for k, v in self.config.items() if k not in IGNORED_FLAGS}
+        """The flags that change what is computed, a dict."""
+        flags = self.config["flags"]
+        return {k: v for k, v in flags.items() if k not in IGNORED_FLAGS}
 
     def close(self):
         """Lets other processes train in the folder, as the end of this one does."""
         if self._lock_file:
             self._lock_file.close()
 
-    def restore_flags(self, flags, fixed, preset=()):
-        """Gives absl flags the values that the run was started with.
+    def restore_flags(self, flags):
+        """Gives the flags of evaluation the values that the run was started with.
 
         Args:
-            flags: `absl.flags.FLAGS`, parsed.
-            fixed: names of the flags that the saved weights depend on.
-            preset: names of the flags that only the evaluation depends on; what the
-                user gives comes first.
+            flags: `absl.flags.FlagValues` of a training script, parsed.
 
         Raises:
-            RunError: the run does not know a fixed flag, or the user gave it another
-                value.
+            RunError: the run lacks a flag of the architecture, or the user gave it
+                another value.
         """
-        for name in preset:
-            if not flags[name].present and name in self.config:
+        saved = self.config["flags"]
+        for name in with_role("evaluation", "data"):
+            if name in flags and not flags[name].present and name in saved:
                 self._take_flag(flags[name])
-        for name in fixed:
-            if name not in self.config:
+        for name in filter(flags.__contains__, ROLES["architecture"]):
+            if name not in saved:
                 raise RunError(
                     f"--load_model: {self.path} does not say the model's {name}; it is "
                     "no run of this script, or of an older version: train it again."
                 )
-            if flags[name].present and flags[name].value != self.config[name]:
+            if flags[name].present and flags[name].value != saved[name]:
                 raise RunError(
                     f"--{name} {flags[name].value} does not fit the model in "
-                    f"{self.path}, which has {self.config[name]}; leave the flag out."
+                    f"{self.path}, which has {saved[name]}; leave the flag out."
                 )
             self._take_flag(flags[name])
         try:
@@ -155,7 +149,7 @@ class RunFolder:
 
     def _take_flag(self, flag):
         """Gives a flag the run's value, which must be one that the flag may have."""
-        value = self.config[flag.name]
+        value = self.config["flags"][flag.name]
         try:
             flag.value = None if value is None else flag.parser.parse(value)
         except (TypeError, ValueError) as error:
@@ -177,7 +171,7 @@ class RunFolder:
         """
         if any(flags[name].present for name in choosing):
             return
-        if digests is None or digests != self.config.get("data"):
+        if digests is None or digests != self.config["data"]:
             raise RunError(
                 f"The run in {self.path} was trained on data that {flags.data_dir} "
                 "does not contain any more; restore them, or give their folder with "
@@ -193,7 +187,7 @@ class RunFolder:
         path = self.path / VOCABULARY
         try:
             content = path.read_bytes()
-            known = self.config.get("about", {}).get(VOCABULARY)  # none in older runs
+            known = self.config["about"].get(VOCABULARY)  # none in older runs
             if known not in (None, atomic_io.digest(content)):
                 raise ValueError("its checksum is wrong")
             return tuple(content.decode().split("\n")[:-1])
@@ -240,6 +234,15 @@ class RunFolder:
         self._metrics_digest = hashlib.sha256(content)
         self.records = [json.loads(line) for line in content.splitlines()]
 
+    def finish(self, result):
+        """Writes `result.json`.
+
+        Args:
+            result: dict: `scores` by name, and `State.summary` of the training.
+        """
+        with writing(self.path):
+            self._write_json(RESULT, result)
+
     def _begin(self, restart, vocabulary):
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
@@ -247,7 +250,13 @@ class RunFolder:
             self._move_aside()
         old = None
         if self._holds_a_run():
-            old = read_config(self.path, "--train_dir: ")
+            old = _read_json(self.path, "--train_dir: ")
+            if "flags" not in old:
+                raise RunError(
+                    f"--train_dir: {self.path} holds a run of an older version, which "
+                    "cannot be resumed; give another folder, or start over with "
+                    "--restart, which moves the old run aside."
+                )
             self._refuse_another(old)
             before, now = _versions(old), _versions(self.config)
             if before != now:
@@ -255,21 +264,22 @@ class RunFolder:
                     f"The run was begun with {before} and goes on with {now}: its end "
                     "need not be the same to the last bit."
                 )
+        (self.path / RESULT).unlink(missing_ok=True)  # until training has ended again
         for name in self._contents():
             if "aside." in name and OWN.fullmatch(name):  # of a process that was killed
                 (self.path / name).unlink()
         if vocabulary is not None:
             words = "".join(f"{word}\n" for word in vocabulary).encode()
-            about = {
-                **self.config.get("about", {}),
-                VOCABULARY: atomic_io.digest(words),
-            }
+            about = {**self.config["about"], VOCABULARY: atomic_io.digest(words)}
             self.config = {**self.config, "about": about}
         if old != self.config:
-            content = f"{atomic_io.to_json(self.config, indent=2)}\n".encode()
-            atomic_io.write(self.path / CONFIG, content)
+            self._write_json(CONFIG, self.config)
         if vocabulary is not None:
             atomic_io.write(self.path / VOCABULARY, words)
+
+    def _write_json(self, name, value):
+        content = f"{atomic_io.to_json(value, indent=2)}\n".encode()
+        atomic_io.write(self.path / name, content)
 
     def _lock(self):
         """Keeps other processes out until this one ends, however it ends."""
@@ -331,11 +341,52 @@ def _free(path):
 
 
 def read_config(path, prefix=""):
-    """The dict that a run was started with; `RunError`s begin with `prefix`."""
+    """What a run was started with, also one of an older version.
+
+    Args:
+        path: the run's folder.
+        prefix: beginning of the messages of errors.
+
+    Returns:
+        Dict of three dicts, `flags`, `data` and `about`; see `RunFolder`.
+
+    Raises:
+        RunError: there is no run, or its config is damaged.
+    """
+    config = _read_json(path, prefix)
+    if "flags" in config:
+        return config
+    # An older version had the flags beside the other two.
+    data, about = config.pop("data"), config.pop("about")
+    about = {TRAINED_WITH: config.pop(TRAINED_WITH, "TensorFlow"), **about}
+    return {"flags": config, "data": data, "about": about}
+
+
+def read_result(path):
+    """What `RunFolder.finish` was given; infinities and NaN have become None.
+
+    Raises:
+        RunError: the training script has not ended, or the file is damaged.
+    """
+    try:
+        result = dict(json.loads((Path(path) / RESULT).read_text(encoding="utf-8")))
+        if not isinstance(result["scores"], dict):
+            raise ValueError("its scores are no object")
+        return result
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RunError(
+            f"{Path(path) / RESULT} cannot be read ({one_line(error)}); repeat the "
+            "command that trained the run, which writes it at its end."
+        ) from None
+
+
+def _read_json(path, prefix):
     try:
         config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
-        if not isinstance(config.get("about", {}), dict):
-            raise ValueError("what it says about the run is no object")
+        config = {"data": {}, "about": {}, **config}
+        for part in {"flags", "data", "about"} & config.keys():
+            if not isinstance(config[part], dict):
+                raise ValueError(f"{part} is no object")
         return config
     except FileNotFoundError:
         raise RunError(
@@ -351,22 +402,22 @@ def read_config(path, prefix=""):
 
 def _differences(old, new):
     """Yields in words what differs between the configs of two runs."""
-    # TensorFlow's script does not say what a run is trained with.
-    old, new = ({"trained with": "TensorFlow", **config} for config in (old, new))
-    for name in sorted({*old, *new} - IGNORED_FLAGS - {"about"}):
-        before, after = old.get(name), new.get(name)
-        if before == after or (name in EXTENDABLE_FLAGS and _is_more(before, after)):
-            continue
-        if name == "data":
-            yield one_line(f"other data than {new.get('data_dir')} contains now")
-        else:
-            flag = name if " " in name else f"--{name}"
-            yield one_line(f"{flag} {before} (now {after})")
+    before, after = old["flags"], new["flags"]
+    for name in sorted({*before, *after} - {*IGNORED_FLAGS}):
+        value, other = before.get(name), after.get(name)
+        grows = name in ROLES["length"] and _is_more(value, other)
+        if value != other and not grows:
+            yield one_line(f"--{name} {value} (now {other})")
+    if old["data"] != new["data"]:
+        yield one_line(f"other data than {after.get('data_dir')} contains now")
+    value, other = (config["about"].get(TRAINED_WITH) for config in (old, new))
+    if value != other:
+        yield f"{TRAINED_WITH} {value} (now {other})"
 
 
 def _versions(config):
     """The versions in a config, as text."""
-    versions = config.get("about", {}).get("versions")
+    versions = config["about"].get("versions")
     if not isinstance(versions, dict):
         return "unknown versions"
     return one_line(", ".join(f"{k} {versions[k]}" for k in sorted(versions)))

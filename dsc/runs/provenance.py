@@ -7,8 +7,13 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import keras
+
+from dsc.runs.folder import TRAINED_WITH
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("dsc-lstm", "tensorflow", "jax", "keras", "numpy")
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
 
 def about(model, corpus, accelerator=None):
@@ -21,10 +26,11 @@ def about(model, corpus, accelerator=None):
             (JAX tells it), or None.
 
     Returns:
-        JSON-serialisable dict: `corpus`, `n_weights`, `versions`, `git_commit`,
-        `machine`.
+        JSON-serialisable dict: `trained with` (the backend, which draws the random
+        numbers), `corpus`, `n_weights`, `versions`, `git_commit`, `machine`.
     """
     return {
+        TRAINED_WITH: BACKENDS[keras.backend.backend()],
         "corpus": corpus,
         "n_weights": model.count_params(),
         "versions": versions(),

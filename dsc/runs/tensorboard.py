@@ -1,14 +1,9 @@
-"""A run's event files, which TensorBoard shows.
-
-TensorBoard is not needed to write them: the records are TensorFlow's own, and the one
-thing that is TensorBoard's, the hyper-parameters, is put together here.
-"""
+"""A run's event files, which TensorBoard shows; TensorFlow alone can write them."""
 
 import contextlib
 import os
 import re
 import socket
-import struct
 import time
 from numbers import Real
 
@@ -34,8 +29,9 @@ class Events:
     Args:
         folder: the run's.
         records: list of dicts, what `metrics.jsonl` holds.
-        hparams: dict of the run's hyper-parameters, for the HParams tab; what is no
-            number, text or truth value is left out.
+        hparams: dict of the run's hyper-parameters, for the HParams tab, which needs
+            the package `tensorboard`; what is no number, text or truth value is left
+            out.
 
     Raises:
         RunError: the file cannot be written; so do all methods.
@@ -121,42 +117,11 @@ def _histogram(shares):
 
 
 def _hparams(values):
-    """The beginning of a session as TensorBoard's HParams plugin wants it.
-
-    That is the message HParamsPluginData of its `plugin_data.proto`, of which two
-    fields are needed: session_start_info (3), and in it the map hparams (1) from text
-    to `google.protobuf.Value`.
-    """
-    info = b""
-    for name, value in values.items():
-        if isinstance(value, bool):
-            kind = b"\x20" + bytes([value])  # bool_value (4)
-        elif isinstance(value, int | float):
-            kind = b"\x11" + struct.pack("<d", value)  # number_value (2)
-        elif isinstance(value, str):
-            kind = _field(3, value.encode(errors="replace"))  # string_value
-        else:
-            continue
-        info += _field(1, _field(1, name.encode()) + _field(2, kind))
-    metadata = tf.compat.v1.SummaryMetadata()
-    metadata.plugin_data.plugin_name = "hparams"
-    metadata.plugin_data.content = _field(3, info)
-    nothing = tf.make_tensor_proto([], tf.float32)
-    summary = Summary()
-    summary.value.add(
-        tag="_hparams_/session_start_info", tensor=nothing, metadata=metadata
-    )
-    return summary
-
-
-def _field(number, content):
-    """A protocol buffer's field of bytes: key, length, content."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(number):
-    digits = []
-    while number >= 128:
-        digits.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*digits, number])
+    """A summary for the HParams tab; empty without the package `tensorboard`."""
+    try:
+        from tensorboard.plugins.hparams import api
+    except ImportError:
+        return Summary()
+    kinds = bool | int | float | str
+    summary = api.hparams_pb({k: v for k, v in values.items() if isinstance(v, kinds)})
+    return Summary.FromString(summary.SerializeToString())

@@ -11,8 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from dsc.cli.errors import RunError
-
 READ_EVERY = 100  # steps whose metrics may wait on the device to be read
 
 
@@ -46,14 +44,8 @@ class Means:
             for name in ("loss", "grad_norm"):
                 if not np.isfinite(values[name]):
                     raise NotFinite(name, values[name], step)
-            if self.n == 0:
-                self.sums = {k: np.zeros(v.shape) for k, v in values.items()}
-            if _spec(values) != _spec(self.sums):
-                raise RunError(
-                    "The state's metrics are not this task's; use --restart."
-                )
             for name, value in values.items():
-                self.sums[name] = self.sums[name] + value
+                self.sums[name] = self.sums.get(name, 0.0) + value
             self.n += 1
 
     def so_far(self):
@@ -87,6 +79,7 @@ COUNTS = (
     "best_weights",
     "stop_reason",
     "truncated",
+    "seconds",
 )
 
 
@@ -104,6 +97,7 @@ class State:
         best_weights: name of their file.
         stop_reason: why the task ended the training, or None.
         truncated: whether --max_steps ended the last epoch before its last batch.
+        seconds: of training and evaluation until the last save, over all processes.
     """
 
     recurrent: Any
@@ -115,12 +109,28 @@ class State:
     best_weights: str | None = None
     stop_reason: str | None = None
     truncated: bool = False
+    seconds: float = 0.0
 
-    def is_finished(self, max_epochs, max_steps):
-        """Whether nothing is left to do, not even the evaluation of an epoch."""
-        between_epochs = self.position == 0
-        limits = self.epochs >= max_epochs or self.step == max_steps
-        return self.stop_reason is not None or (between_epochs and limits)
+    def why_finished(self, max_epochs, max_steps):
+        """Why nothing is left to do, not even the evaluation of an epoch, or None."""
+        if self.stop_reason is not None or self.position > 0:
+            return self.stop_reason
+        if self.step == max_steps:
+            return f"--max_steps {max_steps} reached"
+        return (
+            f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
+        )
+
+    def summary(self, max_epochs, max_steps):
+        """What `result.json` says of a training that has ended, but for its scores."""
+        best = self.best_weights  # best-<epochs>-...
+        return {
+            "best_epoch": None if best is None else int(best.split("-")[1]),
+            "epochs": self.epochs,
+            "steps": self.step,
+            "stop_reason": self.why_finished(max_epochs, max_steps),
+            "seconds": self.seconds,
+        }
 
 
 def to_arrays(state, task, metrics_mark):
@@ -152,12 +162,13 @@ def from_arrays(arrays, task):
     Raises:
         ValueError: they are not the state of such a task.
     """
-    counts = _counts(arrays, task)
-    expected = _spec(_arrays(task.initial_state(), task))
+    counts = _counts(arrays)
     sums = {k[len("mean/") :]: v for k, v in arrays.items() if k.startswith("mean/")}
     others = {k: v for k, v in arrays.items() if k != "counts" and k[:5] != "mean/"}
-    if _spec(others) != expected or any(v.dtype != np.float64 for v in sums.values()):
+    if _spec(others) != _spec(_arrays(task.initial_state(), task)):
         raise ValueError("its arrays are not those of this model")
+    if counts["schedule"].keys() != task.schedule_state().keys():
+        raise ValueError("its schedule is not that of this task")
     recurrent = [
         keras.ops.cast(others[f"recurrent/{i}"], part.dtype)
         for i, part in enumerate(_recurrent_parts(task.initial_state()))
@@ -174,49 +185,25 @@ def restore(arrays, task):
     """Brings a task to where it was; `from_arrays` has to accept the arrays first."""
     for name, variable in _variables(task).items():
         variable.assign(arrays[name])
-    task.restore_schedule(_counts(arrays, task)["schedule"])
+    task.restore_schedule(_counts(arrays)["schedule"])
 
 
-def _counts(arrays, task):
+def _counts(arrays):
     """What is no array: counts, scores, schedule.
 
     Raises:
-        ValueError: something is missing or of the wrong kind.
+        ValueError: another version of this program has written them.
     """
-    try:
-        counts = json.loads(arrays["counts"].tobytes())
-        counts["best_score"] = _tuples(counts["best_score"])
-        schedule = {k: _tuples(v) for k, v in counts["schedule"].items()}
-        length, metrics_digest = counts["metrics"]
-        whole = [counts[k] for k in ("epochs", "position", "step", "n_means")]
-        fits = (
-            counts.keys() == {*COUNTS, "n_means", "metrics", "schedule"}
-            and all(type(n) is int and 0 <= n < 2**62 for n in (*whole, length))
-            and counts["position"] <= task.n_batches
-            and isinstance(metrics_digest, str)
-            and isinstance(counts["best_weights"], str | None)
-            and (counts["best_score"] is None) == (counts["best_weights"] is None)
-            and isinstance(counts["stop_reason"], str | None)
-            and isinstance(counts["truncated"], bool)
-            and schedule.keys() == task.schedule_state().keys()
-            and all(map(_is_number, (counts["best_score"], *schedule.values())))
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        fits = False
-    if not fits:
-        raise ValueError("its counts are not those of this task")
-    counts["schedule"] = schedule
+    counts = json.loads(arrays["counts"].tobytes())
+    if counts.keys() != {*COUNTS, "n_means", "metrics", "schedule"}:
+        raise ValueError("another version of this program has written it")
+    counts["best_score"] = _tuples(counts["best_score"])
+    counts["schedule"] = {k: _tuples(v) for k, v in counts["schedule"].items()}
     return counts
 
 
 def _tuples(value):
     return tuple(value) if isinstance(value, list) else value
-
-
-def _is_number(value):
-    """Whether a score is None, a number or a tuple of numbers."""
-    parts = value if isinstance(value, tuple) else (value,)
-    return all(part is None or type(part) in (int, float) for part in parts)
 
 
 def _variables(task):

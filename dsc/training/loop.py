@@ -1,17 +1,14 @@
-"""The loop over epochs: reports, states, the best weights. Without TensorFlow.
-
-What a step computes is the affair of `dsc.training.task`, or of `scripts/train_jax.py`.
-"""
+"""The loop over epochs: reports, states, the best weights. Without TensorFlow."""
 
 import numpy as np
 
-from dsc.cli.signals import allow_signals, defer_signals
+from dsc.cli import signals
 from dsc.runs.train_state import Means
 from dsc.training.report import Report
 from dsc.training.resume import Saver, resume
 
 
-def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
+def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
     """Trains, or goes on where the folder's newest state stands.
 
     What is computed, the weights and the metrics, is the same whether training was
@@ -19,19 +16,15 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
 
     Args:
         task: `dsc.training.task.Task`, or what has its attributes and methods but for
-            `batch` and `loss`.
+            `batch` and `loss`, which only its `train` needs.
         folder: `dsc.runs.folder.RunFolder`, takes metrics, states and the best weights.
         max_epochs: whole number.
         print_every: steps between reports.
         max_steps: ends training (and the epoch) after this many steps, or None.
         save_every: seconds between states; there is one at each epoch's end too.
-        begin: function of the `State` in which training begins, called if there is
-            anything to do. Returns `(train, show)`: `train(state)` takes the step that
-            is next, changes `state.recurrent` and returns the metrics; `show(record)`
-            shows what is logged elsewhere too, see `Events.log`.
 
     Returns:
-        The best score, or None if there is none.
+        The `dsc.runs.train_state.State` at the end.
 
     Raises:
         RunError: the folder cannot be written, or training has left the numbers.
@@ -40,45 +33,34 @@ def fit(task, folder, max_epochs, print_every, max_steps, save_every, begin):
     with task.distribution.scope():
         task.optimizer.build(task.model.trainable_variables)
     state, path = resume(task, folder, max_steps)
-    if state.is_finished(max_epochs, max_steps):
+    if state.why_finished(max_epochs, max_steps):
         print(f"The run in {folder.path} is finished.", flush=True)
-        return state.best_score
+        return state
     saver = Saver(task, folder, state, path, save_every)
     report = Report(task, state, max_epochs, print_every)
-    train, show = begin(state)
+    show = task.open_log(folder)
     with (
-        saver.save_on_interrupt(),
+        saver.explain_divergence(),
         task.distribution.translate_worker_loss(),
-        saver.votes.holding_signals(),
+        signals.polled(),
     ):
-        while not state.is_finished(max_epochs, max_steps):
+        while not state.why_finished(max_epochs, max_steps):
             report.begin_epoch()
-            while state.position < task.n_batches and state.step != max_steps:
-                # A signal has to wait until the step is counted, logged and saved.
-                with defer_signals():
-                    state.means.add(state.step, train(state))
+            with report.bar:
+                while state.position < task.n_batches and state.step != max_steps:
+                    state.means.add(state.step, task.train(state))
                     state.position += 1
                     state.step += 1
                     if record := report.after_step():
                         folder.log(record)
                         show(record | {f"{task.unit}_per_second": report.speed})
-                    saver.save_if_due()
-            report.bar.clear()
-            with defer_signals():
-                saver.save()
-            # Changes nothing: a signal ends it at once.
-            scores, score = task.distribution.run_on_chief(
-                lambda: allow_signals(task.evaluate)
-            )
-            with defer_signals():
-                show(_end_epoch(task, folder, state, scores, score, report))
-                saver.save()
-    reason = state.stop_reason
-    if reason is None and state.step == max_steps:
-        reason = f"--max_steps {max_steps} reached"
-    if reason:
-        print(f"Training ends: {reason}.", flush=True)
-    return state.best_score
+                    saver.poll()
+            saver.poll(must_save=True)
+            scores, score = task.distribution.run_on_chief(task.evaluate)
+            show(_end_epoch(task, folder, state, scores, score, report))
+            saver.poll(must_save=True)
+    print(f"Training ends: {state.why_finished(max_epochs, max_steps)}.", flush=True)
+    return state
 
 
 def _end_epoch(task, folder, state, scores, score, report):

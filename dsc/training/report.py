@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 
-from dsc.cli.progress import Bar, clock
+from dsc.cli.progress import clock, make_bar
 
 COLUMNS = 100  # of a line
 # Without a bar, a first line is printed after so many seconds if the next is not due
 # within as many.
 SOON = 5.0
-LOOK = 0.5  # seconds between two readings of the metrics for the bar
+LOOK = 0.5  # seconds between two looks of the bar, each of which reads the metrics
 
 
 class Report:
@@ -30,11 +30,12 @@ class Report:
         self.max_epochs = max_epochs
         self.print_every = min(print_every, task.n_batches)
         self.speed = 0.0  # units per second since the report before
-        self.bar = Bar()
+        self.bar = make_bar()
+        self.bar_task = self.bar.add_task("", total=task.n_batches)
+        self.drawn = -LOOK
         self.begun = time.monotonic()
-        self.needs_line = not self.bar.is_shown
+        self.needs_line = self.bar.disable
         self.is_traced = False  # by the first step, which takes seconds
-        self.read_at, self.metrics = -LOOK, ""  # the bar's
 
     def begin_epoch(self):
         """Starts the epoch's clock."""
@@ -50,7 +51,7 @@ class Report:
         if not self.is_traced:
             self.is_traced = True
             self.timed = self.lap = now, done
-        if self.bar.is_shown:
+        if not self.bar.disable and now - self.drawn >= LOOK:
             self._draw(now, done)
         if to_come := -done % self.print_every:
             waited, to_wait = now - self.begun, self._seconds(now, to_come)
@@ -76,13 +77,12 @@ class Report:
         )
 
     def _draw(self, now, done):
-        if now - self.read_at >= LOOK:
-            means = self.task.record(self.state.means.so_far())
-            # Loss and score; there is no room for more.
-            self.metrics = ", ".join(self.task.describe(means).split(", ")[:2])
-            self.read_at = now
-        text = f"of epoch {self.state.epochs + 1}, {self._left(now)}, {self.metrics}"
-        self.bar.draw(done / self.task.n_batches, text)
+        self.drawn = now
+        means = self.task.record(self.state.means.so_far())
+        # Loss and score; there is no room for more.
+        metrics = ", ".join(self.task.describe(means).split(", ")[:2])
+        text = f"of epoch {self.state.epochs + 1}, {self._left(now)}, {metrics}"
+        self.bar.update(self.bar_task, completed=done, description=text, refresh=True)
 
     def _print(self, now, means):
         """Prints a line; returns what of the means is to be logged."""
@@ -90,7 +90,6 @@ class Report:
         lap, first = self.lap
         self.speed = (done - first) * self.task.batch_units / max(now - lap, 1e-9)
         self.needs_line = False
-        self.bar.clear()
         line = (
             f"epoch {self.state.epochs + 1}/{self.max_epochs} "
             f"step {done}/{self.task.n_batches}: {self.task.describe(means)}, "

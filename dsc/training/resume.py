@@ -4,7 +4,7 @@ import contextlib
 import time
 
 from dsc.cli.errors import RunError
-from dsc.cli.signals import Interrupted, defer_signals
+from dsc.cli.signals import Interrupted
 from dsc.distributed.coordination import SaveCoordinator, newest_common
 from dsc.runs.checkpoints import step_key
 from dsc.runs.train_state import NotFinite, State, from_arrays, restore, to_arrays
@@ -89,29 +89,32 @@ class Saver:
         self.state = state
         self.path = path
         self.every = every
-        self.votes = SaveCoordinator(task.distribution)
+        self.coordinator = SaveCoordinator(task.distribution)
         self.time = time.monotonic()
+        self.start = self.time - state.seconds
 
-    def save_if_due(self):
-        """Saves the state if the last one is old enough.
+    def poll(self, must_save=False):
+        """Saves the state if the last one is old enough or a signal came.
 
-        Raises:
-            Interrupted: another worker was told to end.
-        """
-        due = time.monotonic() - self.time >= self.every
-        is_last = self.state.position == self.task.n_batches
-        if self.votes.is_due(due, self.state.step, is_last):
-            self.save()
-
-    def save(self):
-        """Saves the state.
+        Args:
+            must_save: whether to save in any case.
 
         Raises:
-            NotFinite: there is something in it, or happened since the last save, that
-                must not be saved.
+            Interrupted: this worker or another one was told to end; all have saved.
+            NotFinite: there is something in the state, or happened since the last save,
+                that must not be saved.
             RunError: the folder cannot be written.
         """
+        due = must_save or time.monotonic() - self.time >= self.every
+        due, number = self.coordinator.vote(due, self.state.step, must_save)
+        if due or number is not None:
+            self._save()
+        if number is not None:
+            raise Interrupted(number)
+
+    def _save(self):
         self.state.means.read()
+        self.state.seconds = time.monotonic() - self.start
         arrays = to_arrays(self.state, self.task, self.folder.metrics_mark())
         self.path = self.folder.checkpoints.save_state(
             self.state.epochs, self.state.step, arrays
@@ -119,19 +122,10 @@ class Saver:
         self.time = time.monotonic()
 
     @contextlib.contextmanager
-    def save_on_interrupt(self):
-        """Saves the state when a signal ends what is inside.
-
-        Raises:
-            RunError: training left the numbers; says what to do.
-        """
+    def explain_divergence(self):
+        """Turns `NotFinite` inside into a `RunError` that says what to do."""
         try:
-            try:
-                yield
-            except Interrupted:
-                with defer_signals():
-                    self.save()
-                raise
+            yield
         except NotFinite as error:
             remedy = "rl_weight" if self.task.max_grad_norm is None else "max_grad_norm"
             raise RunError(

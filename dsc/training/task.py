@@ -1,8 +1,12 @@
 """What the training loop needs to know of a task."""
 
 import abc
+import functools
 
+from dsc import noise
 from dsc.distributed.base import Distribution
+from dsc.runs.tensorboard import Events
+from dsc.training.step import make_train_step
 
 
 class Task(abc.ABC):
@@ -33,6 +37,24 @@ class Task(abc.ABC):
     def learning_rate(self):
         """The optimizer's, a float, also where each replica has one."""
         return float(self.optimizer.learning_rate.numpy())
+
+    @functools.cached_property
+    def _train_step(self):
+        return make_train_step(self)
+
+    def train(self, state):
+        """Takes the next step of a `dsc.runs.train_state.State`; returns the metrics.
+
+        Changes the state's recurrent state and nothing else of it.
+        """
+        batch = self.batch(state.epochs, state.position)
+        step = noise.number(state.step)
+        state.recurrent, metrics = self._train_step(step, batch, state.recurrent)
+        return metrics
+
+    def open_log(self, folder):
+        """A function that logs a record where TensorBoard shows it; see `Events`."""
+        return Events(folder.path, folder.records, folder.hparams).log
 
     @abc.abstractmethod
     def batch(self, epoch, i):
@@ -68,6 +90,15 @@ class Task(abc.ABC):
         `scores` is a dict to log, its numbers also to print; the weights of the epoch
         with the highest `score` are kept.
         """
+
+    def report(self, score=None):
+        """Prints the final scores and returns them, a dict; `run_task` alone needs it.
+
+        Args:
+            score: that `evaluate` gave for the model's weights, which are then not
+                evaluated again; None if this process has not trained them.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def end_epoch(self, score):

@@ -18,6 +18,8 @@ import numpy as np
 from language_modeling import metrics
 from language_modeling.agreement import grammar
 
+LAND, BY_CHANCE = "skips that land", "skips that land by chance"  # names of scores
+
 
 def deciders(sentences):
     """The word of a text that decides each of its words.
@@ -70,8 +72,8 @@ def count(read, windows, deciders, n_actions, carry_memory):
     return counts
 
 
-def describe(counts):
-    """Two lines that say how many skips land, of all and by the length that it takes.
+def scores(counts):
+    """The share of skips that land, and the share that would land by chance.
 
     By chance as many would land if the same skips did not depend on the word.
 
@@ -79,20 +81,38 @@ def describe(counts):
         counts: from `count`.
 
     Returns:
-        List of lines, empty if no word counts.
+        Dict from name to number, empty if no word counts.
     """
     n = counts.sum()
     if not n:
+        return {}
+    needed, taken = counts.sum(axis=1), counts.sum(axis=0)
+    return {
+        LAND: float(counts.trace() / n),
+        BY_CHANCE: float(needed @ taken / n**2),
+    }
+
+
+def describe(counts):
+    """Two lines that say how many skips land, of all and by the length that it takes.
+
+    Args:
+        counts: from `count`.
+
+    Returns:
+        List of lines, empty if no word counts.
+    """
+    found = scores(counts)
+    if not found:
         return []
-    needed, taken, landed = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    needed, landed = counts.sum(axis=1), np.diag(counts)
     by_length = " ".join(
         f"{k}: {landed[1:][part].sum() / n_part:.2f} of {n_part}"
         for k, part in metrics.by_length(len(needed) - 1)
         if (n_part := needed[1:][part].sum())
     )
-    chance = needed @ taken / n**2
     return [
-        f"test skips that land on the word that decides = {landed.sum() / n:.4f} of "
-        f"{n} ({chance:.4f} by chance)",
+        f"test skips that land on the word that decides = {found[LAND]:.4f} of "
+        f"{counts.sum()} ({found[BY_CHANCE]:.4f} by chance)",
         f"test skips that land, by the length that it takes = {by_length}",
     ]

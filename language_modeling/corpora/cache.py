@@ -16,9 +16,7 @@ memory for it. Where several prepare the same at once, one does and the others w
 """
 
 import contextlib
-import fcntl
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -32,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this clone's cod
 
 from dsc.cli.progress import Progress
 from dsc.runs import atomic_io
-from language_modeling.corpora import corpus, text
+from language_modeling.corpora import corpus
 from language_modeling.corpora.text import DataError
 
 VERSION = 1  # of what `corpus.prepare` writes
@@ -103,28 +101,24 @@ def _prepare_in_a_process(paths, options, sources, entry):
 def _prepare(paths, options, sources, entry):
     """What that process does."""
     folder = entry.parent
-    try:
-        with corpus.writing(folder), _locked(entry.with_suffix(".lock")):
-            with contextlib.suppress(ValueError):
-                _load(entry)
-                return  # another process has done it
-            for leftover in folder.glob(f"aside.*.{entry.name}"):  # of a killed one
-                shutil.rmtree(leftover)
-            if entry.exists():
-                shutil.rmtree(entry)
+    with corpus.writing(folder), _locked(entry.with_suffix(".lock")):
+        with contextlib.suppress(ValueError):
+            _load(entry)
+            return  # another process has done it
+        for leftover in folder.glob(f"aside.*.{entry.name}"):  # of a killed one
+            shutil.rmtree(leftover)
+        if entry.exists():
+            shutil.rmtree(entry)
 
-            def fill(aside):
-                if corpus.prepare(paths, options, aside) != sources:
-                    raise DataError(
-                        "--data_dir: a text has changed while it was read; repeat the "
-                        "command."
-                    )
+        def fill(aside):
+            corpus.prepare(paths, options, aside)
+            if sources != {s: _digest(path, folder) for s, path in paths.items()}:
+                raise DataError(
+                    "--data_dir: a text has changed while it was read; repeat the "
+                    "command."
+                )
 
-            atomic_io.write_folder(entry, fill)
-    except DataError:
-        for path in paths.values():  # perhaps what was remembered is not true
-            _record(path, folder).unlink(missing_ok=True)
-        raise
+        atomic_io.write_folder(entry, fill)
 
 
 def _load(entry):
@@ -135,31 +129,24 @@ def _load(entry):
 
 def _digest(path, folder, settled_after=FRESH):
     """A file's digest, remembered if it has not changed since it was computed."""
-    record = _record(path, folder)
+    record = folder / f"{atomic_io.digest(os.fsencode(path.resolve()))}.digest"
     try:
         stamp = _stamp(path)
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            *known, digest = json.loads(record.read_bytes())
+            if known == stamp:
+                return str(digest)
+        size, changed, _ = stamp
+        is_settled = time.time_ns() - changed >= settled_after
+        with Progress(f"Checking {path.name}", size) as progress:
+            digest = atomic_io.file_digest(path, progress.add)
+        is_settled = is_settled and _stamp(path) == stamp
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        *known, digest = json.loads(record.read_bytes())
-        if known == stamp:
-            return str(digest)
-    size, changed, _ = stamp
-    is_settled = time.time_ns() - changed >= settled_after
-    sha256 = hashlib.sha256()
-    with Progress(f"Checking {path.name}", size) as progress:
-        for block in text.read_blocks(path):
-            sha256.update(block)
-            progress.add(len(block))
-    digest = sha256.hexdigest()[: atomic_io.DIGEST]
-    if is_settled and _stamp(path) == stamp:
+    if is_settled:
         with contextlib.suppress(OSError):  # the next start is slower, nothing else
             atomic_io.write(record, json.dumps([*stamp, digest]).encode())
     return digest
-
-
-def _record(path, folder):
-    return folder / f"{atomic_io.digest(os.fsencode(path.resolve()))}.digest"
 
 
 def _stamp(path):
@@ -167,16 +154,13 @@ def _stamp(path):
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-@contextlib.contextmanager
 def _locked(path):
-    """Keeps other processes out until this one is done, however it ends."""
-    with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Another process prepares this corpus; waiting for it.", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Keeps other processes out until the file that it returns is closed."""
+    try:
+        return atomic_io.lock(path)
+    except BlockingIOError:
+        print("Another process prepares this corpus; waiting for it.", flush=True)
+        return atomic_io.lock(path, wait=True)
 
 
 def main():

@@ -6,7 +6,6 @@ digests of the other files.
 """
 
 import contextlib
-import hashlib
 import json
 import shutil
 from typing import NamedTuple
@@ -70,18 +69,14 @@ def prepare(paths, options, folder):
         options: `Options`.
         folder: `Path`.
 
-    Returns:
-        Dict from split to the digest of its text, as `files.file_digest` has it.
-
     Raises:
         DataError: a text cannot be used, or the vocabulary is too large.
         OSError: the folder cannot be written.
     """
-    runs, sources = {}, {}
+    runs = {}
     # The shortest comes first: what is wrong with it is then known soon.
     for split in sorted(paths, key=lambda split: _size(paths[split])):
-        place = folder / f"{split}.ids"
-        runs[split], sources[split] = _number(paths[split], options.eos, place)
+        runs[split] = _number(paths[split], options.eos, folder / f"{split}.ids")
     try:
         vocabulary = _choose(runs["train"], options)
     except tokens.TooLarge:
@@ -118,7 +113,6 @@ def prepare(paths, options, folder):
     digests = {path.name: atomic_io.file_digest(path) for path in folder.iterdir()}
     content = json.dumps({"digests": digests, "n_unknown": n_unknown})
     atomic_io.write(folder / "corpus.json", content.encode(), digest=True)
-    return sources
 
 
 def load(folder, digest_of=atomic_io.file_digest):
@@ -173,18 +167,15 @@ def _size(path):
 
 
 def _number(path, eos, place):
-    """Numbers the words of a text; returns its runs and its digest."""
-    sha256 = hashlib.sha256()
+    """Numbers the words of a text; returns its runs."""
 
     def blocks():
         for block in text.read_blocks(path):
-            sha256.update(block)
             progress.add(len(block))
             yield block
 
     with Progress(f"Reading {path.name}", _size(path)) as progress:
-        runs = tokens.number(text.split_words(blocks(), path, eos), place)
-    return runs, sha256.hexdigest()[: atomic_io.DIGEST]
+        return tokens.number(text.split_words(blocks(), path, eos), place)
 
 
 def _choose(runs, options):

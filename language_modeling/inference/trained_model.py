@@ -1,23 +1,9 @@
 """A trained language model with its words."""
 
-from dsc.cli import flags as shared_flags
 from dsc.runs.folder import RunFolder
 from language_modeling import flags as language_flags
 from language_modeling.corpora import UNK, DataError
 from language_modeling.model import LanguageModel
-
-# What the weights mean depends on the first flags, only their use on the others.
-FIXED = (*shared_flags.MODEL, "rnn_layers", "carry_memory", "EOS", "vocab_size")
-PRESET = (
-    "data_dir",
-    "num_unroll_steps",
-    "batch_size",
-    "eval_actions",
-    "seed",
-    "unknown",
-    "score_tail",
-    "mixed_precision",
-)
 
 
 def restore(values):
@@ -34,7 +20,7 @@ def restore(values):
             flag that does not fit its model.
     """
     run = RunFolder.open(values.load_model)
-    run.restore_flags(values, FIXED, PRESET)
+    run.restore_flags(values)
     return run
 
 

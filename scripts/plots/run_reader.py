@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.cli.errors import RunError, one_line
-from dsc.runs.folder import IGNORED_FLAGS, METRICS, read_config
-
-# Beside what never matters: what seeds are to differ in, and where a run comes from.
-SET_ASIDE = {*IGNORED_FLAGS, "seed", "about"}
+from dsc.cli.flags import IGNORED_FLAGS
+from dsc.runs.folder import METRICS, TRAINED_WITH, read_config
 
 
 class Run(NamedTuple):
@@ -16,7 +14,7 @@ class Run(NamedTuple):
 
     Attributes:
         path: its folder.
-        config: dict, what its `config.json` says; see `dsc.runs.folder`.
+        config: dict, see `dsc.runs.folder.read_config`.
         reports: list of dicts, the metrics every `--print_every` steps.
         epochs: list of dicts, the scores after each epoch. None is what is not finite.
     """
@@ -104,14 +102,17 @@ def with_seeds(text, group):
 
 
 def _compared(run):
-    return {k: v for k, v in run.config.items() if k not in SET_ASIDE}
+    flags = run.config["flags"].items()
+    compared = {k: v for k, v in flags if k not in (*IGNORED_FLAGS, "seed")}
+    with_what = run.config["about"].get(TRAINED_WITH)
+    return {**compared, "data": run.config["data"], TRAINED_WITH: with_what}
 
 
 def _corpora(grouped):
     """The name of each group's data, with a run's folder if other data have it too."""
     firsts = [group[0] for group in grouped]
-    names = [run.config.get("about", {}).get("corpus", "unnamed") for run in firsts]
-    data = [run.config.get("data") for run in firsts]
+    names = [run.config["about"].get("corpus", "unnamed") for run in firsts]
+    data = [run.config["data"] for run in firsts]
     return [
         f"{name} of {firsts[data.index(own)].path}"
         if any(n == name and other != own for n, other in zip(names, data, strict=True))

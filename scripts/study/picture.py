@@ -1,4 +1,4 @@
-"""Draws a table of the study: a dot for each run, and how some rows learned."""
+"""Draws a table of the study: a dot for each run, and the training of some rows."""
 
 import plot_run
 from plots import run_reader, style
@@ -10,9 +10,9 @@ def draw(pyplot, table, rows):
     None if there are no runs.
 
     Args:
-        pyplot: see `plotting.require`.
-        table: `reproduce_tables.Table`.
-        rows: from `reproduce_results.by_row`; those without a run are left out.
+        pyplot: see `plots.style.require`.
+        table: `study.tables.Table`.
+        rows: from `study.results.by_row`; those without a run are left out.
     """
     column = table.columns[0]
     done = [(row, [r for r in found if r]) for row, found in rows]

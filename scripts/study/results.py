@@ -1,61 +1,61 @@
-"""The results of a table: what is kept of each run, and its pages for readers."""
+"""The results of a table: the record of each run, and the files made of the records."""
 
+import gzip
 import json
-import re
 import shlex
+import zlib
 from pathlib import Path
 
 from plots import run_reader
 from sweeping import table as sweep_table
-from sweeping.execution import OUTPUT
-from sweeping.table import line
+from sweeping.execution import Run
 
 from dsc.cli.errors import RunError, one_line, writing
+from dsc.cli.flags import with_role
 from dsc.runs import atomic_io
+from dsc.runs.folder import read_result
 
-TIMES = re.compile(r"^epoch \d+ done in (?:(\d+):)?(\d+):(\d\d):", re.MULTILINE)
-INTERRUPTED = "Going on after step"
+RECORDS = ".json.gz"  # suffix of the file with the records
 REPORTED = ("step", "epoch", "nll", "accuracy", "entropy", "actions")
-DIGITS = 5  # significant ones of what is kept of a report
-PLACES = {"data_dir", "train_dir", "cache_dir"}  # in config.json, of one machine
+DIGITS = 5  # significant digits kept of a report
+OF_A_MACHINE = with_role("data", "worker")  # flags that are left out of a record
 NOTHING = "-"
-THREADS = 1  # of TensorFlow in an operation; with others its sums are others
-HOW_RUN = (
-    f"Each run had `TF_NUM_INTRAOP_THREADS={THREADS}`, and a `--train_dir` of its own."
-)
+THREADS = 1  # of TensorFlow in an operation; sums depend on it
+HOW_RUN = f"Each run used `TF_NUM_INTRAOP_THREADS={THREADS}` and its own `--train_dir`."
 
 
-def command(script, run):
-    """The command of a run, by which its record is known."""
-    return shlex.join(["python", script, *run.flags])
+def command(script, settings, seed):
+    """The command line of a run, but for its --train_dir."""
+    return shlex.join(["python", script, *Run(settings, seed, None).flags])
 
 
-def record(row, run, script, scores):
+def key(row, seed, settings):
+    """What a record is known by: the row's name, the seed and the flags."""
+    return row, seed, tuple(sorted(settings.items()))
+
+
+def record(row, run):
     """What is kept of a finished run.
 
     Args:
-        row: `reproduce_tables.Row`.
-        run: `sweep_execution.Run`.
-        script: its training script, from the project's root.
-        scores: dict from name to number, as it printed them.
+        row: `study.tables.Row`.
+        run: `sweeping.execution.Run`.
 
     Returns:
-        JSON-serialisable dict: `row`, `seed`, `command`, `scores`, `seconds` (of all
-        its epochs, None if that is not known), `epochs` (their numbers), `reports`
-        (what `REPORTED` names) and `config` (its flags, the digests of its data,
-        versions, commit and machine).
+        JSON-serialisable dict: `row`, `seed` and `flags` (as given), `result` (see
+        `RunFolder.finish`), `epochs` (the numbers of each), `reports` (`REPORTED` of
+        each) and `config` (see `RunFolder`).
 
     Raises:
         RunError: its folder cannot be read.
     """
     kept = run_reader.read(run.folder)
-    output = (run.folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+    flags = {k: v for k, v in kept.config["flags"].items() if k not in OF_A_MACHINE}
     return {
         "row": row.name,
         "seed": run.seed,
-        "command": command(script, run),
-        "scores": scores,
-        "seconds": seconds(output),
+        "flags": run.settings,
+        "result": read_result(run.folder),
         "epochs": [
             {k: v for k, v in epoch.items() if not isinstance(v, list)}
             for epoch in kept.epochs
@@ -64,31 +64,23 @@ def record(row, run, script, scores):
             {k: _rounded(report[k]) for k in REPORTED if k in report}
             for report in kept.reports
         ],
-        "config": {k: v for k, v in kept.config.items() if k not in PLACES},
+        "config": {**kept.config, "flags": flags},
     }
 
 
-def seconds(output):
-    """How long the epochs of a run took, as it printed; None if it was interrupted."""
-    told = list(TIMES.finditer(output))
-    if not told or INTERRUPTED in output[: told[-1].start()]:
-        return None
-    times = [[int(part or 0) for part in match.groups()] for match in told]
-    return sum(3600 * h + 60 * m + s for h, m, s in times)
-
-
-def read(path):
-    """The records in a JSON file of `write`: dict from command to record.
+def read(folder, name):
+    """The records of a table that `write` wrote, a dict by `key`.
 
     Raises:
         RunError: the file is damaged.
     """
+    path = Path(folder) / f"{name}{RECORDS}"
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
-        return {record["command"]: record for record in records}
+        records = json.loads(gzip.decompress(path.read_bytes()))["runs"]
+        return {key(r["row"], r["seed"], r["flags"]): r for r in records}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error) as error:
         raise RunError(
             f"{path} cannot be read ({one_line(error)}); restore it, delete it to do "
             "its runs anew, or give another --results_dir."
@@ -99,57 +91,57 @@ def by_row(table, records):
     """Each row of a table with the records of its runs, None for a run that has none.
 
     Args:
-        table: `reproduce_tables.Table`.
-        records: dict from command to record.
+        table: `study.tables.Table`.
+        records: dict from `key` to record.
 
     Returns:
         List of `(Row, list)`.
     """
     return [
-        (row, [records.get(command(table.script, run)) for run in table.runs(row)])
+        (row, [records.get(key(row.name, r.seed, r.settings)) for r in table.runs(row)])
         for row in table.rows
     ]
 
 
 def write(folder, name, table, rows):
-    """Writes NAME.json, NAME.csv and NAME.md.
+    """Writes NAME.md, NAME.csv and NAME.json.gz.
 
     Args:
         folder: for the results.
         name: of the table.
-        table: `reproduce_tables.Table`.
+        table: `study.tables.Table`.
         rows: from `by_row`.
 
     Raises:
         RunError: they cannot be written.
     """
     records = [record for _, found in rows for record in found if record]
-    pages = {
-        "json": _as_json(name, table, records),
-        "csv": _as_csv(table, records),
-        "md": _as_page(name, table, rows, records),
+    text = atomic_io.to_json({"table": name, "runs": records})
+    contents = {
+        RECORDS: gzip.compress(text.encode(), mtime=0),  # the same bytes each time
+        ".csv": _as_csv(table, records).encode(),
+        ".md": _as_page(name, table, rows, records).encode(),
     }
-    for suffix, text in pages.items():
-        with writing(folder, "--results_dir"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            atomic_io.write(Path(folder) / f"{name}.{suffix}", text.encode())
+    with writing(folder, "--results_dir"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for suffix, content in contents.items():
+            atomic_io.write(Path(folder) / f"{name}{suffix}", content)
 
 
 def as_table(table, rows):
     """The table itself, in Markdown, and which of its rows have no run yet."""
-    heads = [column.head for column in table.columns]
-    head = [line(["", "seeds", *heads]), line("---" for _ in ["", "", *heads])]
-    lines, waiting = [], []
+    lines = [["", "seeds", *(column.head for column in table.columns)]]
+    waiting = []
     for row, found in rows:
         if done := [record for record in found if record]:
             cells = [_cell(column, done) for column in table.columns]
-            lines.append(line([row.name, f"{len(done)}/{len(found)}", *cells]))
+            lines.append([row.name, f"{len(done)}/{len(found)}", *cells])
         else:
             waiting.append(row.name)
-    parts = ["\n".join(head + lines)] if lines else []
+    parts = [sweep_table.as_markdown(lines)] if lines[1:] else []
     if waiting:
-        parts.append(f"Still to be run: {'; '.join(waiting)}.")
-    return "\n\n".join(parts)
+        parts.append(f"Still to be run: {'; '.join(waiting)}.\n")
+    return "\n".join(parts)
 
 
 def _cell(column, records):
@@ -162,87 +154,71 @@ def _cell(column, records):
     return sweep_table.shown(*sweep_table.mean(known), column.form)
 
 
-def _as_json(name, table, records):
-    # A run is a line: whoever compares two versions sees which runs are others.
-    lines = ",\n".join(atomic_io.to_json(record) for record in records)
-    head = atomic_io.to_json({"table": name, "title": table.title})[:-1]
-    return f'{head}, "runs": [\n{lines}\n]}}\n'
-
-
 def _as_csv(table, records):
-    rows = [["row", "seed", *(column.head for column in table.columns), "command"]]
+    rows = [["row", "seed", *(column.head for column in table.columns)]]
     for record in records:
         values = [column.value(record) for column in table.columns]
-        rows.append([record["row"], record["seed"], *values, record["command"]])
+        rows.append([record["row"], record["seed"], *values])
     return sweep_table.as_csv(rows)
 
 
 def _as_page(name, table, rows, records):
     page = (
         f"# {table.title}\n\nWritten by `python scripts/reproduce.py {name}`. "
-        f"{table.how_to_read}\n\n{as_table(table, rows)}\n"
+        f"{table.caption}\n\n{as_table(table, rows)}"
     )
     if not records:
         return page
     commands = [f"    python {data.command}" for data in table.data]
     for row, found in rows:
-        if done := [f"    {record['command']}" for record in found if record]:
-            commands += [f"    # {row.name}", *done]
-    pictures = f"![{table.columns[0].head}, a dot for each run]({name}.svg)\n"
+        if done := [record for record in found if record]:
+            seeds = ", ".join(record["seed"] for record in done)
+            example = command(table.script, done[0]["flags"], done[0]["seed"])
+            commands += [f"    # {row.name}: --seed={seeds}", f"    {example}"]
+    pictures = f"![{table.columns[0].head} of each run]({name}.svg)\n"
     if any(record["row"] in table.plot_training for record in records):
         pictures += f"""
-How some rows learned; where a row has several seeds, their mean, as far as all of \
-them have come, in a band from the lowest to the highest:
+Training of some rows: the mean over the seeds in a band from the lowest to the \
+highest, up to the step that all seeds have reached.
 
-![Curves, entropy of the policy and skips]({name}-training.svg)
+![Learning curves, entropy of the policy and skip lengths]({name}.png)
 """
-    origins = "\n".join(sorted({_origin(r["config"]["about"]) for r in records}))
     commands = "\n".join(commands)
     return f"""{page}
-Mean ± sample standard deviation over the seeds, as many as are done of those that \
-the row has; - stands for what is not there: a choice where there is one state, the \
-minutes of a run that was interrupted.
+Mean ± sample standard deviation over the seeds. The column "seeds" counts finished \
+and planned runs. A dash stands for a value that does not exist: the entropy of a \
+model without choices, or the time of a run that did not record it.
 
 {pictures}
-## Where it was measured
+The values of each run are in [{name}.csv]({name}.csv), its curves and its \
+configuration in [{name}{RECORDS}]({name}{RECORDS}).
 
-{origins}
+## Environment
+
+{_environments(records)}
 
 ## Commands
 
-{table.how_run or HOW_RUN} What the flags mean: `python {table.script} --help`.
+{table.how_run or HOW_RUN} `python {table.script} --help` explains the flags.
 
 {commands}
 """
 
 
-def _origin(about):
-    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    return f"- {about['machine']}; {versions}; commit {about['git_commit']}"
+def _environments(records):
+    """A line for each machine with its versions, and the commits that ran there."""
+    commits = {}
+    for about in (record["config"]["about"] for record in records):
+        versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
+        place = f"- {about['machine']}; {versions}"
+        commits.setdefault(place, set()).add(about["git_commit"] or "unknown")
+    return "\n".join(
+        f"{place}; commit {', '.join(sorted(commits[place]))}"
+        for place in sorted(commits)
+    )
 
 
 def _rounded(value):
     if isinstance(value, list):
         return [_rounded(v) for v in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def show(path, name, text):
-    """Puts a table into a page, between the two comments that name it there.
-
-    Args:
-        path: of a Markdown file; one without the comments stays as it is.
-        name: of the table.
-        text: Markdown.
-
-    Raises:
-        RunError: the page cannot be written.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    page = Path(path).read_text(encoding="utf-8")
-    before, found, rest = page.partition(begin)
-    _, ended, after = rest.partition(end)
-    if found and ended:
-        with writing(path, "--results_dir"):
-            shown = f"{before}{begin}\n\n{text}\n\n{end}{after}"
-            atomic_io.write(Path(path), shown.encode())

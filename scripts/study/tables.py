@@ -1,6 +1,6 @@
-"""The tables of the study: which runs are in them, and what is told of each run.
+"""The tables of the study: their runs, and their columns.
 
-A column's value is worked out from a run's record; see `reproduce_results`.
+The value of a column is computed from the record of a run; see `study.results`.
 """
 
 import math
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     """Runs that differ in their seed alone.
 
     Attributes:
-        name: what sets the row apart.
+        name: of the row; no other row of the table has it.
         flags: dict from flag to value, as text, beside the table's.
         seeds: as texts.
         data: name of the one file that its runs read; None if they read all.
@@ -39,14 +39,14 @@ class Row(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One figure of each row.
+    """One column of a table.
 
     Attributes:
-        head: what it is, with its unit.
-        value: function of a record, a number or None if there is none.
+        head: quantity and unit.
+        value: function of a record; returns a number, or None if there is none.
         form: format specification of the number.
-        apart: whether the runs of a row are listed, in the order of their seeds,
-            instead of their mean.
+        list_seeds: whether a row lists its runs, in the order of their seeds, instead
+            of their mean.
     """
 
     head: str
@@ -74,16 +74,16 @@ class Table(NamedTuple):
 
     Attributes:
         title: what it compares.
-        how_to_read: sentences.
+        caption: sentences that explain it.
         script: the training script, from the project's root.
         flags: dict from flag to value, as text, of all its runs.
         rows: tuple of `Row`.
         columns: tuple of `Column`; the first is drawn.
         data: tuple of `Data` that the runs read; see `data_of`.
-        smoke: dict of flags that make a run a matter of seconds.
-        traced: names of rows whose training is drawn too, step by step.
-        how_run: in which circumstances its runs were done, a sentence; None if they
-            were those of `reproduce_results.HOW_RUN`.
+        smoke: dict of flags with which a run takes seconds.
+        plot_training: names of the rows whose training is drawn.
+        how_run: a sentence about how its runs were started; None stands for
+            `study.results.HOW_RUN`.
     """
 
     title: str
@@ -98,7 +98,7 @@ class Table(NamedTuple):
     how_run: str | None = None
 
     def runs(self, row, folder="."):
-        """The runs of a row, as `sweep_execution.Run`, with run folders in `folder`."""
+        """The runs of a row, as `sweeping.execution.Run`, with folders in `folder`."""
         place = Path(folder).absolute() / re.sub(r"[^\w.+]+", "-", row.name)
         settings = {**self.flags, **row.flags}
         return [Run(settings, seed, place / f"seed={seed}") for seed in row.seeds]
@@ -109,7 +109,7 @@ class Table(NamedTuple):
         return [d for d in self.data if names & {None, Path(d.path).name}]
 
     def smoke_version(self, folder):
-        """This table in small: a run of a few steps in each of the first two rows.
+        """A small version of this table: a short run of each of the first two rows.
 
         Args:
             folder: absolute path, for the data.
@@ -119,7 +119,7 @@ class Table(NamedTuple):
         if data:
             small = {**small, "data_dir": str(folder)}
         return self._replace(
-            caption="A trial of a few steps: its figures mean nothing.",
+            caption="A trial of a few steps; the numbers mean nothing.",
             rows=tuple(
                 row._replace(flags=row.flags | small, seeds=row.seeds[:1])
                 for row in self.rows[:2]
@@ -135,19 +135,19 @@ class Table(NamedTuple):
 
 
 def score(name, factor=1):
-    """What the training script printed last under that name; null is infinite."""
+    """The function of a record that returns a score; null is infinite."""
 
     def value(record):
-        if name not in record["scores"]:
+        scores = record["result"]["scores"]
+        if name not in scores:
             return None
-        found = record["scores"][name]
-        return math.inf if found is None else factor * found
+        return math.inf if scores[name] is None else factor * scores[name]
 
     return value
 
 
 def epochs_to(accuracy):
-    """After how many epochs validation first reached it, with greedy choices."""
+    """The function that returns the first epoch with this validation accuracy."""
 
     def value(record):
         name = "valid accuracy (greedy)"
@@ -158,17 +158,18 @@ def epochs_to(accuracy):
 
 
 def epochs(record):
-    """That were trained."""
-    return len(record["epochs"])
+    """The number of epochs that were trained."""
+    return record["result"]["epochs"]
 
 
 def minutes(record):
-    """Of training, evaluation included; None of a run that was interrupted."""
-    return None if record["seconds"] is None else record["seconds"] / 60
+    """Of training and evaluation; older runs that were interrupted have None."""
+    seconds = record["result"]["seconds"]
+    return None if seconds is None else seconds / 60
 
 
 def entropy(record):
-    """Of the policy in the last epoch of training; None where there is no choice."""
+    """The policy's in the last epoch of training; None of a model without choices."""
     last = [
         r for r in record["reports"] if r["epoch"] == record["reports"][-1]["epoch"]
     ]
@@ -220,13 +221,13 @@ def _lengths(length, max_epochs):
 
 number_prediction = Table(
     "Number prediction: which of the last ten digits was it?",
-    "Right answers of 100,000 unseen sequences, with the agent's likeliest choices "
-    "and with sampled ones (the same where there is no agent; a random skip "
-    "always samples). The weights are those that did best on validation, with greedy "
-    "choices, under the released recipe with sampled ones; training ends early after "
-    "two epochs in a row without a mistake there. Epochs to 99.9% are those until "
-    "validation reached it with greedy choices. With `--credit last` the reward "
-    "credits the agent's last choice alone, the one that reads the index.",
+    "Right answers are counted on 100,000 test sequences, with greedy and with sampled "
+    "actions. They are the same for a model without an agent; a random skip always "
+    "samples. The weights are those with the best validation accuracy (greedy actions; "
+    "sampled actions under the released recipe). Training stops after two epochs in a "
+    'row without a validation error. "Epochs to 99.9%" counts the epochs until greedy '
+    "validation accuracy reached 99.9%. With `--credit last` the reward credits only "
+    "the agent's last action, the one taken when the index is read.",
     NUMBER_PREDICTION,
     {},
     (
@@ -259,7 +260,7 @@ number_prediction = Table(
 )
 
 more_numbers = Table(
-    "Number prediction with more numbers: R + 1 of them, below R, K = R",
+    "Number prediction with numbers below R: R of them and the index, K = R",
     number_prediction.caption,
     NUMBER_PREDICTION,
     {"max_epochs": "24"},
@@ -292,10 +293,10 @@ more_numbers = Table(
 # The Penn Treebank
 
 HOW_MEASURED = (
-    " Perplexity is that of the weights which did best on validation, read with the "
-    "likeliest choices (with sampled ones under the released recipe and at random "
-    "skips). The entropy is the policy's in the last epoch of training, where a "
-    "uniform choice among five has ln 5 = 1.61; attention's is that of its weights."
+    " Perplexity is that of the weights with the best validation perplexity. The agent "
+    "acts greedily (the released recipe and random skips sample). Entropy is that of "
+    "the policy in the last epoch of training, or of the attention weights; a uniform "
+    "choice among five states has ln 5 = 1.61."
 )
 PERPLEXITIES = (
     Column("test perplexity", score("test perplexity")),
@@ -316,10 +317,10 @@ TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "1
 
 penn_treebank_200 = Table(
     "Penn Treebank, 200 units, three epochs and ten",
-    "Three epochs are a short training, at the first learning rate: what is compared "
-    "is how fast the models learn, not what they can reach. In ten epochs the learning "
-    "rate is halved after each that has not brought validation perplexity ten below "
-    "the best." + HOW_MEASURED,
+    "Three epochs at the initial learning rate compare how fast the models learn, not "
+    "what they can reach. In the runs of ten epochs, the learning rate is halved after "
+    "each epoch that does not lower the best validation perplexity by ten."
+    + HOW_MEASURED,
     LANGUAGE_MODEL,
     {"rnn_size": "200", "dropout": "0.2", "max_epochs": "3", "print_every": "100"},
     (
@@ -361,9 +362,9 @@ penn_treebank_200 = Table(
 
 penn_treebank_650 = Table(
     "Penn Treebank, 650 units, the first epoch of 100",
-    "A partial run: what is compared is one epoch, not what models can reach. Where "
-    "test is far above validation, a state ran away: see [what was found](README.md)."
-    + HOW_MEASURED,
+    "These runs are partial: they compare one epoch, not what the models can reach. "
+    "Where test is far above validation perplexity, the recurrent state diverged; see "
+    "[the findings](README.md)." + HOW_MEASURED,
     LANGUAGE_MODEL,
     {"max_epochs": "1", "print_every": "100"},
     (
@@ -373,7 +374,7 @@ penn_treebank_650 = Table(
         Row("fixed skip", {"model": "fixed_skip"}, seeds=ONE),
         Row("released recipe", {"recipe": "released"}, seeds=ONE),
     ),
-    # A state that runs away in one test row would hide all else in the picture.
+    # Validation is drawn: the test perplexity of one row would hide all others.
     (PERPLEXITIES[1], PERPLEXITIES[0], *PERPLEXITIES[2:]),
     PTB,
     WORDS_SMOKE,
@@ -382,12 +383,11 @@ penn_treebank_650 = Table(
 
 penn_treebank_650_jax = penn_treebank_650._replace(
     title="Penn Treebank, 650 units, for 12 epochs and to the end, on a GPU",
-    caption="The first 12 epochs of 100 are partial runs, all at the first "
-    "learning rate: what is compared is twelve epochs, not what models can reach. What "
-    "runs to the end does so until it has trained with the lowest learning rate, "
-    "before its epochs are used up. JAX multiplies matrices on such a GPU in "
-    "TensorFloat-32. A perplexity of more than a hundred times the lowest is out of "
-    "the picture." + HOW_MEASURED,
+    caption="Runs of 12 epochs are partial, at the initial learning rate: they compare "
+    'twelve epochs, not what the models can reach. Runs "to the end" stop after '
+    "training with the lowest learning rate, before 100 epochs. On this GPU, JAX "
+    "multiplies matrices in TensorFloat-32. The plots omit perplexities of more than a "
+    "hundred times the lowest." + HOW_MEASURED,
     script=LANGUAGE_MODEL_JAX,
     flags={"max_epochs": "12", "print_every": "100"},
     rows=(
@@ -412,8 +412,8 @@ penn_treebank_650_jax = penn_treebank_650._replace(
         "DSC-LSTM, to the end",
         "random skip, to the end",
     ),
-    how_run="Two runs at a time (`--at_once 2`) shared the GPU, with "
-    "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and a `--train_dir` of their own.",
+    how_run="Two runs at a time (`--at_once 2`) shared the GPU. Each used "
+    "`XLA_PYTHON_CLIENT_PREALLOCATE=false` and its own `--train_dir`.",
 )
 
 # The agreement corpus
@@ -422,10 +422,10 @@ agreement = Table(
     "The agreement corpus, 16 epochs: does a skip land on the word that decides?",
     "The lowest possible test perplexity on this text is 25.20."
     + HOW_MEASURED
-    + " What lands: of the words that one two to K words back decides, the share whose "
-    "skip leads to the state that this one left, beside the share that the same skips "
-    "would reach if they did not depend on the word. With another K, or with memory "
-    "carried over windows, other words count. See "
+    + ' "Skips that land" counts the words that depend on a word two to K words back: '
+    'it is the share for which the agent skips to the state after that word. "By '
+    'chance" is the share if the same skips were independent of the words. The counted '
+    "words differ with K and with `--carry_memory`. See "
     "`language_modeling/agreement/lookback.py`.",
     LANGUAGE_MODEL,
     {

@@ -7,7 +7,6 @@ killed, and its training is not lost.
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,22 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.cli import signals
-from dsc.cli.errors import one_line, writing
+from dsc.cli.errors import RunError, one_line, writing
 from dsc.runs import atomic_io
-from dsc.runs.folder import LOCK
+from dsc.runs.folder import LOCK, read_result
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTPUT, RESULT = "output.txt", "result.json"
+OUTPUT, JOB = "output.txt", "job.json"
 TICK = 0.1  # seconds between looks at the processes
 PATIENCE = 60  # seconds that a process may take to save its state and end
-SCORES = {
-    "valid perplexity": r"^valid perplexity = (\S+)$",
-    "test perplexity": r"^test perplexity = (\S+)$",
-    "skips that land": r"^test skips that land on the word that decides = (\S+) ",
-    "skips that land by chance": r"^test skips that land .* \((\S+) by chance\)$",
-    "test accuracy (greedy)": r"^test accuracy = (\S+) \(greedy\)",
-    "test accuracy (sampled)": r"^test accuracy = .* (\S+) \(sampled\)$",
-}
 
 
 class Run(NamedTuple):
@@ -63,8 +54,8 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        scores: dict from name to number, as the training script printed them last; None
-            if it failed.
+        scores: dict from name to number, those of `result.json`; None if the run
+            failed.
         error: one line, or None.
         tries: how often it was started.
     """
@@ -97,7 +88,7 @@ class Job(NamedTuple):
 
     @property
     def computed(self):
-        """What is computed, as JSON: a result is that of a job that has the same."""
+        """What is computed, as `job.json` keeps it of a finished job."""
         return {"script": self.script, "flags": self.run.flags, "data": self.data}
 
 
@@ -142,14 +133,13 @@ class Execution:
         if code is None:
             return None
         self.process = None
-        output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
-        scores = _scores(output) if code == 0 else None
-        if scores:
-            result = {**self.job.computed, "scores": scores}
-            content = f"{atomic_io.to_json(result, indent=2)}\n"
-            atomic_io.write(folder / RESULT, content.encode())
+        if code == 0:
+            scores = _scores(read_result(folder))
+            content = f"{atomic_io.to_json(self.job.computed, indent=2)}\n"
+            atomic_io.write(folder / JOB, content.encode())
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
+            output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
             return Outcome(None, _error(code, output), self.tries)
         return None
 
@@ -189,9 +179,9 @@ def run_all(jobs, at_once, started, ended):
         Interrupted: a signal came; the processes have saved their states.
     """
     waiting, running = list(jobs), []
-    with signals.defer_signals():
+    with signals.polled():
         try:
-            while (waiting or running) and signals.pending_signal() is None:
+            while (waiting or running) and signals.pending() is None:
                 while waiting and len(running) < at_once:
                     running.append(Execution(waiting.pop(0)))
                     started(running[-1].job.run)
@@ -220,13 +210,12 @@ def stamps(paths):
 def finished(job):
     """The `Outcome` of a job that was done before, or None."""
     try:
-        result = json.loads((job.run.folder / RESULT).read_text(encoding="utf-8"))
-        scores = {  # what no float holds is null, see `files.to_json`
-            name: math.inf if score is None else float(score)
-            for name, score in result.pop("scores").items()
-        }
-        return Outcome(scores) if result == job.computed else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        done = result = read_result(job.run.folder)
+        if "script" not in result:  # an older version had both in one file
+            done = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
+        same = {name: done[name] for name in job.computed} == job.computed
+        return Outcome(_scores(result)) if same else None
+    except (RunError, OSError, ValueError, TypeError, KeyError):
         return None  # the training script will say how far it is
 
 
@@ -239,12 +228,10 @@ def _in_use(folder):
     return False
 
 
-def _scores(output):
-    found = {
-        name: re.findall(pattern, output, re.MULTILINE)
-        for name, pattern in SCORES.items()
-    }
-    return {name: float(values[-1]) for name, values in found.items() if values}
+def _scores(result):
+    """The scores of a result; what no float holds is null there."""
+    scores = result["scores"].items()
+    return {name: math.inf if x is None else float(x) for name, x in scores}
 
 
 def _error(code, output):

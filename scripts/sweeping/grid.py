@@ -8,9 +8,8 @@ from urllib.parse import quote
 from absl import flags
 
 from dsc.cli.errors import RunError, one_line
-from dsc.cli.flags import USE
+from dsc.cli.flags import IGNORED_FLAGS, ROLES, with_role
 from dsc.runs import atomic_io
-from dsc.runs.folder import EXTENDABLE_FLAGS, IGNORED_FLAGS
 from sweeping.execution import Run
 
 CHOSEN = {
@@ -18,8 +17,8 @@ CHOSEN = {
     "train_dir": "each run gets a folder of its own in --sweep_dir",
     "restart": "to begin a run anew, remove its folder",
 }
-NAMELESS = IGNORED_FLAGS | EXTENDABLE_FLAGS  # do not make it another run
-PATHS = {"data_dir", "cache_dir"}  # may have commas
+# Runs that differ in these alone share a folder.
+NAMELESS = {*IGNORED_FLAGS, *ROLES["length"]}
 LONGEST = 200  # bytes in the name of a folder
 
 
@@ -72,8 +71,8 @@ def read(arguments, defined):
             )
         if name not in defined and name.startswith("no") and name[2:] in defined:
             name, equals, text = name[2:], "=", "false"
-        is_use = defined.find_module_defining_flag(name) == USE
-        if why := "a sweep trains" if is_use else CHOSEN.get(name):
+        is_inference = name in ROLES["inference"]
+        if why := "a sweep trains" if is_inference else CHOSEN.get(name):
             raise RunError(f"--{name} is the sweep's to set; {why}.")
         if name not in defined:
             raise RunError(
@@ -84,7 +83,8 @@ def read(arguments, defined):
             raise RunError(f"--{name} is given twice; separate its values by commas.")
         if not equals:
             text = "true" if defined[name].boolean else next(arguments, "")
-        grid[name] = values([text] if name in PATHS else text.split(","), defined[name])
+        is_path = name in with_role("data", "worker")  # which may have commas
+        grid[name] = values([text] if is_path else text.split(","), defined[name])
         if name in NAMELESS and len(grid[name]) > 1:
             raise RunError(
                 f"--{name} takes one value, since runs that differ in it alone would "

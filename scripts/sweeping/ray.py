@@ -53,7 +53,7 @@ class Signals(tune.Stopper):
         return False
 
     def stop_all(self):
-        return signals.pending_signal() is not None
+        return signals.pending() is not None
 
 
 class Reporter(tune.Callback):
@@ -127,7 +127,7 @@ def run_all(jobs, at_once, gpus, started, ended):
             verbose=0,
         ),
     )
-    with signals.defer_signals():
+    with signals.polled():
         tuner.fit()
 
 

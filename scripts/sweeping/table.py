@@ -41,16 +41,20 @@ def rows(grid, outcomes):
 
 def write(folder, table, title):
     """Writes `table.csv` and `table.md` into a folder; returns the Markdown."""
-    pages = {"table.csv": _as_csv(table), "table.md": _as_markdown(table, title)}
+    cells = [list(table[0]), *(map(_cell, row.values()) for row in table)]
+    page = f"{title}\n\n{as_markdown(cells)}"
+    pages = {"table.csv": _as_csv(table), "table.md": page}
     for name, text in pages.items():
         with writing(folder, "--sweep_dir"):
             atomic_io.write(folder / name, text.encode())
-    return pages["table.md"]
+    return page
 
 
-def line(cells):
-    """A line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+def as_markdown(rows):
+    """Rows of cells, texts, as a Markdown table; the first row is its head."""
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def mean(values):
@@ -86,13 +90,7 @@ def _as_csv(table):
     return as_csv(rows)
 
 
-def _as_markdown(table, title):
-    lines = [title, "", line(table[0]), line("---" for _ in table[0])]
-    lines += [line(map(_cell, row.values())) for row in table]
-    return "\n".join(lines) + "\n"
-
-
 def _cell(value):
     if not isinstance(value, tuple):
-        return value.replace("|", "\\|")
+        return value
     return "-" if value[0] is None else shown(*value, ".4f")

@@ -34,10 +34,11 @@ from dsc.cli.flags import Group
 from dsc.distributed.mirrored import Distribution
 from dsc.runs.folder import RunFolder
 from dsc.training.resume import resume
-from language_modeling import corpora, rl_train
+from language_modeling import corpora, training
 from language_modeling.agreement import grammar
 from language_modeling.corpora import corpus
 from language_modeling.flags import FLAGS
+from language_modeling.task import LanguageModeling
 from number_prediction import produce_data
 from tests.stress import programs
 
@@ -62,7 +63,9 @@ class Cases:
         self.base = base
         FLAGS(["fuzz", *SMALL])
         self.corpus = corpora.read_corpus(corpora.find_splits(base / "corpus"))
-        self.task = rl_train.make_task(self.corpus, Distribution())
+        self.task = training.make_task(
+            LanguageModeling, FLAGS, self.corpus, Distribution()
+        )
         self.config = json.loads((base / "run" / "config.json").read_bytes())
 
     def flags(self, rng, folder):

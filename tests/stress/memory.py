@@ -24,7 +24,7 @@ from dsc.cli import program
 from dsc.cli.flags import Group
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
-from dsc.training.run import fit
+from dsc.training.loop import fit
 from language_modeling import corpora
 from language_modeling.agreement import grammar
 from language_modeling.model import LanguageModel

@@ -42,19 +42,22 @@ class Result(NamedTuple):
 
 
 def start(folder, script, *arguments, **environment):
-    """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there.
-
-    What is kept for other programs, the ids of corpora, is beside the folder.
-    """
+    """Starts `python SCRIPT ARGUMENTS` in a folder, the output in files there."""
     folder.mkdir(exist_ok=True)
-    if script in (LANGUAGE, PLOT_SKIPS):
-        arguments = (f"--cache_dir={folder.parent / 'cache'}", *arguments)
+    arguments = with_cache(folder, script, arguments)
     process = SERVER.Process(
         target=_become,
         args=([str(a) for a in (script, *arguments)], folder, environment),
     )
     process.start()
     return process
+
+
+def with_cache(folder, script, arguments):
+    """The arguments with a cache of corpora that programs in sibling folders share."""
+    if script in (LANGUAGE, PLOT_SKIPS):
+        return (f"--cache_dir={folder.parent / 'cache'}", *arguments)
+    return arguments
 
 
 def finish(process, folder, timeout=None):

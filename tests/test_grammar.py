@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from language_modeling.agreement import grammar
 from language_modeling.agreement.grammar import (
     EOS,
     START,
@@ -15,7 +16,6 @@ from language_modeling.agreement.grammar import (
     deciders,
     floor_perplexity,
     generate,
-    grammar,
     score,
     write,
 )

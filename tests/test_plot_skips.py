@@ -10,15 +10,14 @@ import subprocess
 import numpy as np
 import plot_skips
 import pytest
+import small
 from plots import skips, skips_page, skips_picture, style
-from test_trained import WORDS, K, make
+from test_trained_model import WORDS, K, make
 
-from language_modeling.agreement import grammar
 from language_modeling.corpora import DataError
 from language_modeling.inference.scoring import Scored, Scorer
 from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.model import LanguageModel
-from tests.stress import programs
 from tests.stress.programs import LANGUAGE, PLOT_SKIPS
 
 
@@ -274,55 +273,32 @@ def test_no_request_leaves_a_page(tmp_path):
 # The command
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with a `corpus` and a `run` that was trained on it."""
-    folder = tmp_path_factory.mktemp("skips")
-    grammar.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
-    result = programs.run(
-        folder,
-        LANGUAGE,
-        *("--data_dir=corpus", "--train_dir=run", "--max_epochs=1", "--batch_size=4"),
-        *("--rnn_size=8", "--rnn_layers=1", "--agent_units=5", "--num_unroll_steps=6"),
-        timeout=200,
-    )
-    assert result.code == 0, result
-    (folder / "strange").mkdir()
-    for split in "train", "valid", "test":
-        (folder / "strange" / f"{split}.txt").write_text("a b\n")
-    return folder
-
-
 def data_of(page):
     text = page.read_text(encoding="utf-8")
     return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
-def test_sentences_of_a_split_are_those_of_its_file(folder):
-    result = programs.run(
-        folder,
-        PLOT_SKIPS,
-        *("run", "--split=test", "--sentence=2", "--sentences=4"),
-        timeout=200,
-    )
-    assert result.code == 0, result
-    assert result.out == ["Written: skips.png, skips.svg, skips.html"]
-    data = data_of(folder / "skips.html")
-    lines = (folder / "corpus" / "test.txt").read_text().split("\n")
-    known = {*(folder / "run" / "vocabulary.txt").read_text().split("\n")}
+def test_sentences_of_a_split_are_those_of_its_file(language_run, data, call, tmp_path):
+    arguments = ("--split=test", "--sentence=2", "--sentences=4")
+    result = small.succeeds(call(tmp_path, PLOT_SKIPS, language_run.run, *arguments))
+    assert result.out[-1] == "Written: skips.png, skips.svg, skips.html"
+    shown = data_of(tmp_path / "skips.html")
+    lines = (data / "corpus" / "test.txt").read_text().split("\n")
+    known = {*(language_run.run / "vocabulary.txt").read_text().split("\n")}
     expected = [
         [*(word for word in line.split() if word in known), "<eos>"] for line in lines
     ]
-    assert [sentence["words"] for sentence in data["sentences"]] == expected[2:6]
+    assert [sentence["words"] for sentence in shown["sentences"]] == expected[2:6]
     before = [word for line in expected[:2] for word in line]
-    assert data["sentences"][0]["context"] == before[-5:]
-    assert data["first"] == 2
+    assert shown["sentences"][0]["context"] == before[-5:]
+    assert shown["first"] == 2
     # As --mode score reads them, word by word.
-    arguments = ("--load_model=run", "--mode=score", "--input=corpus/test.txt")
-    scored = programs.run(folder, LANGUAGE, *arguments, timeout=200)
+    load = f"--load_model={language_run.run}"
+    score = ("--mode=score", f"--input={data}/corpus/test.txt")
+    scored = call(tmp_path, LANGUAGE, load, *score)
     rows = [row for row in (line.split("\t") for line in scored.out[1:]) if row[1]]
     start = len(before)
-    for sentence in data["sentences"]:
+    for sentence in shown["sentences"]:
         read = rows[start : start + len(sentence["words"])]
         start += len(read)
         assert [row[1] for row in read] == sentence["words"]
@@ -331,17 +307,12 @@ def test_sentences_of_a_split_are_those_of_its_file(folder):
         assert probabilities == pytest.approx(sentence["probabilities"], abs=1e-4)
 
 
-def test_a_text_of_ones_own_is_read_as_it_is(folder):
-    words = (folder / "run" / "vocabulary.txt").read_text().split("\n")[1:5]
-    result = programs.run(
-        folder,
-        PLOT_SKIPS,
-        *("run", f"--text={' '.join(words)} nowhere", "--out=own/text"),
-        timeout=200,
-    )
-    assert result.code == 0, result
+def test_a_text_of_ones_own_is_read_as_it_is(language_run, call, tmp_path):
+    words = (language_run.run / "vocabulary.txt").read_text().split("\n")[1:5]
+    arguments = (f"--text={' '.join(words)} nowhere", "--out=own/text")
+    result = small.succeeds(call(tmp_path, PLOT_SKIPS, language_run.run, *arguments))
     assert result.err == ["Words that the model does not know, dropped: 1."]
-    (sentence,) = data_of(folder / "own" / "text.html")["sentences"]
+    (sentence,) = data_of(tmp_path / "own" / "text.html")["sentences"]
     assert (sentence["context"], sentence["words"]) == ([], words)
     for row in sentence["policy"]:
         assert sum(p for _, p in row) == pytest.approx(1, abs=1e-3)
@@ -355,26 +326,26 @@ def test_a_model_that_attends_to_all_states_has_no_arcs():
         plot_skips.sentences(TrainedModel(model, WORDS))
 
 
-REFUSED = {
-    "no run": (("here",), "here holds no run"),
-    "no argument": ((), "Give the folder of one run"),
-    "no such sentence": (
-        ("run", "--data_dir=corpus", "--sentence=999"),
-        "no sentence 999",
-    ),
-    "no known word": (("run", "--text=nowhere"), "--text: there is no sentence 0"),
-    "no words": (("run", "--text="), "--text has no words in it"),
-    "no text": (("run", "--text=\udce9"), "--text is not UTF-8 text"),
-    "other words": (("run", "--data_dir=strange"), "gives another vocabulary than"),
-    "no corpus": (("run", "--data_dir=none"), "--data_dir: there is no folder none"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_drawn_is_refused_in_one_sentence(folder, case):
-    arguments, sentence = REFUSED[case]
-    result = programs.run(folder, PLOT_SKIPS, *arguments, timeout=100)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("here",), "here holds no run"),
+        ((), "Give the folder of one run"),
+        (("{}", "--sentence=999"), "no sentence 999"),
+        (("{}", "--text=nowhere"), "--text: there is no sentence 0"),
+        (("{}", "--text="), "--text has no words in it"),
+        (("{}", "--text=\udce9"), "--text is not UTF-8 text"),
+        (("{}", "--data_dir=strange"), "gives another vocabulary than"),
+        (("{}", "--data_dir=none"), "--data_dir: there is no folder none"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(
+    language_run, tmp_path, call, arguments, sentence
+):
+    (tmp_path / "strange").mkdir()
+    for split in "train", "valid", "test":
+        (tmp_path / "strange" / f"{split}.txt").write_text("a b\n")
+    arguments = [argument.format(language_run.run) for argument in arguments]
+    result = call(tmp_path, PLOT_SKIPS, *arguments)
     assert result.code == 1
-    assert sentence in result.err[-1] and not any(
-        "Trace" in line for line in result.err
-    )
+    assert sentence in result.err[-1] and "Trace" not in "".join(result.err)

@@ -1,0 +1,163 @@
+"""The files of a corpus are found, and read as ids like those of the release."""
+
+import collections
+from hashlib import sha256
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from language_modeling.corpora import DataError, find_splits, read_corpus
+
+# Facts about the files of the authors' release: tokens, sha256 of the int32 ids.
+PUBLISHED = {
+    "train": (
+        929589,
+        "13ceaa94f7754f019f361799bfe0af70af87d2d5d704777713f8c47abbd875bf",
+    ),
+    "valid": (
+        73760,
+        "1ae16940fddcb4e7fc4bb304d67ff5c32060cd30efe6398cfe348373994685f4",
+    ),
+    "test": (
+        82430,
+        "73358916a785a35ac9c6d358423dcab4a2f43c3cefe3cd6d28951581100e80b9",
+    ),
+}
+
+TRAIN = "to Be or\nnot to Be\na a\n\nto\n"
+VALID = "to sleep\nor a dream\n"
+TEST = "not a\n"
+# <eos> 5, to 3, then the words that occur twice and once, capitals first.
+VOCABULARY = ("<eos>", "to", "Be", "a", "not", "or")
+
+
+def put(folder, train=TRAIN, valid=VALID, test=TEST, pattern="{}.txt"):
+    """Writes a corpus; None leaves a file out."""
+    folder.mkdir(exist_ok=True)
+    for split, text in ("train", train), ("valid", valid), ("test", test):
+        if text is not None:
+            (folder / pattern.format(split)).write_text(text)
+    return folder
+
+
+def test_the_penn_treebank_has_the_published_vocabulary_and_ids(ptb):
+    corpus = read_corpus(find_splits(ptb))
+    for split, published in PUBLISHED.items():
+        ids = corpus.ids[split]
+        digest = sha256(ids.astype("<i4").tobytes()).hexdigest()
+        assert (len(ids), digest) == published
+        assert corpus.n_unknown[split] == 0
+    assert len(corpus.vocabulary) == len(set(corpus.vocabulary)) == 10000
+    assert corpus.vocabulary[:5] == ("the", "<unk>", "<eos>", "N", "of")
+
+
+def test_a_small_corpus_by_hand(tmp_path):
+    corpus = read_corpus(find_splits(put(tmp_path)))
+    assert corpus.vocabulary == VOCABULARY
+    assert corpus.ids["train"].tolist() == [1, 2, 5, 0, 4, 1, 2, 0, 3, 3, 0, 0, 1, 0]
+    assert corpus.ids["valid"].tolist() == [1, 0, 5, 3, 0]  # without sleep and dream
+    assert corpus.ids["test"].tolist() == [4, 3, 0]
+    assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
+
+
+def test_another_word_can_stand_for_the_end_of_a_line(tmp_path):
+    paths = find_splits(put(tmp_path))
+    assert read_corpus(paths, eos="zzz").vocabulary == ("zzz", *VOCABULARY[1:])
+    # A word of the text is then counted together with the ends.
+    assert read_corpus(paths, eos="to").vocabulary == ("to", *VOCABULARY[2:])
+
+
+@pytest.mark.parametrize("eos", ["", " ", "the end", "a\tb"])
+def test_an_end_of_line_that_is_not_one_word_is_refused(tmp_path, eos):
+    with pytest.raises(DataError, match="--EOS must be one word"):
+        read_corpus(find_splits(put(tmp_path)), eos=eos)
+
+
+def test_unknown_words_are_read_as_unk_or_refused_if_that_is_asked(tmp_path):
+    paths = find_splits(put(tmp_path, train=TRAIN + "<unk>\n"))
+    corpus = read_corpus(paths, unknown="unk")
+    words = [corpus.vocabulary[i] for i in corpus.ids["valid"]]
+    assert words == ["to", "<unk>", "<eos>", "or", "a", "<unk>", "<eos>"]
+    assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
+    with pytest.raises(DataError, match=r"valid\.txt has 2 words .*'sleep' first; put"):
+        read_corpus(paths, unknown="error")
+    with pytest.raises(DataError, match=r"--unknown unk: .* no word <unk>; leave"):
+        read_corpus(find_splits(put(tmp_path)), unknown="unk")
+
+
+def test_a_digest_tells_other_words_and_other_ids(tmp_path):
+    def digests(**texts):
+        return read_corpus(find_splits(put(tmp_path, **texts))).digests
+
+    first, other_test = digests(), digests(test="a not\n")
+    assert {s for s in first if first[s] != other_test[s]} == {"test"}
+    splits = ("train", "valid", "test")
+    renamed, swapped = (digests(**dict.fromkeys(splits, f"{w} y\ny")) for w in "xz")
+    assert all(renamed[split] != swapped[split] for split in splits)
+
+
+PIECES = [*"abB\t\n\x85\u2028", *" " * 5, "bé", "日本", "zz zz "]
+
+
+def read_at_once(texts, eos, unknown):
+    """Vocabulary, ids and counts of a text that is in memory as a whole."""
+    words = {
+        split: text.replace("\n", f" {eos} ").split()
+        for split, text in zip(("train", "valid", "test"), texts, strict=True)
+    }
+    counts = collections.Counter(words["train"])
+    vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
+    index = {word: i for i, word in enumerate(vocabulary)}
+    stand_in = index["<unk>"] if unknown == "unk" else None
+    found = {s: [index.get(word, stand_in) for word in words[s]] for s in words}
+    ids = {s: [i for i in found[s] if i is not None] for s in words}
+    n_unknown = {s: sum(word not in index for word in words[s]) for s in words}
+    return tuple(vocabulary), ids, n_unknown
+
+
+@given(
+    texts=st.tuples(*[st.lists(st.sampled_from(PIECES), max_size=50)] * 3),
+    unknown=st.sampled_from(["drop", "unk"]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_vocabulary_and_ids_are_those_of_a_text_in_memory(tmp_path, texts, unknown):
+    texts = ["<unk> " + "".join(pieces) for pieces in texts]
+    corpus = read_corpus(find_splits(put(tmp_path, *texts)), unknown=unknown)
+    vocabulary, ids, n_unknown = read_at_once(texts, "<eos>", unknown)
+    assert corpus.vocabulary == vocabulary
+    assert {split: i.tolist() for split, i in corpus.ids.items()} == ids
+    assert corpus.n_unknown == n_unknown
+
+
+# Files
+
+
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt"])
+@pytest.mark.parametrize("missing", [None, "train", "valid", "test"])
+def test_files_are_found_under_both_names_and_a_missing_one_is_named(
+    tmp_path, pattern, missing
+):
+    put(tmp_path, **({missing: None} if missing else {}), pattern=pattern)
+    names = {split: pattern.format(split) for split in ("train", "valid", "test")}
+    if not missing:
+        paths = {split: tmp_path / name for split, name in names.items()}
+        assert find_splits(str(tmp_path)) == paths
+        return
+    with pytest.raises(DataError, match=rf"--data_dir: .* not {names[missing]}; all"):
+        find_splits(tmp_path)
+
+
+def test_a_folder_without_a_corpus_is_named_with_a_way_to_get_one(tmp_path):
+    with pytest.raises(DataError, match=r"--data_dir: .* has neither .*; give a"):
+        find_splits(tmp_path)
+    for name in "gone", "n" * 300:  # too long for a file system
+        with pytest.raises(DataError, match=rf"--data_dir: .*{name}; give .*get_ptb"):
+            find_splits(tmp_path / name)
+
+
+def test_a_file_that_has_gone_is_named(tmp_path):
+    paths = find_splits(put(tmp_path))
+    paths["test"].unlink()
+    with pytest.raises(DataError, match=r"test\.txt cannot be read"):
+        read_corpus(paths)
