@@ -263,20 +263,33 @@ class DSCLSTMCell(keras.layers.Layer):
             self.agent_logits.build((None, self.agent_units))
 
     @property
-    def agent_weights(self):
-        """Kernel and bias of the agent's two layers, as they are used (with LoRA)."""
-        layers = self.agent_hidden, self.agent_logits
-        return [w for layer in layers for w in (layer.kernel, layer.bias)]
+    def lstm_weights(self):
+        """Kernel, recurrent kernel and bias `[4 * units]`, in the compute dtype."""
+        # Keras casts them itself, but not in every scope.
+        kernel, recurrent_kernel, bias = (
+            ops.cast(w, self.compute_dtype)
+            for w in (
+                self.kernel,
+                self.recurrent_kernel,
+                self.bias if self.use_bias else ops.zeros((4, self.units)),
+            )
+        )
+        return kernel, recurrent_kernel, ops.reshape(bias, (-1,))
 
     @property
-    def flat_bias(self):
-        """The bias as the loops add it, `[4 * units]`, or 0."""
-        return ops.reshape(self.bias, (-1,)) if self.use_bias else 0.0
+    def agent_weights(self):
+        """Kernel and bias of the agent's two layers, in the compute dtype."""
+        layers = self.agent_hidden, self.agent_logits
+        # Not `layer.weights`: LoRA adds to the kernel.
+        weights = [w for layer in layers for w in (layer.kernel, layer.bias)]
+        return [ops.cast(w, self.compute_dtype) for w in weights]
 
     @property
     def norm(self):
         """The weights of the layer normalisation, for `lstm_gates`, or None."""
-        return (self.gain, self.offset) if self.layer_norm else None
+        if not self.layer_norm:
+            return None
+        return [ops.cast(w, self.compute_dtype) for w in (self.gain, self.offset)]
 
     def policy(self, x, observed_h):
         """Computes the agent's logits, for any number of steps at once.
@@ -336,7 +349,9 @@ class DSCLSTMCell(keras.layers.Layer):
             if self.choice == "attention":
                 weights = ops.softmax(logits)
             else:
-                noisy = logits if noise is None else ops.cast(logits, noise.dtype) + noise
+                noisy = (
+                    logits if noise is None else ops.cast(logits, noise.dtype) + noise
+                )
                 action = ops.argmax(noisy, axis=-1)
                 weights = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
             chosen_h = ops.sum(weights[:, :, None] * memory_h, axis=1)  # [batch, units]
@@ -348,11 +363,8 @@ class DSCLSTMCell(keras.layers.Layer):
         else:
             logits = ops.zeros_like(prev_h[:, :1])
             mixed_h, mixed_c = prev_h, prev_c
-        z = (
-            ops.matmul(x, self.kernel)
-            + ops.matmul(mixed_h, self.recurrent_kernel)
-            + self.flat_bias
-        )
+        kernel, recurrent_kernel, bias = self.lstm_weights
+        z = ops.matmul(x, kernel) + ops.matmul(mixed_h, recurrent_kernel) + bias
         gates = ops.split(z, 4, axis=-1)
         h, c = lstm_gates(gates, mixed_c, self.forget_bias, dropout_mask, self.norm)
         flat = (-1, self.n_actions * self.units)

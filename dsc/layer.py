@@ -193,7 +193,10 @@ class DSCLSTM(keras.layers.Layer):
         ):
             if keras.activations.get(given) is not keras.activations.get(only):
                 raise ValueError(f"{name} must be {only!r}, not {given!r}.")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+        for name, rate in (
+            ("dropout", dropout),
+            ("recurrent_dropout", recurrent_dropout),
+        ):
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), not {rate!r}.")
         if unit_forget_bias is not None:
@@ -441,7 +444,9 @@ class DSCLSTM(keras.layers.Layer):
 
     def _keep_state(self, state):
         for variable, part in zip(self.states, state, strict=False):
-            if keras.backend.backend() == "jax" and type(part).__name__.endswith("Tracer"):
+            if keras.backend.backend() == "jax" and type(part).__name__.endswith(
+                "Tracer"
+            ):
                 raise ValueError(
                     "stateful=True works only outside of compiled functions on JAX; "
                     "pass initial_state instead."
@@ -452,7 +457,9 @@ class DSCLSTM(keras.layers.Layer):
         """Keeps the skips for a policy loss, or warns that there is none."""
         calls = getattr(_recorder, "calls", None)
         if calls is not None:
-            started = ops.ones_like(actions) if mask is None else ops.cast(mask, "int32")
+            started = (
+                ops.ones_like(actions) if mask is None else ops.cast(mask, "int32")
+            )
             used = started > 0 if mask is None else mask
             if not self.carry_memory:
                 used = ops.logical_and(used, ops.cumsum(started, axis=1) > 1)
@@ -463,8 +470,8 @@ class DSCLSTM(keras.layers.Layer):
         elif training and not self.return_skips and not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"The agent of {self.name} does not learn, since no policy loss reaches "
-                "it: use dsc.Reinforced in place of keras.Model, or return_skips=True "
+                f"The agent of {self.name} does not learn: no policy loss reaches it. "
+                "Use dsc.Reinforced in place of keras.Model, or return_skips=True "
                 "and dsc.losses in your own training loop.",
                 stacklevel=2,
             )
@@ -545,27 +552,28 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state, unroll=False):
     else:
         memory = [ops.reshape(part, flat) for part in state[2:]]
         started = ops.ones((batch, 1), inputs.dtype)
-    packed_cell = _PackedCell(cell, inputs.shape[-1], noise is not None)
+    # In the dtype of the noise, which may be wider than that of the cell.
+    dtype = keras.backend.standardize_dtype((inputs if noise is None else noise).dtype)
+    packed_cell = _PackedCell(cell, inputs.shape[-1], noise is not None, dtype)
     loop = keras.layers.RNN(
         packed_cell,
         return_sequences=True,
         return_state=True,
         unroll=unroll,
-        dtype=cell.dtype_policy if noise is None else noise.dtype,
+        dtype=dtype,
     )
     packed = [part for part in (inputs, noise, dropout_mask) if part is not None]
-    # In the type of the noise, which may be wider than that of the cell.
-    packed = [ops.cast(part, packed[noise is not None].dtype) for part in packed]
-    no_output = ops.zeros((batch, packed_cell.output_size), inputs.dtype)
-    outputs, _, h, c, *memory, _ = loop(
-        ops.concatenate(packed, axis=-1),
+    no_output = ops.zeros((batch, packed_cell.output_size), dtype)
+    results = loop(
+        ops.concatenate([ops.cast(part, dtype) for part in packed], axis=-1),
         initial_state=[no_output, *state[:2], *memory, started],
         mask=mask,
     )
+    outputs, _, h, c, *memory, _ = (ops.cast(part, inputs.dtype) for part in results)
     logits = outputs[..., cell.units :]
     noisy = logits if noise is None else ops.cast(logits, noise.dtype) + noise
     slots = (batch, cell.n_actions, cell.units)
-    memory = [ops.reshape(part, slots) for part in memory[:2]]
+    memory = [ops.reshape(part, slots) for part in memory]
     return (
         outputs[..., : cell.units],
         logits,
@@ -580,27 +588,34 @@ class _PackedCell:
     Its first state is the last output, which is what Keras repeats at a masked step.
     """
 
-    def __init__(self, cell, features, has_noise):
+    def __init__(self, cell, features, has_noise, dtype):
         self.cell = cell
         self.output_size = cell.units + cell.n_actions
         self.state_size = [self.output_size, *cell.state_size]
-        self.compute_dtype = cell.compute_dtype
+        self.compute_dtype = dtype  # of the states
         self._noise_starts = features
         self._mask_starts = features + (cell.n_actions if has_noise else 0)
 
     def call(self, packed, states):
-        x = packed[:, : self._noise_starts]
         noise = packed[:, self._noise_starts : self._mask_starts]
-        dropout_mask = packed[:, self._mask_starts :]
+        x, dropout_mask, *states = (
+            ops.cast(part, self.cell.compute_dtype)
+            for part in (
+                packed[:, : self._noise_starts],
+                packed[:, self._mask_starts :],
+                *states[1:],
+            )
+        )
         h, logits, states = self.cell.step(
-            ops.cast(x, self.compute_dtype),
-            states[1:],
+            x,
+            states,
             noise if noise.shape[-1] else None,
-            ops.cast(dropout_mask, self.compute_dtype)
-            if dropout_mask.shape[-1]
-            else None,
+            dropout_mask if dropout_mask.shape[-1] else None,
         )
         output = ops.concatenate([h, logits], axis=-1)
+        output, *states = (
+            ops.cast(part, self.compute_dtype) for part in (output, *states)
+        )
         return output, [output, *states]
 
     __call__ = call

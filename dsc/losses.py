@@ -126,12 +126,13 @@ def reinforce(logits, actions, advantage, mask=None):
     log_probs, advantage = log_prob(logits, actions), ops.stop_gradient(advantage)
     if mask is None:
         return -ops.mean(log_probs * advantage)
+    counts = ops.cast(mask, "bool")
+    advantage = ops.where(counts, advantage, ops.zeros_like(advantage))  # may be NaN
     return -masked_mean(log_probs * advantage, mask)
 
 
 def masked_mean(x, mask):
-    """The mean of `x`, weighted by `mask`; what has the weight 0 may be infinite."""
+    """The mean of `x`, weighted by `mask`; 0 if nothing counts."""
     mask = ops.cast(mask, x.dtype)
-    counted = ops.where(mask > 0, x, ops.zeros_like(x))
     total = ops.sum(mask)
-    return ops.sum(mask * counted) / ops.where(total > 0, total, ops.ones_like(total))
+    return ops.sum(mask * x) / ops.where(total > 0, total, ops.ones_like(total))

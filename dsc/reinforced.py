@@ -177,8 +177,7 @@ class Reinforced(keras.Model):
             "rl_weight": self.rl_weight,
             "entropy_weight": self.entropy_weight,
             "credit": self.credit,
-            "reward": self.reward
-            and keras.saving.serialize_keras_object(self.reward),
+            "reward": self.reward and keras.saving.serialize_keras_object(self.reward),
         }
 
     @classmethod

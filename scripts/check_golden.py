@@ -88,6 +88,8 @@ def np_weights(model):
 def to_golden(name, parts):
     """Our arrays of one weight in the golden files' layout."""
     whole = np.concatenate([np.asarray(part) for part in parts], axis=0)
+    if name.endswith("bias"):
+        return whole.ravel()
     return whole.T if name == "softmax_w" else whole
 
 
@@ -95,6 +97,8 @@ def assign(weights, arrays):
     """Gives the model the file's weights."""
     for name, variables in weights.items():
         array = arrays[f"w_{name}"]
+        if name.endswith("bias"):
+            array = array.reshape(variables[0].shape)
         array = array.T if name == "softmax_w" else array
         sizes = np.cumsum([variable.shape[0] for variable in variables])[:-1]
         for variable, part in zip(variables, np.split(array, sizes), strict=True):

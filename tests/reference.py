@@ -175,7 +175,8 @@ def policy(weights, x, seen_h):
 
 def lstm_step(weights, x, h, c, forget_bias=1.0, factors=1.0):
     """One LSTM step of one row: the next (h, c)."""
-    z = x @ weights.kernel + h @ weights.recurrent_kernel + weights.bias
+    bias = np.ravel(weights.bias)
+    z = x @ weights.kernel + h @ weights.recurrent_kernel + bias
     i, j, f, o = np.split(z, 4)
     if weights.norm:
         gain, offset = weights.norm

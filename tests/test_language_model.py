@@ -107,7 +107,7 @@ def initial():
 
 def test_weights_start_as_in_the_release(initial):
     biases = [w for name, w in initial.items() if "/cell/bias" in name]
-    assert [w.shape for w in biases] == [(4 * 48,)] * 3
+    assert [w.shape for w in biases] == [(4, 48)] * 3
     assert not np.any(biases)
     agent = [w for name, w in initial.items() if "agent" in name]
     assert [w.shape for w in agent] == [(96, 200), (200,), (200, 5), (5,)]

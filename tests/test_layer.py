@@ -136,7 +136,9 @@ def test_one_action_is_keras_lstm(implementation, masked, rng):
     lstm.build((None, TIME, FEATURES))
     # Ours are i, j, f, o; Keras's i, f, j, o, and its forget bias is in the bias.
     reordered = np.arange(4 * UNITS).reshape(4, UNITS)[[0, 2, 1, 3]].ravel()
-    kernels = [np.asarray(w)[..., reordered] for w in layer.weights]
+    kernels = [np.asarray(w) for w in layer.weights]
+    kernels[2] = kernels[2].ravel()
+    kernels = [kernel[..., reordered] for kernel in kernels]
     kernels[2][UNITS : 2 * UNITS] += 0.3
     lstm.set_weights(kernels)
 
@@ -162,7 +164,7 @@ def test_one_action_is_keras_lstm(implementation, masked, rng):
         zip(our_gradients, their_gradients, strict=True)
     ):
         if n >= 3:  # a weight
-            actual = np.asarray(actual)[..., reordered]
+            actual = np.reshape(actual, expected.shape)[..., reordered]
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 

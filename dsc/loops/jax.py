@@ -42,10 +42,6 @@ class _ConstInputs(NamedTuple):
 def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
     """Runs a `DSCLSTMCell` over time; see `dsc.loops.tensorflow.dsc_lstm`."""
 
-    def cast(*variables):
-        # Keras casts them itself, but not in a layer's `stateless_call`.
-        return [ops.cast(variable, cell.compute_dtype) for variable in variables]
-
     first_step_forced = len(state) == 2
     x, batch = ops.cast(x, cell.compute_dtype), x.shape[0]
     x, noise, dropout_mask, mask = (
@@ -58,11 +54,10 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
         memory = [jnp.swapaxes(part, 0, 1) for part in state[2:]]
     from_x, agent = None, None
     if cell.has_agent:
-        kernel, bias, *logits_weights = cast(*cell.agent_weights)
+        kernel, bias, *logits_weights = cell.agent_weights
         x_kernel, h_kernel = jnp.split(kernel, [x.shape[-1]])
         from_x, agent = x @ x_kernel + bias, (h_kernel, *logits_weights)
-    kernel, recurrent_kernel = cast(cell.kernel, cell.recurrent_kernel)
-    bias = ops.cast(cell.flat_bias, cell.compute_dtype)
+    kernel, recurrent_kernel, bias = cell.lstm_weights
 
     h, observed_h, actions, state = _scan_with_vjp(cell, first_step_forced)(
         recurrent_kernel,

@@ -24,6 +24,10 @@ import tensorflow as tf
 
 from dsc.cell import lstm_gates
 
+NO_SECOND_DERIVATIVES = (
+    "DSCLSTM has no second derivatives with this implementation; use 'plain'."
+)
+
 
 def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     """Runs a `DSCLSTMCell` over time.
@@ -54,12 +58,13 @@ def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
     x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
     (time, batch), features = _sizes(x), x.shape[-1]
     flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
-    z = tf.matmul(flat_x, tf.convert_to_tensor(cell.kernel)) + cell.flat_bias
+    kernel, recurrent_kernel, bias = cell.lstm_weights
+    z = tf.matmul(flat_x, kernel) + bias
     z = tf.reshape(z, (time, batch, 4 * cell.units))
 
     agent = _Agent(cell, flat_x, noise, time, batch) if cell.n_actions > 1 else None
-    loop = _Loop(cell, agent, dropout_mask, time, batch, len(state) == 2, xla)
-    *histories, observed_h, actions = loop.run(z, state)
+    loop = _Loop(cell, agent, time, batch, len(state) == 2, xla)
+    *histories, observed_h, actions = loop.run(z, recurrent_kernel, dropout_mask, state)
 
     h = tf.reshape(histories[0][1 + cell.n_actions :], (time, batch, cell.units))
     if cell.n_actions > 1:
@@ -102,8 +107,7 @@ class _Agent:
         self.observes_mean = cell.has_agent and cell.observation == "mean"
         if cell.has_agent:
             kernel, bias, self.logits_kernel, self.logits_bias = (
-                tf.stop_gradient(tf.convert_to_tensor(w))
-                for w in cell.agent_weights
+                tf.stop_gradient(w) for w in cell.agent_weights
             )
             features = flat_x.shape[-1]
             self.h_kernel = kernel[features:]
@@ -130,17 +134,15 @@ class _Loop:
     Args:
         cell: `DSCLSTMCell`.
         agent: `_Agent`, or None if there is one action.
-        dropout_mask: `[time, batch, units]` or None.
         time, batch: integers or scalar tensors.
         first_step_forced: whether step 0 continues from the given state, whatever
             the agent chooses.
         xla: see `dsc_lstm`.
     """
 
-    def __init__(self, cell, agent, dropout_mask, time, batch, first_step_forced, xla):
+    def __init__(self, cell, agent, time, batch, first_step_forced, xla):
         self.cell = cell
         self.agent = agent
-        self.dropout_mask = dropout_mask
         self.time = time
         self.batch = batch
         self.first_step_forced = first_step_forced
@@ -150,11 +152,13 @@ class _Loop:
         self.lamda = cell.lamda if agent else 0.0
         self.n_blocks = 1 + cell.n_actions + time
 
-    def run(self, z, state):
+    def run(self, z, recurrent_kernel, dropout_mask, state):
         """Runs over all steps.
 
         Args:
             z: `[time, batch, 4 * units]`, pre-activations from the inputs.
+            recurrent_kernel: `[units, 4 * units]`.
+            dropout_mask: `[time, batch, units]` or None.
             state: see `dsc_lstm`.
 
         Returns:
@@ -163,21 +167,25 @@ class _Loop:
         """
 
         @tf.custom_gradient
-        def run(z, recurrent_kernel, given_h, given_c):
+        def run(*inputs):
             # Else a persistent tape asks for the gradient of each operation in here.
-            z, recurrent_kernel, given_h, given_c = map(
-                tf.stop_gradient, (z, recurrent_kernel, given_h, given_c)
-            )
-            histories, saved = self._forward(z, recurrent_kernel, given_h, given_c)
+            z, recurrent_kernel, *given, mask = map(tf.stop_gradient, inputs)
+            mask = None if dropout_mask is None else mask
+            histories, saved = self._forward(z, recurrent_kernel, mask, given)
 
             def gradient(*d_outputs):
-                return self._backward(
+                d_inputs = self._backward(
                     saved["z"],
                     saved.get("actions"),
                     histories,
                     recurrent_kernel,
+                    mask,
                     d_outputs[:2],
                 )
+                return [
+                    tf.raw_ops.PreventGradient(input=d, message=NO_SECOND_DERIVATIVES)
+                    for d in d_inputs
+                ]
 
             if not self.agent:
                 shape = (self.time, self.batch)
@@ -194,14 +202,15 @@ class _Loop:
             tf.reshape(tf.concat([part[None], old], axis=0), (1 + self.n_actions, -1))
             for part, old in zip(state[:2], memory, strict=True)
         ]
-        return run(z, tf.convert_to_tensor(self.cell.recurrent_kernel), *given)
+        mask = tf.zeros((), z.dtype) if dropout_mask is None else dropout_mask
+        return run(z, recurrent_kernel, *given, mask)
 
-    def _forward(self, z, recurrent_kernel, given_h, given_c):
+    def _forward(self, z, recurrent_kernel, dropout_mask, given):
         """`((history of h, history of c), what the steps saved: dict of arrays)`."""
         # A running sum of the memory: the mean of K states at the cost of two.
         # Half precision would lose it in its own rounding.
         sum_dtype = tf.float64 if z.dtype == tf.float64 else tf.float32
-        memory_sum = tf.reduce_sum(tf.cast(given_h, sum_dtype), axis=0)
+        memory_sum = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
         memory_sum = tf.reshape(memory_sum, (self.batch, self.units))  # with block 0
         observes_mean = self.agent and self.agent.observes_mean
 
@@ -226,7 +235,7 @@ class _Loop:
                 for history, part in zip(histories, newest, strict=True)
             )
             z_t = tf.matmul(start_h, recurrent_kernel) + z[t]
-            factors = None if self.dropout_mask is None else self.dropout_mask[t]
+            factors = None if dropout_mask is None else dropout_mask[t]
             # Slices: tf.split wakes its threads even for so little.
             units = self.units
             gates = [z_t[:, n * units : (n + 1) * units] for n in range(4)]
@@ -246,7 +255,6 @@ class _Loop:
         if self.agent:
             saved["observed_h"] = tf.TensorArray(z.dtype, self.time)
             saved["actions"] = tf.TensorArray(tf.int64, self.time)
-        given = given_h, given_c
         _, _, histories, _, saved = tf.while_loop(
             lambda t, *_: t < self.time,
             step,
@@ -260,14 +268,17 @@ class _Loop:
         )
         return histories, {name: array.stack() for name, array in saved.items()}
 
-    def _backward(self, z, actions, histories, recurrent_kernel, d_histories):
-        """The gradients of z, the recurrent kernel, and the given h and c.
+    def _backward(
+        self, z, actions, histories, recurrent_kernel, dropout_mask, d_histories
+    ):
+        """The gradients of z, the recurrent kernel, the given h and c, and the mask.
 
         Args:
             z: `[time, batch, 4 * units]`, pre-activations with the recurrent part.
             actions: `[time, batch]`, or None without an agent.
             histories: of h and of c, from `_forward`.
             recurrent_kernel: `[units, 4 * units]`.
+            dropout_mask: `[time, batch, units]` or None.
             d_histories: gradients of the histories.
         """
         steps = tf.range(self.time)[:, None]
@@ -277,7 +288,7 @@ class _Loop:
         start_h, start_c = (
             self._mix(part, chosen, self._take(part, newest)) for part in histories
         )
-        gate_vjp = _gate_vjp(z, start_c, self.cell.forget_bias, self.dropout_mask)
+        gates = _GateGradients(z, start_c, self.cell.forget_bias, dropout_mask)
         # Once: transpose_b would reorder the weights at every step.
         transposed_kernel = tf.transpose(recurrent_kernel)
         sources = [
@@ -288,7 +299,7 @@ class _Loop:
 
         def step_back(t, d_histories, d_z):
             d_h, d_c = (self._block(d, t + 1 + self.n_actions) for d in d_histories)
-            d_z_t, d_start_c = gate_vjp(t, d_h, d_c)
+            d_z_t, d_start_c = gates.of_step(t, d_h, d_c)
             d_start = tf.matmul(d_z_t, transposed_kernel), d_start_c
             for rows, weight in sources:
                 d_histories = tuple(
@@ -315,7 +326,13 @@ class _Loop:
             transpose_a=True,
         )
         d_given = (part[: 1 + self.n_actions] for part in d_histories)
-        return d_z, d_kernel, *d_given
+        d_mask = tf.zeros((), z.dtype)
+        if dropout_mask is not None:
+            shape = (self.time, self.batch, self.units)
+            d_mask = gates.of_dropout_mask(
+                *(tf.reshape(d[1 + self.n_actions :], shape) for d in d_histories)
+            )
+        return d_z, d_kernel, *d_given, d_mask
 
     def final_state(self, histories, lengths):
         """`[h, c, memory_h, memory_c]` after `lengths` steps of each row, `[batch]`."""
@@ -362,8 +379,8 @@ class _Loop:
         return tf.gather(tf.reshape(history, (-1, self.units)), rows)
 
 
-def _gate_vjp(z, start_c, forget_bias, dropout_mask):
-    """The vector-Jacobian product of the gates, prepared for all steps at once.
+class _GateGradients:
+    """The gradients of the gates, prepared for all steps at once.
 
     Every unit stands for itself, so the derivatives are factors.
 
@@ -372,25 +389,35 @@ def _gate_vjp(z, start_c, forget_bias, dropout_mask):
         start_c: `[time, batch, units]`, the cell states that the steps continued from.
         forget_bias: see `lstm_gates`.
         dropout_mask: `[time, batch, units]` or None.
-
-    Returns:
-        Function of `(t, d_h, d_c)`, each `[batch, units]`: `(d_z [batch, 4 * units],
-        d_start_c [batch, units])` of step t.
     """
-    i, j, f, o = tf.split(z, 4, axis=-1)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch((i, j, f, o, start_c))
-        h, c = lstm_gates((i, j, f, o), start_c, forget_bias, dropout_mask)
-    *dc_dgates, dc_dstart = tape.gradient(c, (i, j, f, start_c))
-    dh_dc, dh_do = tape.gradient(h, (c, o))
-    own = tf.concat([*dc_dgates, dh_do], axis=-1)
 
-    def gate_vjp(t, d_h, d_c):
-        d_c += d_h * dh_dc[t]
-        d_z = tf.concat([d_c, d_c, d_c, d_h], axis=-1) * own[t]
-        return d_z, d_c * dc_dstart[t]
+    def __init__(self, z, start_c, forget_bias, dropout_mask):
+        i, j, f, o = tf.split(z, 4, axis=-1)
+        sources = [i, j, f, start_c]
+        if dropout_mask is not None:
+            sources.append(dropout_mask)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch((*sources, o))
+            h, c = lstm_gates((i, j, f, o), start_c, forget_bias, dropout_mask)
+        *dc_dgates, self._dc_dstart = tape.gradient(c, sources[:4])
+        self._dc_dmask = tape.gradient(c, sources[4:])
+        self._dh_dc, dh_do = tape.gradient(h, (c, o))
+        self._own = tf.concat([*dc_dgates, dh_do], axis=-1)
 
-    return gate_vjp
+    def of_step(self, t, d_h, d_c):
+        """`(d_z [batch, 4 * units], d_start_c [batch, units])` of step t.
+
+        Args:
+            t: scalar.
+            d_h, d_c: `[batch, units]`, gradients of the state after the step.
+        """
+        d_c += d_h * self._dh_dc[t]
+        d_z = tf.concat([d_c, d_c, d_c, d_h], axis=-1) * self._own[t]
+        return d_z, d_c * self._dc_dstart[t]
+
+    def of_dropout_mask(self, d_h, d_c):
+        """The gradient of the mask; d_h and d_c as above, `[time, batch, units]`."""
+        return (d_c + d_h * self._dh_dc) * self._dc_dmask[0]
 
 
 # Writing to a history. TensorFlow writes in place by operations that XLA does not have;
