@@ -2,16 +2,22 @@
 
     from dsc import DSCLSTM
 
-`DSCLSTM` is the layer, `DSCLSTMCell` one step of it, `Skips` what the layer returns for
-the policy loss, and `losses` the loss itself.
+`DSCLSTM` is the layer, and `Reinforced` a `keras.Model` whose `fit` trains its agent.
+`DSCLSTMCell` is one step, `Skips` what the layer returns for a training loop of your
+own, and `losses` has the policy loss.
 """
 
 import importlib
 
 __version__ = "0.2.0"
-__all__ = ["DSCLSTM", "DSCLSTMCell", "Skips", "losses"]
+__all__ = ["DSCLSTM", "DSCLSTMCell", "Reinforced", "Skips", "losses"]
 
-_MODULES = {"DSCLSTM": "dsc.layer", "DSCLSTMCell": "dsc.cell", "Skips": "dsc.layer"}
+_MODULES = {
+    "DSCLSTM": "dsc.layer",
+    "DSCLSTMCell": "dsc.cell",
+    "Reinforced": "dsc.reinforced",
+    "Skips": "dsc.layer",
+}
 
 
 def __getattr__(name):

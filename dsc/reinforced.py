@@ -110,17 +110,17 @@ class Reinforced(keras.Model):
             rewards, weights: from `_rewards`.
             training: whether the loss is wanted, or only the metrics.
         """
-        time = ops.shape(call.actions)[1]
         used = ops.cast(call.used, rewards.dtype)
-        is_per_step = rewards.shape[1] == call.actions.shape[1] and time > 1
+        steps = rewards.shape[1], call.actions.shape[1]  # None: not known yet
+        is_per_step = steps[0] != 1 and (steps[0] == steps[1] or None in steps)
         if not is_per_step and rewards.shape[1] != 1:
             total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1e-9)
             rewards = ops.sum(rewards * weights, axis=1, keepdims=True) / total
             weights = ops.ones_like(rewards)
         if not is_per_step and self.credit == "last":
-            steps = ops.arange(time)
-            last = ops.max(ops.where(used > 0, steps, -1), axis=1, keepdims=True)
-            used = used * ops.cast(steps == last, used.dtype)
+            # 1 at the last step that is used, 0 elsewhere.
+            later = ops.flip(ops.cumsum(ops.flip(used, axis=1), axis=1), axis=1)
+            used = used * ops.cast(later == 1, used.dtype)
         used = used * weights
         entropy = losses.masked_mean(losses.entropy(call.logits), used)
         lengths = ops.cast(call.logits.shape[-1] - call.actions, entropy.dtype)
