@@ -7,6 +7,7 @@ import sys
 import tempfile
 from unittest import mock
 
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")  # `test_backends` sets others
 # Read when TensorFlow or JAX is imported, here and in the programs that tests start.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits what is set here
     # XLA compiles each program for seconds, so all processes share a cache.
@@ -30,7 +31,7 @@ from language_modeling.agreement import grammar
 from number_prediction import produce_data
 from tests.stress import programs
 
-startup.fix_settings("tensorflow")  # here and in the programs that tests start
+startup.fix_settings(BACKEND)  # here and in the programs that tests start
 
 
 @pytest.fixture
