@@ -197,11 +197,17 @@ OPTIONS = ("baseline", "rl_weight", "entropy_weight", "credit", "reward")
 def _weights(values, sample_weight, predicted):
     """How much each value `[batch, time]` or `[batch, 1]` counts."""
     weights = ops.ones_like(values)
-    mask = getattr(predicted, "_keras_mask", None)
-    for factor in (sample_weight, mask):
+    for factor in (sample_weight, _Mask(name="mask")(predicted)):
         if factor is not None:
             factor = ops.cast(factor, values.dtype)
             factor = factor if len(factor.shape) > 1 else factor[:, None]
             if factor.shape[1] in (1, values.shape[1]):
                 weights = weights * factor
     return weights
+
+
+class _Mask(keras.layers.Layer):
+    """Returns the mask that Keras keeps with a tensor, or None."""
+
+    def call(self, tensor, mask=None):
+        return mask
