@@ -163,7 +163,7 @@ def test_the_table_has_means_deviations_and_what_is_missing(records):
 
 def test_a_table_without_runs_names_its_rows_alone(tmp_path):
     rows = results.by_row(table, {})
-    assert results.as_table(table, rows) == ("Still to be run: first; second; third.")
+    assert results.as_table(table, rows) == "Still to be run: first; second; third.\n"
     results.write(tmp_path, "name", table, rows)
     assert (tmp_path / "name.md").read_text().endswith("first; second; third.\n")
 
