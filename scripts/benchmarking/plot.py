@@ -1,4 +1,4 @@
-"""Draws what `benchmark.py` measured."""
+"""The plot of `benchmark.py`."""
 
 from plots import style
 
@@ -6,7 +6,7 @@ OURS, OTHERS, FLOOR = style.BLUE, style.GREY, style.ORANGE
 
 
 def draw(figures, path, n_actions, n_steps):
-    """Draws the language model's training step.
+    """Plots the time of a training step of the language model.
 
     Args:
         figures: dict as `--json` writes it, of the groups lm, actions and steps.
