@@ -45,6 +45,7 @@ def figures(tmp_path, *groups):
     return found
 
 
+@pytest.mark.slow
 def test_steps_and_their_profile(tmp_path):
     found = figures(tmp_path, "lm", "profile")
     shares = [value for name, value in found.items() if name.startswith("lm_share_")]

@@ -131,7 +131,7 @@ def test_validators_of_the_training_script_are_asked_too(defined):
     )
     runs = sweep_grid.runs({"units": ["7", "13"]}, ["1"], "sweep")
     sweep_grid.parsed(runs[:1], defined)
-    with pytest.raises(RunError, match=r"units=13/seed=1 cannot be: .*not thirteen"):
+    with pytest.raises(RunError, match=r"units=13/seed=1 is refused: .*not thirteen"):
         sweep_grid.parsed(runs, defined)
 
 
