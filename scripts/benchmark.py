@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 from dsc.cli import startup
 
 with startup.backend("tensorflow"):
-    from benchmarking.cases import CASES, FLAGS, SIZES
+    from benchmarking.cases import CASES, FLAGS
     from benchmarking.profile import shares
 
 import numpy as np
@@ -120,8 +120,7 @@ def ratio(times, a, b):
 
 def peak_mb(name):
     """Peak memory in MB of a process that takes a few steps of a case."""
-    command = [sys.executable, __file__, f"--measure_memory={name}"]
-    command += [f"--{flag}={FLAGS[flag].value}" for flag in SIZES]
+    command = [sys.executable, *sys.argv, f"--measure_memory={name}"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(output)
 

@@ -34,7 +34,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_sentence(
     for arguments, sentence in (
         (("here",), "here holds no run"),
         ((), "Give the folders of runs"),
-        ((language_run.run, number_run.run), "draw each task in a picture"),
+        ((language_run.run, number_run.run), "plot one task at a time"),
         ((number_run.run, "--out=file/x"), "--out:"),
         ((number_run.run, "--out=pictures/"), "--out: 'pictures/' names no"),
     ):

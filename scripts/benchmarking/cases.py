@@ -25,7 +25,6 @@ model.integer("batch_size", 20, "rows of a window", 1)
 model.integer("num_unroll_steps", 35, "steps of a window", 2)
 model.integer("vocab_size", 10_000, "words", 2)
 model.integer("n_actions", 5, "states to choose from", 2, MAX_ACTIONS)
-SIZES = ("rnn_size", "batch_size", "num_unroll_steps", "vocab_size", "n_actions")
 
 RNN_LAYERS = 2
 DROPOUT = 0.5

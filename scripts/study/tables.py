@@ -168,7 +168,6 @@ TIME = Column("minutes", minutes, ".0f")
 # Number prediction
 
 LENGTHS = {"10": "12", "20": "12", "100": "8"}  # digits before the index, epochs
-MORE_NUMBERS = ("25", "50")
 ACCURACIES = (
     Column("right answers, %", score("test accuracy (greedy)", 100), ".3f"),
     Column("right, sampled, %", score("test accuracy (sampled)", 100)),
@@ -233,22 +232,19 @@ number_prediction = Table(
     ("10+1, DSC-LSTM", "10+1, LSTM", "10+1, released recipe"),
 )
 
+R_25 = dict.fromkeys(("n_numbers", "sequence_length", "n_actions"), "25")
+R_50 = dict.fromkeys(R_25, "50")
+
 more_numbers = Table(
     "Number prediction with numbers below R: R of them and the index, K = R",
     number_prediction.caption,
     NUMBER_PREDICTION,
     {"max_epochs": "24"},
-    tuple(
-        Row(
-            f"R = {n}{name}",
-            {"n_numbers": n, "sequence_length": n, "n_actions": n, **flags},
-            seeds,
-        )
-        for name, flags, *seeds_of_each in (
-            ("", {}, SEEDS, ONE),
-            (", credit last", {"credit": "last"}, SEEDS, TWO),
-        )
-        for n, seeds in zip(MORE_NUMBERS, seeds_of_each, strict=True)
+    (
+        Row("R = 25", R_25),
+        Row("R = 50", R_50, ONE),
+        Row("R = 25, credit last", R_25 | KINDS["credit last"]),
+        Row("R = 50, credit last", R_50 | KINDS["credit last"], TWO),
     ),
     ACCURACIES,
     _digits,

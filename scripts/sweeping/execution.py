@@ -182,11 +182,9 @@ def stamps(paths):
 def finished(job):
     """The `Outcome` of a job that an earlier sweep finished, or None."""
     try:
-        done = result = read_result(job.run.folder)
-        if "script" not in result:  # an older version wrote one file for both
-            done = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
-        same = {name: done[name] for name in job.computed} == job.computed
-        return Outcome(_scores(result)) if same else None
+        scores = _scores(read_result(job.run.folder))
+        done = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
+        return Outcome(scores) if done == job.computed else None
     except (RunError, OSError, ValueError, TypeError, KeyError):
         return None  # the training script checks the folder
 
