@@ -57,8 +57,8 @@ def check_flags():
     """Raises a `RunError` for flags that only the script of TensorFlow supports."""
     if FLAGS.load_model or FLAGS.mode != "evaluate" or not FLAGS.max_epochs:
         raise RunError(
-            "--load_model, --mode and --max_epochs 0 only evaluate: leave the flag out, "
-            "or use language_modeling/rl_train.py, which evaluates any model."
+            "--load_model, --mode and --max_epochs 0 only evaluate: leave the flag "
+            "out, or use language_modeling/rl_train.py, which evaluates any model."
         )
     if FLAGS.strategy != "none":
         raise RunError(
