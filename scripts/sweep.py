@@ -67,7 +67,7 @@ def sweep(arguments):
         execution.Job(
             run,
             FLAGS.script,
-            execution.stamps(_files_read(script, values)),
+            execution.stamps(files_read(script, values)),
             working_dir=os.getcwd(),
             threads=FLAGS.threads,
             retries=FLAGS.retries,
@@ -88,7 +88,7 @@ def sweep(arguments):
     progress.check()
 
 
-def _files_read(script, values):
+def files_read(script, values):
     """Paths of the files that a run with these flags reads."""
     if "sequence_length" in values:
         return [script.data_path(values)]

@@ -1,15 +1,17 @@
 """A sweep: its grid, its table, its processes, and that it resumes."""
 
+import copy
 import fcntl
+import importlib
 import json
 import math
 import os
-import shutil
 import signal
 import threading
 import time
 
 import pytest
+import sweep
 from absl import flags
 from sweeping import execution as sweep_execution
 from sweeping import grid as sweep_grid
@@ -414,37 +416,19 @@ def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
     assert tables(folder / "sweep") == tables(whole)
 
 
-@pytest.mark.slow
-def test_runs_with_a_changed_corpus_are_refused_and_not_taken_as_finished(tmp):
-    folder = tmp / "changed"
-    shutil.copytree(tmp / "corpus", folder / "corpus")
-    one = (*SMALL, "--seeds=1", "--data_dir=corpus", "--sweep_dir=sweep", "--retries=0")
-    before = [programs.run(folder, SWEEP, *one).out[0]]
-    (folder / "corpus" / "README.md").write_text("no part of the corpus")
-    before += [programs.run(folder, SWEEP, *one).out[0]]
-    assert before == [f"1 runs, {n} of them finished before." for n in (0, 1)]
-    with open(folder / "corpus" / "valid.txt", "a") as file:
-        file.write("one more line\n")
-    result = programs.run(folder, SWEEP, *one)
-    assert result.code == 1
-    assert result.out[0] == "1 runs, 0 of them finished before."
-    assert any("holds another run, with other data than" in x for x in result.out)
-
-
-@pytest.mark.slow
-def test_a_run_is_compared_with_the_file_that_it_reads_alone(tmp):
-    folder = tmp / "num,bers"
-    made = ("--data_dir=.", "--n_train=60", "--n_valid=40", "--n_test=30")
-    for length in (10, 20):
-        programs.run(folder, programs.PRODUCE, *made, f"--sequence_length={length}")
-    sweep = ("--script=number_prediction/rl_train.py", f"--data_dir={folder}")
-    sweep += ("--sequence_length=10,20", "--sweep_dir=sweep", "--retries=0")
-    sweep += ("--rnn_size=6", "--batch_size=8", "--max_steps=2", "--nojit_compile")
-    first = programs.run(folder, SWEEP, *sweep)
-    assert first.code == 0, first
-    programs.run(folder, programs.PRODUCE, *made, "--seed=7", "--sequence_length=20")
-    second = programs.run(folder, SWEEP, *sweep)
-    assert second.out[0] == "2 runs, 1 of them finished before."
+def test_a_run_is_compared_with_the_files_that_it_reads(tmp):
+    read = []
+    for script, arguments in (
+        ("language_modeling/rl_train.py", (f"--data_dir={tmp}/corpus",)),
+        ("number_prediction/rl_train.py", ("--data_dir=n", "--sequence_length=20")),
+    ):
+        module = importlib.import_module(sweep.SCRIPTS[script])
+        values = copy.deepcopy(module.FLAGS)
+        values(["", *arguments])
+        read.append({str(path) for path in sweep.files_read(module, values)})
+    splits = ("train", "valid", "test")
+    assert read[0] == {f"{tmp}/corpus/{split}.txt" for split in splits}
+    assert read[1] == {"n/digits_20.npz"}
 
 
 @pytest.mark.slow

@@ -82,47 +82,33 @@ def lm(n_actions=None, steps=None, **options):
 
 def lm_keras():
     """The same stack of `keras.layers.LSTM`, with the same loss, clipping and SGD."""
-    units, batch = FLAGS.rnn_size, FLAGS.batch_size
-    tokens = keras.Input((None,), dtype="int32")
-    states = [
-        [keras.Input((units,)), keras.Input((units,))] for _ in range(RNN_LAYERS + 1)
-    ]
-    x = keras.layers.Embedding(FLAGS.vocab_size, units)(tokens)
-    x = keras.layers.Dropout(DROPOUT)(x)
-    final_states = []
-    for state in states:
-        lstm = keras.layers.LSTM(units, return_sequences=True, return_state=True)
-        x, h, c = lstm(x, initial_state=state)
-        x = keras.layers.Dropout(DROPOUT)(x)
-        final_states.append([h, c])
-    logits = keras.layers.Dense(FLAGS.vocab_size)(x)
-    model = keras.Model([tokens, states], [logits, final_states])
+    shape = (FLAGS.batch_size, FLAGS.num_unroll_steps)
+    model = keras.Sequential()
+    model.add(keras.Input(batch_shape=shape, dtype="int32"))
+    model.add(keras.layers.Embedding(FLAGS.vocab_size, FLAGS.rnn_size))
+    model.add(keras.layers.Dropout(DROPOUT))
+    for _ in range(RNN_LAYERS + 1):
+        lstm = keras.layers.LSTM(FLAGS.rnn_size, return_sequences=True, stateful=True)
+        model.add(lstm)
+        model.add(keras.layers.Dropout(DROPOUT))
+    model.add(keras.layers.Dense(FLAGS.vocab_size))
     optimizer = keras.optimizers.SGD(1.0)
     variables = model.trainable_variables
     rng = np.random.default_rng(0)
-    shape = (batch, FLAGS.num_unroll_steps)
-    x = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
-    y = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
+    x, y = rng.integers(0, FLAGS.vocab_size, (2, *shape)).astype(np.int32)
 
     @tf.function(autograph=False)
-    def train_step(x, y, state):
+    def train_step(x, y):
         with tf.GradientTape() as tape:
-            logits, state = model([x, state], training=True)
+            logits = model(x, training=True)
             nll = keras.ops.sparse_categorical_crossentropy(y, logits, from_logits=True)
             loss = shape[1] * tf.reduce_mean(nll)
         gradients = tape.gradient(loss, variables)
         gradients, _ = clip(gradients, 5.0, dense_norm=True)
         optimizer.apply(gradients, variables)
-        return loss, state
+        return loss
 
-    state = [[tf.zeros((batch, units)), tf.zeros((batch, units))] for _ in states]
-
-    def step():
-        nonlocal state
-        loss, state = train_step(x, y, state)
-        loss.numpy()
-
-    return step
+    return lambda: train_step(x, y).numpy()
 
 
 def lm_products(backward):
