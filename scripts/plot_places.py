@@ -32,11 +32,10 @@ group.path("out", "places", "path of the pictures, without suffix")
 
 
 def read_places(path):
-    """Reads where a run looked back to.
+    """Reads where a run looked back to, for each of its epochs.
 
-    Returns:
-        List of `(epoch, accuracy, shares [n_numbers, n_actions])`; rows of shares sum
-        to 1.
+    Returns a list of `(epoch, accuracy, shares [n_numbers, n_actions])`; rows of shares
+    sum to 1.
     """
     found = []
     for record in run_reader.read(path).epochs:

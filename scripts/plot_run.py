@@ -74,13 +74,9 @@ def task(run):
 def aligned(series, value):
     """Values of several runs at the steps that all of them have recorded.
 
-    Args:
-        series: list of lists of records.
-        value: function of a record that returns a number or an array.
-
-    Returns:
-        `(steps [n], values [runs, n, ...])`, with NaN for values that are null, not
-        finite or larger than `MAX_VALUE`.
+    `series` is a list of lists of records, `value` a function of a record that returns
+    a number or an array. Returns `(steps [n], values [runs, n, ...])`, with NaN for
+    values that are null, not finite or larger than `MAX_VALUE`.
     """
     by_step = [{record["step"]: value(record) for record in s} for s in series]
     steps = sorted(set.intersection(*map(set, by_step)))
@@ -213,12 +209,8 @@ def draw_skips(pyplot, axis, group, name):
 def draw(pyplot, grouped, names):
     """The whole figure: curves and entropy at the top, skip lengths below.
 
-    Runs of an LSTM have only curves.
-
-    Args:
-        pyplot: see `style.require`.
-        grouped: list of lists of `run_reader.Run` of one task.
-        names: one for each group.
+    `grouped` is from `run_reader.groups`, `names` has one for each group. Runs of an
+    LSTM have only curves.
     """
     choosing = [
         each for each in zip(grouped, names, strict=True) if n_choices(each[0]) > 1

@@ -80,12 +80,7 @@ def reproduce(name):
 
 
 def train(writer, missing):
-    """Does the runs, and adds each to the table when it ends.
-
-    Args:
-        writer: `TableWriter`.
-        missing: list of `(Row, sweeping.execution.Run)`.
-    """
+    """Does the runs, a list of `(Row, Run)`, and adds each to the table at its end."""
     rows = {run.name: row for row, run in missing}
     progress = console.Progress(len(missing))
 
@@ -113,15 +108,9 @@ def train(writer, missing):
 
 
 class TableWriter:
-    """The records of a table, and the files that are written from them.
+    """The records of a table in a folder, and the files that are written from them.
 
-    Args:
-        name: of the table.
-        table: `study.tables.Table`.
-        folder: for the results.
-
-    Attributes:
-        records: dict from `study.results.key` to record.
+    `records` is a dict from `study.results.key` to record.
     """
 
     def __init__(self, name, table, folder):
@@ -137,15 +126,9 @@ class TableWriter:
             )
 
     def missing(self, folder, max_seeds, names):
-        """The runs without a record, the first seed of every row before any second one.
+        """The `(Row, Run)` without a record, the first seeds of all rows first.
 
-        Args:
-            folder: for the run folders.
-            max_seeds: largest number of seeds of each row, or None.
-            names: of the rows to do.
-
-        Returns:
-            List of `(Row, sweeping.execution.Run)`.
+        Run folders are in `folder`; `max_seeds` of each row at most, None for all.
         """
         runs = [
             (seed, row, run)
@@ -157,11 +140,7 @@ class TableWriter:
         return [(row, run) for _, row, run in sorted(runs, key=lambda each: each[0])]
 
     def add(self, row, run):
-        """Adds the record of a finished run and writes the table.
-
-        Raises:
-            RunError: the run was trained on other data than the others of its row.
-        """
+        """Adds the record of a finished run and writes the table."""
         new = results.record(row, run)
         data = [
             record["config"]["data"]

@@ -48,11 +48,7 @@ group.float("gpus", 0.0, "GPUs of each run, may be a fraction; only for ray", 0.
 
 
 def sweep(arguments):
-    """Does the runs and writes the table.
-
-    Args:
-        arguments: those of the command line that are for the training script.
-    """
+    """Does the runs that `arguments`, flags of the training script, ask for."""
     script = importlib.import_module(SCRIPTS[FLAGS.script])
     grid = sweep_grid.read(arguments, script.FLAGS)
     seeds = sweep_grid.values(FLAGS.seeds, script.FLAGS["seed"])

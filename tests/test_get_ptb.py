@@ -18,7 +18,7 @@ TEXTS = {
     "ptb.valid.txt": b" a year of <unk> \n" * 30,
     "ptb.test.txt": b" no it was n't \n" * 20,
 }
-FILES = {name: (len(text), sha256(text).hexdigest()) for name, text in TEXTS.items()}
+FILES = {name: sha256(text).hexdigest() for name, text in TEXTS.items()}
 LONG = {f"ptb/{name}": text for name, text in TEXTS.items()}
 SHORT = {f"ptb/{name.removeprefix('ptb.')}": text for name, text in TEXTS.items()}
 ENDLESS = 1 << 26  # bytes, far above what the buffers of a connection hold

@@ -22,14 +22,10 @@ BETWEEN = "between operations"
 
 
 def shares(step, n_steps=5):
-    """The share of each part in a step's wall time; the shares sum to 1.
+    """The share of each part in the wall time of a step; the shares sum to 1.
 
     Operations that run at the same time share that time equally. Input and everything
-    else that Python does counts as time between operations.
-
-    Args:
-        step: function that takes one step and waits for its end, warmed up.
-        n_steps: number of steps to profile.
+    else that Python does counts as time between operations. `step` must be warmed up.
     """
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):

@@ -15,14 +15,10 @@ class Sentence(NamedTuple):
 
 
 def of_text(scored, end, n_actions, first=0, count=None):
-    """Yields `Sentence`s of a text.
+    """Yields the `Sentence`s of a text from number `first` on, `count` at most.
 
-    Args:
-        scored: iterable of `scoring.Scored`; only as much as needed is read.
-        end: the word that marks the end of a line.
-        n_actions: K, how many words back a skip may lead.
-        first: number of the first sentence, from 0.
-        count: the largest number of sentences, or None.
+    `scored` is an iterable of `scoring.Scored`, of which no more than needed is read;
+    `end` is the word that marks the end of a line.
     """
     context = collections.deque(maxlen=n_actions)
     last = None if count is None else first + count

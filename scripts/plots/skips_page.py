@@ -14,15 +14,10 @@ DIGITS = 4  # of a probability
 
 
 def html(sentences, title, first=None):
-    """The text of a page.
+    """The text of a page with a list of `skips.Sentence`, the first with this number.
 
     Words may contain anything: they are in the page as JSON without any `<`, and become
     nothing but text of the document.
-
-    Args:
-        sentences: list of `skips.Sentence`.
-        title: of the page.
-        first: number of the first sentence in its text, or None.
     """
     data = {"first": first, "sentences": [_as_json(sentence) for sentence in sentences]}
     page = TEMPLATE.read_text(encoding="utf-8")

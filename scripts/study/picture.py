@@ -7,13 +7,7 @@ from plots import run_reader, style
 def draw(pyplot, table, rows):
     """A figure of the table's first column: a dot for each run, a bar for their mean.
 
-    Args:
-        pyplot: see `plots.style.require`.
-        table: `study.tables.Table`.
-        rows: list of `(Row, records)`; rows without a run are left out.
-
-    Returns:
-        The figure, or None if there are no runs.
+    `rows` is from `study.results.by_row`. None if there are no runs.
     """
     column = table.columns[0]
     done = [(row, found) for row, found in rows if found]

@@ -35,16 +35,11 @@ def key(row, seed, settings):
 
 
 def record(row, run):
-    """The record of a finished run.
+    """The record of a finished run, a JSON-serialisable dict.
 
-    Args:
-        row: `study.tables.Row`.
-        run: `sweeping.execution.Run`.
-
-    Returns:
-        JSON-serialisable dict: `row`, `seed` and `flags` (as given), `result` (see
-        `RunFolder.finish`), `epochs` (the numbers of each), `reports` (`REPORTED` of
-        each) and `config` (see `RunFolder`).
+    It has `row`, `seed` and `flags` (as given), `result` (see `RunFolder.finish`),
+    `epochs` (the numbers of each), `reports` (`REPORTED` of each) and `config` (see
+    `RunFolder`).
     """
     kept = run_reader.read(run.folder)
     flags = {k: v for k, v in kept.config["flags"].items() if k not in LOCAL_FLAGS}
@@ -90,13 +85,7 @@ def by_row(table, records):
 
 
 def write(folder, name, table, rows):
-    """Writes NAME.md, NAME.csv and NAME.json.gz into a folder.
-
-    Args:
-        folder, name: of the results and of the table.
-        table: `study.tables.Table`.
-        rows: from `by_row`.
-    """
+    """Writes NAME.md, NAME.csv and NAME.json.gz; `rows` is from `by_row`."""
     records = [record for _, found in rows for record in found]
     text = atomic_io.to_json({"table": name, "runs": records})
     contents = {

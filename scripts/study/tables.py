@@ -73,11 +73,7 @@ class Table(NamedTuple):
         return [data for data in found if data]
 
     def smoke_version(self, folder):
-        """This table with one short run of each of the first two rows.
-
-        Args:
-            folder: absolute path, for the data.
-        """
+        """This table with a short run of the first two rows each, data in `folder`."""
 
         def small_data(flags):
             path, command, smoke = self.data(flags)
@@ -138,6 +134,7 @@ def entropy(record):
     return statistics.fmean(r["entropy"] for r in reports if r["epoch"] == epoch)
 
 
+SMOKE = {"rnn_size": "7", "max_steps": "2", "print_every": "1"}
 # Flags of a row, by its name.
 KINDS = {
     "LSTM": {"model": "lstm"},
@@ -175,13 +172,7 @@ ACCURACIES = (
     Column("epochs", epochs, "d", list_seeds=True),
     TIME,
 )
-NUMBERS_SMOKE = {
-    "rnn_size": "7",
-    "batch_size": "20",
-    "max_steps": "2",
-    "print_every": "1",
-    "jit_compile": "false",
-}
+NUMBERS_SMOKE = SMOKE | {"batch_size": "20", "jit_compile": "false"}
 
 
 def _digits(flags):
@@ -272,13 +263,7 @@ def _ptb(flags):
     return Data("data/ptb", "scripts/get_ptb.py")
 
 
-WORDS_SMOKE = {
-    "data_dir": "data/agreement",
-    "rnn_size": "7",
-    "agent_units": "5",
-    "max_steps": "2",
-    "print_every": "1",
-}
+WORDS_SMOKE = SMOKE | {"data_dir": "data/agreement", "agent_units": "5"}
 
 FOUR = ("LSTM", "DSC-LSTM", "random skip", "fixed skip")
 TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}

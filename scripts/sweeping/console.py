@@ -17,18 +17,13 @@ group.integer("retries", 2, "how often a failed run is started again", 0)
 
 def at_once(threads):
     """The number of runs with this many threads that this machine does at once."""
-    cores = os.cpu_count() or 1
-    return FLAGS.at_once or max(1, cores // threads)
+    return FLAGS.at_once or max(1, (os.cpu_count() or 1) // threads)
 
 
 class Progress:
-    """Prints the start and the end of each run, and keeps the outcomes.
+    """Prints the start and the end of each of `n` runs.
 
-    Args:
-        n: number of runs.
-
-    Attributes:
-        outcomes: dict from a run's name to its `Outcome`.
+    `outcomes` is a dict from a run's name to its `Outcome`.
     """
 
     def __init__(self, n):

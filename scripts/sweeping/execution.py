@@ -78,11 +78,7 @@ class Execution:
         self.process = None
 
     def poll(self):
-        """Starts the process if there is none; returns the `Outcome` when it is done.
-
-        Raises:
-            RunError: the run's folder cannot be written.
-        """
+        """Starts the process if needed; returns the `Outcome` once it is done."""
         with writing(self.job.run.folder, self.job.folder_flag):
             if self.process:
                 return self._outcome()
@@ -142,14 +138,8 @@ class Execution:
 def run_all(jobs, at_once, started, ended):
     """Runs jobs as processes of this machine until all are done or a signal arrives.
 
-    Args:
-        jobs: list of `Job`.
-        at_once: largest number of processes.
-        started: function of a `Run`, called when it starts.
-        ended: function of a `Run` and its `Outcome`.
-
-    Raises:
-        Interrupted: a signal arrived; the processes have saved their states.
+    Calls `started(run)` when a run starts and `ended(run, outcome)` when it ends. After
+    a signal, waits until the processes have saved their states.
     """
     waiting, running = list(jobs), []
     with signals.polled():

@@ -24,18 +24,10 @@ MAX_NAME_BYTES = 200
 
 
 def runs(grid, seeds, folder):
-    """All runs of a grid, the seeds of a point one after another.
+    """All runs of a grid, a list of `Run`, the seeds of a point one after another.
 
     A folder is named after the flags that were given and change the result, so that a
     larger grid finds the runs of a smaller one.
-
-    Args:
-        grid: dict from flag to list of values, see `read`.
-        seeds: list of texts.
-        folder: the sweep's.
-
-    Returns:
-        List of `Run`.
     """
     folder = Path(folder).absolute()
     points = [
@@ -50,19 +42,12 @@ def runs(grid, seeds, folder):
 
 
 def read(arguments, defined):
-    """Reads the flags of the grid, which may have comma-separated values.
+    """Reads the flags of the grid, a dict from flag to list of values, as texts.
 
     Args:
-        arguments: list of texts, `--name=values`, `--name values`, or for a Boolean
-            flag `--name` and `--noname`.
+        arguments: list of texts, `--name=values` (separated by commas), `--name values`
+            or, for a Boolean flag, `--name` and `--noname`.
         defined: `absl.flags.FlagValues` with the training script's flags.
-
-    Returns:
-        Dict from flag to list of values, as texts.
-
-    Raises:
-        RunError: a flag is unknown or set by the sweep, a value is not allowed, or a
-            flag that is not part of the folder's name has several values.
     """
     grid = {}
     arguments = iter(arguments)
@@ -96,11 +81,7 @@ def read(arguments, defined):
 
 
 def values(texts, flag):
-    """Parses a flag's values and returns them as texts, so that `0.50` equals `.5`.
-
-    Raises:
-        RunError: a value is not allowed, or occurs twice.
-    """
+    """Parses a flag's values and returns them as texts, so that `0.50` equals `.5`."""
     parsed = []
     for text in texts:
         try:
@@ -117,11 +98,7 @@ def values(texts, flag):
 
 
 def parsed(runs, defined):
-    """The flags of each run as the training script has them, a list of `FlagValues`.
-
-    Raises:
-        RunError: the training script refuses a combination of flags.
-    """
+    """The `FlagValues` of each run; finds combinations that the script refuses."""
     found = []
     for run in runs:
         try:

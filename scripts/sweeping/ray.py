@@ -80,18 +80,9 @@ class Reporter(tune.Callback):
 def run_all(jobs, at_once, gpus, started, ended):
     """Runs jobs on the machines of a Ray cluster; see `execution.run_all`.
 
-    The cluster is that of `RAY_ADDRESS`, or one that runs on this machine. Without
-    either, a local cluster is started for this sweep.
-
-    Args:
-        jobs: list of `Job`; each takes as many CPUs as it has threads.
-        at_once: largest number of jobs at once, or None.
-        gpus: number of GPUs of each job, may be a fraction.
-        started, ended: see `execution.run_all`.
-
-    Raises:
-        RunError: there is no cluster.
-        Interrupted: a signal arrived; the runs were told to save their states.
+    The cluster is that of `RAY_ADDRESS`, or one that runs on this machine, or else one
+    that is started for this sweep. Each job takes as many CPUs as it has threads, and
+    `gpus` GPUs, which may be a fraction.
     """
     os.environ |= SETTINGS
     try:

@@ -10,15 +10,11 @@ from dsc.runs import atomic_io
 
 
 def rows(grid, outcomes):
-    """The rows of the table, one for each point of the grid.
+    """The rows of the table, a list of dicts, one for each point of the grid.
 
-    Args:
-        grid: dict from flag to list of values.
-        outcomes: list of `(Run, Outcome)`, those of one point one after another.
-
-    Returns:
-        List of dicts: the flags that have more than one value, the number of seeds
-        that finished, and for each score its `mean` over the runs that have it.
+    A row has the flags that have more than one value, the number of seeds that
+    finished, and for each score its `mean` over the runs that have it. `outcomes` is a
+    list of `(Run, Outcome)`, those of one point one after another.
     """
     varied = [name for name, values in grid.items() if len(values) > 1]
     scores = list(dict.fromkeys(s for _, o in outcomes for s in o.scores or ()))
@@ -55,11 +51,7 @@ def as_markdown(rows):
 
 
 def mean(values):
-    """`(mean, sample standard deviation)`.
-
-    Both are None without values; the latter also for one value and if any value is not
-    finite.
-    """
+    """`(mean, sample standard deviation)`, each None where it does not exist."""
     if not values:
         return None, None
     deviates = len(values) > 1 and all(map(math.isfinite, values))
