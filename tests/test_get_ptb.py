@@ -233,17 +233,14 @@ def test_a_folder_without_the_right_files_is_refused(
     assert not data.exists()
 
 
-def test_a_target_that_is_a_file_is_refused(get, tmp_path):
+def test_what_is_in_the_way_is_kept(get, data, tmp_path):
     mine = fill(tmp_path / "mine", TEXTS)
     (tmp_path / "target").write_text("text")
     done = get("--from_dir", mine, "--data_dir", tmp_path / "target")
     assert_fails(done, "cannot write", "File exists", "--data_dir")
     assert (tmp_path / "target").read_text() == "text"
-
-
-def test_a_folder_in_place_of_a_file_is_refused(get, data, tmp_path):
     (data / "ptb.valid.txt").mkdir(parents=True)
-    done = get("--from_dir", fill(tmp_path / "mine", TEXTS))
+    done = get("--from_dir", mine)
     assert_fails(done, f"cannot write to {data / 'ptb.valid.txt'}", "--data_dir")
     assert {path.name for path in data.iterdir()} == {"ptb.train.txt", "ptb.valid.txt"}
 

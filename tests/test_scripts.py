@@ -1,4 +1,4 @@
-"""The scripts that look for what can be lost: short runs, and that they find it."""
+"""Short runs of the stress tests, and of scripts/train."""
 
 import random
 import shutil
