@@ -186,15 +186,16 @@ class Release:
         return recorded | {f"g_{name}": g for name, g in gradients.items()}
 
 
-def draw(shapes, scale, rng):
-    return {
-        name: (scale * rng.normal(size=shape)).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
-
-def dsc_shapes(features, units, n_actions, agent_units):
-    return {
+def draw(config, agent_units, scale, seed, forget_bias=0.3, repeated_target=None):
+    """A golden file with random weights and inputs, computed by `Release`."""
+    is_lm = len(config) == 6
+    if is_lm:
+        n_words, batch, layers, units, n_steps, n_actions = config
+    else:
+        batch, n_steps, units, n_actions = config
+        n_words, layers = 10, 0
+    features = units if is_lm else n_words
+    shapes = {
         "w_dsc_w_x": (features, 4 * units),
         "w_dsc_w_h": (units, 4 * units),
         "w_dsc_bias": (4 * units,),
@@ -203,64 +204,44 @@ def dsc_shapes(features, units, n_actions, agent_units):
         "w_policy_fc2_kernel": (agent_units, n_actions),
         "w_policy_fc2_bias": (n_actions,),
     }
-
-
-def language_file(config, forget_bias, agent_units, scale, seed, y=None):
-    """A golden file of the language model, made up by `Release`; `y`: all one word."""
-    vocab, batch, layers, units, n_steps, n_actions = config
-    shapes = dsc_shapes(units, units, n_actions, agent_units)
-    shapes |= {"w_embedding": (vocab, units)}
-    shapes |= {"w_softmax_w": (vocab, units), "w_softmax_b": (vocab,)}
+    if is_lm:
+        shapes |= {"w_embedding": (n_words, units)}
+        shapes |= {"w_softmax_w": (n_words, units), "w_softmax_b": (n_words,)}
+        for layer in (*(f"lstm{i}" for i in range(layers)), "dsc"):
+            shapes |= {f"{layer}_c0": (batch, units), f"{layer}_h0": (batch, units)}
+    else:
+        shapes |= {"w_out_kernel": (units, n_words), "w_out_bias": (n_words,)}
     for i in range(layers):
         shapes[f"w_lstm{i}_kernel"] = (2 * units, 4 * units)
         shapes[f"w_lstm{i}_bias"] = (4 * units,)
-    for layer in (*(f"lstm{i}" for i in range(layers)), "dsc"):
-        shapes |= {f"{layer}_c0": (batch, units), f"{layer}_h0": (batch, units)}
-    rng = np.random.default_rng(seed)
-    given = draw(shapes, scale, rng)
-    given["config"] = np.array(config)
-    given["forget_bias"] = np.float32(forget_bias)
-    given["x"], given["y"] = rng.integers(0, vocab, (2, batch, n_steps))
-    given["y"] = given["y"] if y is None else np.full((batch, n_steps), y)
-    given["actions"] = rng.integers(0, n_actions, (batch, n_steps))
-    return given | Release(given).record()
 
-
-def number_file(config, agent_units, scale, seed):
-    """A golden file of number prediction, made up by `Release`."""
-    batch, n_steps, units, n_actions = config
-    shapes = dsc_shapes(10, units, n_actions, agent_units)
-    shapes |= {"w_out_kernel": (units, 10), "w_out_bias": (10,)}
     rng = np.random.default_rng(seed)
-    given = draw(shapes, scale, rng)
+    given = {
+        name: (scale * rng.normal(size=shape)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
     given["config"] = np.array(config)
-    given["x"] = rng.integers(0, 10, (batch, n_steps))
-    given["y"] = rng.integers(0, 10, batch)
-    given["actions"] = rng.integers(0, n_actions, (batch, n_steps - 1))
+    given["x"] = rng.integers(0, n_words, (batch, n_steps))
+    given["y"] = rng.integers(0, n_words, (batch, n_steps) if is_lm else batch)
+    if is_lm:
+        given["forget_bias"] = np.float32(forget_bias)
+    if repeated_target is not None:  # the gradients of one word add up
+        given["y"][:] = repeated_target
+    given["actions"] = rng.integers(0, n_actions, (batch, n_steps - (not is_lm)))
     return given | Release(given).record()
 
 
 MADE_UP = {  # sizes that the recorded files do not have
-    "no lower layer, one action": lambda: language_file(
-        (11, 2, 0, 3, 5, 1), forget_bias=0.3, agent_units=4, scale=0.5, seed=1
-    ),
-    "three lower layers, clipped": lambda: language_file(
-        # The same word again and again: its gradients add up.
-        (7, 2, 3, 5, 9, 4),
-        forget_bias=0.3,
-        agent_units=3,
-        scale=0.9,
-        seed=2,
-        y=4,
-    ),
-    "two actions": lambda: number_file((5, 4, 3, 2), agent_units=6, scale=0.7, seed=3),
-    "one action": lambda: number_file((3, 5, 2, 1), agent_units=4, scale=0.7, seed=4),
+    "no lower layer, one action": ((11, 2, 0, 3, 5, 1), 4, 0.5, 1),
+    "three lower layers, clipped": ((7, 2, 3, 5, 9, 4), 3, 0.9, 2, 0.3, 4),
+    "two actions": ((5, 4, 3, 2), 6, 0.7, 3),
+    "one action": ((3, 5, 2, 1), 4, 0.7, 4),
 }
 
 
 @pytest.fixture(scope="module")
 def made_up():
-    return {name: make() for name, make in MADE_UP.items()}
+    return {name: draw(*arguments) for name, arguments in MADE_UP.items()}
 
 
 def assert_close(computed, recorded, what, largest=None):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -331,22 +332,14 @@ def whole(tmp):
 
 
 def training(folder, value):
-    """The process of a run of which there is a state already, and its parent."""
+    """The process that trains a run which has a state already, and its parent."""
     pattern = f"sweep/*n_actions={value},*/seed=1"
     while not (states := list(folder.glob(f"{pattern}/last/state-*-*[1-9]-*"))):
         time.sleep(0.01)
-    run = states[0].parents[1]
-    for place in os.scandir("/proc"):
-        if place.name.isdigit():
-            try:
-                with open(f"/proc/{place.name}/cmdline") as file:
-                    if f"--train_dir={run}\0" in file.read():
-                        with open(f"/proc/{place.name}/stat") as file:
-                            parent = file.read().rpartition(")")[2].split()[1]
-                        return int(place.name), int(parent)
-            except OSError:  # it has ended meanwhile
-                continue
-    raise AssertionError(f"nobody trains in {run}")
+    search = ["pgrep", "-f", "--", f"--train_dir={states[0].parents[1]}$"]
+    process = int(subprocess.check_output(search))
+    parent = subprocess.check_output(["ps", "-o", "ppid=", "-p", str(process)])
+    return process, int(parent)
 
 
 def tables(folder):
