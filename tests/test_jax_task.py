@@ -147,7 +147,7 @@ def test_training_learns_resumes_and_is_evaluated_under_tensorflow(
     [
         ("--recipe=released", "--recipe released counts"),
         ("--max_epochs=0", "leave the flag out"),
-        ("--strategy=mirrored", "--strategy mirrored is TensorFlow's"),
+        ("--strategy=mirrored", "--strategy mirrored needs TensorFlow"),
     ],
 )
 def test_the_script_refuses_what_it_does_not_do(tmp_path, call, flag, said):
