@@ -1,4 +1,4 @@
-"""The embedded corpus on disk, and what its grammar tells of its test text."""
+"""The embedded corpus on disk, and what is known of its test split."""
 
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ from language_modeling.corpora import SPLITS, DataError
 
 
 class GrammarFacts(NamedTuple):
-    """What the grammar of the embedded corpus tells of its test text.
+    """What the grammar says about the test split of the embedded corpus.
 
     Attributes:
-        floor: lowest possible perplexity.
+        floor: its lowest possible perplexity.
         deciders: int `[words]`, see `lookback.deciders`.
     """
 
@@ -22,7 +22,7 @@ class GrammarFacts(NamedTuple):
 
 
 def embedded_corpus(folder):
-    """Writes the agreement corpus to `folder` if it is not there; its `GrammarFacts`.
+    """Writes the embedded corpus to `folder` if needed; returns its `GrammarFacts`.
 
     Raises:
         DataError: the corpus cannot be written or read.
@@ -38,10 +38,10 @@ def embedded_corpus(folder):
     try:
         train, test = (grammar.read(folder / f"{s}.txt") for s in ("train", "test"))
         if not set().union(*test) <= set().union(*train):
-            raise ValueError("test.txt has words that train.txt does not have")
+            raise ValueError("test.txt has words that are not in train.txt")
         return GrammarFacts(grammar.floor_perplexity(test), lookback.deciders(test))
     except (OSError, ValueError) as error:
         raise DataError(
             f"The embedded corpus in {folder} cannot be read ({error}); delete the "
-            "folder, and it is made again."
+            "folder, then it is written again."
         ) from None

@@ -148,7 +148,7 @@ def lm_floor(steps=None):
 def evaluation():
     """Greedy evaluation of four windows of words."""
     task = lm_task(FLAGS.n_actions, FLAGS.num_unroll_steps)
-    return lambda: task.perplexity("valid")
+    return lambda: task.score("valid")
 
 
 def evaluation_floor():

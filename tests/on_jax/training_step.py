@@ -9,6 +9,7 @@ loss, gradients and updated weights, and prints the paths of the weights as JSON
 import json
 import sys
 
+import jax
 import keras
 import numpy as np
 
@@ -43,7 +44,7 @@ def listed(name):
 parts = listed("state")
 state = [parts[i : i + 2] for i in range(0, len(parts), 2)]
 noise = Noise(given["noise"], listed("mask"))
-gradients, loss, _, _ = task.gradients(
+gradients, loss, _, _ = jax.jit(task.gradients)(
     listed("weight"), given["words"], given["targets"], state, noise
 )
 weights, norm = descend(listed("weight"), gradients, rate, max_norm)
