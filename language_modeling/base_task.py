@@ -63,7 +63,7 @@ class LanguageModelTask:
         self.distribution = distribution or Distribution()
         # Attention weighs all states and chooses none.
         self.chooses = model.dsc.cell.choice != "attention"
-        self._evaluated = {}  # from score to the first result of `_evaluate`
+        self._evaluated = {}  # from score to the first result of `_score_splits`
         cut = dict.fromkeys(corpus.ids, whole_windows)
         if score_tail:
             cut |= dict.fromkeys(("valid", "test"), all_windows)
@@ -83,11 +83,11 @@ class LanguageModelTask:
 
     def evaluate(self):
         """`(scores, score)` after an epoch, see `dsc.training.task.Task`."""
-        valid, test, counts = self._evaluate()
+        valid, test, counts = self._score_splits()
         self._evaluated.setdefault(-valid.perplexity, (valid, test, counts))
         return _perplexities(valid, test), -valid.perplexity
 
-    def _evaluate(self):
+    def _score_splits(self):
         """`(Evaluation of valid, of test, result of lookback.count or None)`."""
         valid = self.score("valid")
         dsc, read, counts = self.model.dsc, self.read("test"), None
@@ -108,7 +108,7 @@ class LanguageModelTask:
 
     def report(self, score=None):
         """Prints and returns the final scores; see `dsc.training.task.Task`."""
-        valid, test, counts = self._evaluated.get(score) or self._evaluate()
+        valid, test, counts = self._evaluated.get(score) or self._score_splits()
         if self.facts:
             print(
                 f"lowest possible test perplexity = {self.facts.floor:.6f} (exact, "
