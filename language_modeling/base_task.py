@@ -24,7 +24,7 @@ class LanguageModelTask:
         schedule: learning-rate `Schedule`.
         score_tail: whether validation and test score every word after the first; see
             `corpora.all_windows`.
-        facts: `GrammarFacts` of the embedded corpus, None for any other.
+        facts: `lookback.GrammarFacts` of the embedded corpus, None for any other.
         distribution: see `dsc.training.task.Task`; None is one process.
 
     Attributes:

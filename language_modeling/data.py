@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from dsc.cli.errors import RunError
+from dsc.cli.errors import RunError, one_line
 from language_modeling import corpora
-from language_modeling.agreement.facts import embedded_corpus
+from language_modeling.agreement import grammar, lookback
 from language_modeling.flags import unknown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +25,7 @@ def load(values, run=None, log=print):
 
     Returns:
         `(paths, corpus, facts)`: dict from split to path; `corpora.Corpus`;
-        `GrammarFacts` of the embedded corpus, None for any other.
+        `lookback.GrammarFacts` of the embedded corpus, None for any other.
 
     Raises:
         DataError: the corpus cannot be found or read.
@@ -69,9 +69,33 @@ def find(values, run=None, log=print):
     values.data_dir = os.path.abspath(folder)
     try:
         if os.path.realpath(folder) == os.path.realpath(embedded):
-            facts = embedded_corpus(embedded)
+            facts = _embedded_facts(embedded)
         return corpora.find_splits(folder), facts
     except ValueError:  # also raised for a folder name that no path can have
         if run:
             run.check_data(None, values, "data_dir")
         raise
+
+
+def _embedded_facts(folder):
+    """Writes the embedded corpus to `folder` if needed; returns its `GrammarFacts`."""
+    try:
+        if not all((folder / f"{split}.txt").is_file() for split in corpora.SPLITS):
+            grammar.write(folder)
+    except OSError as error:
+        raise corpora.DataError(
+            f"The embedded corpus cannot be written to {folder} ({one_line(error)}); "
+            "make the folder writable, or give another corpus with --data_dir."
+        ) from None
+    try:
+        train, test = (grammar.read(folder / f"{s}.txt") for s in ("train", "test"))
+        if not set().union(*test) <= set().union(*train):
+            raise ValueError("test.txt has words that are not in train.txt")
+        return lookback.GrammarFacts(
+            grammar.floor_perplexity(test), lookback.deciders(test)
+        )
+    except (OSError, ValueError) as error:
+        raise corpora.DataError(
+            f"The embedded corpus in {folder} cannot be read ({error}); delete the "
+            "folder, then it is written again."
+        ) from None

@@ -96,16 +96,6 @@ def test_the_description_has_the_shares_by_needed_length():
     ]
 
 
-def test_long_skips_are_described_together():
-    counts = np.zeros((21, 21), int)
-    counts[np.arange(2, 21), np.arange(2, 21)] = 1
-    counts[20, 6] = 10  # does not land
-    *_, line = describe(counts)
-    assert line.endswith(
-        " = 2: 1.00 of 1 3: 1.00 of 1 4: 1.00 of 1 5: 1.00 of 1 6+: 0.60 of 25"
-    )
-
-
 def counts_of(policy, n_actions=5):
     """Counts on a long text for skips of `policy(positions, deciders)`."""
     found = deciders(grammar.generate(5000, 3, "test"))

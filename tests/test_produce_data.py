@@ -161,12 +161,6 @@ def test_sequences_of_other_sizes_are_refused(tmp_path):
             read(path, length, n_numbers)
 
 
-def test_the_memory_layout_of_an_array_does_not_change_its_digest(path):
-    expected = digests(read(path, 10))
-    np.savez(path, **{name: np.asfortranarray(x) for name, x in ARRAYS.items()})
-    assert digests(read(path, 10)) == expected
-
-
 def test_a_truncated_file_is_refused(path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):

@@ -12,12 +12,26 @@ count, since there an ordinary LSTM step lands. An agent may do well without lan
 state may contain what an earlier skip reached.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from language_modeling import metrics
 from language_modeling.agreement import grammar
 
 LAND, BY_CHANCE = "skips that land", "skips that land by chance"  # names of scores
+
+
+class GrammarFacts(NamedTuple):
+    """What the grammar says about the test split of the embedded corpus.
+
+    Attributes:
+        floor: its lowest possible perplexity.
+        deciders: int `[words]`, see `deciders`.
+    """
+
+    floor: float
+    deciders: np.ndarray
 
 
 def deciders(sentences):
