@@ -132,26 +132,24 @@ def choose_vocabulary(counted, eos, size=None, memory=MEMORY):
         TooLarge: the vocabulary does not fit into `memory`.
     """
     always = {} if size is None else {eos: 0, UNK: 0}
-    n_others = None if size is None else size - len(always)
+    limit = memory // ENTRY + 1  # so many words do not fit
+    if size is not None:
+        limit = min(limit, size - len(always))
+    total = 0
 
-    def best(others):
-        others = sorted(others)[:n_others]
-        n_bytes = sum(sys.getsizeof(word) + ENTRY for _, word in others)
-        if n_bytes > memory:
-            raise TooLarge
-        return others, n_bytes
+    def candidates():
+        nonlocal total
+        for word, n in counted:
+            total += n
+            if word in always:
+                always[word] = n
+            else:
+                yield -n, word
 
-    total, n_bytes, others = 0, 0, []
-    for word, n in counted:
-        total += n
-        if word in always:
-            always[word] = n
-            continue
-        others.append((-n, word))
-        n_bytes += sys.getsizeof(word) + ENTRY
-        if n_bytes > 2 * memory:
-            others, n_bytes = best(others)
-    others, _ = best(others)
+    # One more than needed, since `nsmallest` reads nothing if it is asked for nothing.
+    others = heapq.nsmallest(limit + 1, candidates())[:limit]
+    if sum(sys.getsizeof(word) + ENTRY for _, word in others) > memory:
+        raise TooLarge
     if UNK in always:
         n_kept = sum(-n for n, _ in others) + (always[eos] if eos != UNK else 0)
         always[UNK] = total - n_kept
