@@ -48,7 +48,8 @@ def sentences(trained):
     if FLAGS.text is not None:
         source, blocks = "--text", [os.fsencode(FLAGS.text)]
     else:
-        source = data.split_of_run(FLAGS, trained.run, FLAGS.split, modes.log)
+        paths, _, _ = data.load(FLAGS, trained.run, modes.log)
+        source = paths[FLAGS.split]
         blocks = text.read_blocks(source)
     words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
     scorer = modes.make_scorer(trained, FLAGS)

@@ -127,7 +127,7 @@ def lm_products(backward):
 def evaluation():
     """Greedy evaluation of four windows of words."""
     task = lm_task(FLAGS.n_actions, FLAGS.num_unroll_steps)
-    return lambda: task.perplexity("valid")
+    return lambda: task.score("valid")
 
 
 def evaluation_floor():
