@@ -14,15 +14,18 @@ def make_bar():
     While it is started, the lines that are printed stand above it.
     """
     # Imported here, since --help needs none of it.
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+    console = Console()
     return Progress(
         BarColumn(WIDTH),
         TaskProgressColumn(),
         TextColumn("{task.description}", markup=False),
         transient=True,
         auto_refresh=False,
-        disable=not sys.stdout.isatty(),
+        console=console,
+        disable=not (sys.stdout.isatty() and console.is_interactive),
     )
 
 

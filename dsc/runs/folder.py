@@ -235,11 +235,7 @@ class RunFolder:
         self.records = [json.loads(line) for line in content.splitlines()]
 
     def finish(self, result):
-        """Writes `result.json`.
-
-        Args:
-            result: dict: `scores` by name, and `State.summary` of the training.
-        """
+        """Writes `result.json`, a dict with the scores, see `dsc.training.run`."""
         with writing(self.path):
             self._write_json(RESULT, result)
 

@@ -56,6 +56,17 @@ def run_task(task, saved, flags, corpus, data, vocabulary=None, accelerator=None
     if task.distribution.is_chief:
         scores = task.report(score)
         if folder:
-            summary = state.summary(flags.max_epochs, flags.max_steps)
-            folder.finish({"scores": scores, **summary})
+            best = state.best_weights  # best-<epochs>-...
+            folder.finish(
+                {
+                    "scores": scores,
+                    "best_epoch": None if best is None else int(best.split("-")[1]),
+                    "epochs": state.epochs,
+                    "steps": state.step,
+                    "stop_reason": state.why_finished(
+                        flags.max_epochs, flags.max_steps
+                    ),
+                    "seconds": state.seconds,
+                }
+            )
     task.distribution.shutdown_barrier()
