@@ -296,7 +296,7 @@ def test_a_run_of_which_no_state_can_be_gone_on_from_is_left_as_it_is(tmp_path, 
     for path in damaged[what]:
         path.write_bytes(b"")
     before = contents(tmp_path)
-    with pytest.raises(RunError, match=r"None of the states .* --restart"):
+    with pytest.raises(RunError, match=r"No usable checkpoint .* --restart"):
         train(tmp_path)
     assert contents(tmp_path) == before
 
@@ -315,7 +315,7 @@ def test_a_refused_resume_leaves_good_states_as_they_are(tmp_path, expected):
     before = contents(tmp_path)
     task = Small()
     task.distribution = WithoutTheOther()
-    with pytest.raises(RunError, match=r"worker 1 has 0.*put the folders"):
+    with pytest.raises(RunError, match=r"worker 1 has 0.*Restore the run folders"):
         train(tmp_path, task)
     assert contents(tmp_path) == before
     assert outcome(tmp_path, train(tmp_path)) == expected

@@ -124,14 +124,13 @@ def test_another_backend_is_refused(tmp_path):
 def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
     about = {"versions": {"numpy": "2.1"}, "git_commit": "a"}
     again(run, about=about).close()
-    assert "begun with unknown versions and goes on with numpy 2.1" in (
-        capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "started with other versions and is resumed with numpy 2.1" in said
     again(run, about={**about, "git_commit": "b"}).close()
     assert capsys.readouterr().out == ""
     newer = {"versions": {"numpy": "2.2"}, "git_commit": "b"}
     assert again(run, about=newer).config["about"] == newer
-    assert "begun with numpy 2.1 and goes on with numpy 2.2" in capsys.readouterr().out
+    assert "with numpy 2.1 and is resumed with numpy 2.2" in capsys.readouterr().out
     assert json.loads((run.path / "config.json").read_text())["about"] == newer
 
 
@@ -324,8 +323,7 @@ def test_an_opened_run_has_the_config_it_was_created_with(run):
     assert repr(opened.config["flags"]) == repr(CONFIG)
 
 
-def test_the_config_of_an_older_version_is_read_and_not_resumed(run):
-    run.close()
+def test_the_config_of_an_older_version_is_read(run):
     older = {**CONFIG, "data": {"train": "d"}, "about": {"corpus": "x"}}
     (run.path / "config.json").write_text(json.dumps(older))
     assert RunFolder.open(run.path).config == {
@@ -335,9 +333,6 @@ def test_the_config_of_an_older_version_is_read_and_not_resumed(run):
     }
     (run.path / "config.json").write_text(json.dumps({**older, "trained with": "JAX"}))
     assert read_config(run.path)["about"]["trained with"] == "JAX"
-    with pytest.raises(RunError, match="a run of an older version, which cannot be"):
-        again(run)
-    RunFolder.begin(run.path, CONFIG, restart=True)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -365,7 +360,7 @@ def test_a_damaged_config_is_refused(run, content):
     with pytest.raises(RunError) as error:
         RunFolder.open(run.path)
     assert "config.json cannot be read" in refusal(error)
-    assert "must be trained again" in refusal(error)
+    assert "train the run again" in refusal(error)
 
 
 # Flags
@@ -403,7 +398,7 @@ def test_a_flag_that_contradicts_the_run_is_refused(run):
 def test_a_run_that_lacks_a_flag_is_refused(run):
     values = parsed()
     flags.DEFINE_integer("n_actions", 5, "", flag_values=values)
-    with pytest.raises(RunError, match="does not say the model's n_actions"):
+    with pytest.raises(RunError, match="has no value for --n_actions"):
         run.restore_flags(values)
 
 
