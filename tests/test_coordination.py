@@ -1,4 +1,4 @@
-"""What workers agree on, without processes: each is a thread here."""
+"""Decisions of all workers; each worker is a thread here."""
 
 import os
 import queue

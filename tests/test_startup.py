@@ -69,8 +69,12 @@ def test_a_script_runs_the_code_beside_it(clone, script):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"},
-        {"floatx": "bfloat16", "nnx_enabled": True},
+        {
+            "floatx": "bfloat16",
+            "epsilon": 0.1,
+            "image_data_format": "channels_first",
+            "nnx_enabled": True,
+        },
         ["no settings"],
     ],
 )
