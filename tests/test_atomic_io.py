@@ -1,4 +1,4 @@
-"""Files are whole or not there; arrays are read without trust in them."""
+"""Atomic writes, checksums, and reading .npz files of unknown origin."""
 
 import errno
 import io
@@ -123,7 +123,7 @@ def test_good_arrays_are_read_as_they_were_written(tmp_path):
         atomic_io.read_arrays(tmp_path / "y.npz")
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "fill"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "fill"])
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -202,12 +202,12 @@ def test_a_signal_to_one_worker_ends_all_at_the_same_step(tmp_path, data):
 
 
 CONNECTING = """
-import socket
+import os, socket
 from dsc.distributed import multi_worker
 from dsc.distributed.cluster import Cluster
 multi_worker.CONNECT = 1
 with socket.create_server(("localhost", {port})):  # listens, and never answers
-    multi_worker.MultiWorkerDistribution(Cluster.from_environment())
+    multi_worker.MultiWorkerDistribution(Cluster(os.environ["TF_CONFIG"]))
 """
 
 

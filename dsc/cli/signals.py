@@ -27,7 +27,7 @@ class _Flag:
 
 
 def exit_on_signals():
-    """From now on a signal raises `Interrupted`, or sets the flag inside `polled()`.
+    """From now on a signal calls `interrupt`.
 
     A signal that was ignored at the start (`nohup`, `&` in a script) stays ignored.
     """

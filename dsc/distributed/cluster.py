@@ -7,7 +7,6 @@ TensorFlow waits for a missing worker for an hour and ignores signals meanwhile.
 """
 
 import json
-import os
 import socket
 import time
 
@@ -46,11 +45,6 @@ class Cluster:
                 "--strategy multi_worker: TF_CONFIG does not describe a cluster of "
                 f"workers ({one_line(error)}); see Scaling in README.md."
             ) from None
-
-    @classmethod
-    def from_environment(cls):
-        """The cluster that the variable `TF_CONFIG` describes."""
-        return cls(os.environ.get("TF_CONFIG"))
 
     def wait(self, limit=WAIT):
         """Listens at this worker's port until all other workers listen at theirs.

@@ -1,5 +1,7 @@
 """The distribution that --strategy asks for."""
 
+import os
+
 import tensorflow as tf
 
 from dsc.cli.errors import RunError
@@ -31,7 +33,7 @@ def make_distribution(flags):
     if flags.strategy == "mirrored":
         distribution = MirroredDistribution(tf.distribute.MirroredStrategy())
     else:
-        distribution = MultiWorkerDistribution(Cluster.from_environment())
+        distribution = MultiWorkerDistribution(Cluster(os.environ.get("TF_CONFIG")))
     n = distribution.n_replicas
     if flags.batch_size % n:
         raise RunError(

@@ -35,13 +35,13 @@ def write(path, content, digest=False):
         OSError: the file cannot be written.
     """
     path = Path(path)
-    tmp = _temporary(path)
+    tmp = path.with_name(f"aside.{os.getpid()}.{path.name}")
     try:
         if callable(content):
             content(tmp)
         else:
             tmp.write_bytes(content)
-        _sync(tmp)
+        _sync_folder(tmp) if tmp.is_dir() else _sync(tmp)
         if digest:
             stem, dot, suffixes = path.name.partition(".")
             path = path.with_name(f"{stem}-{file_digest(tmp)}{dot}{suffixes}")
@@ -49,7 +49,7 @@ def write(path, content, digest=False):
         _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
-            tmp.unlink(missing_ok=True)
+            shutil.rmtree(tmp) if tmp.is_dir() else tmp.unlink(missing_ok=True)
     return path
 
 
@@ -63,17 +63,14 @@ def write_folder(path, fill):
     Raises:
         OSError: something cannot be written.
     """
-    tmp = _temporary(path)
-    try:
+
+    def make(tmp):
         tmp.mkdir()
         fill(tmp)
         for file in tmp.iterdir():
             _sync(file)
-        _sync_folder(tmp)
-        os.rename(tmp, path)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
+
+    write(path, make)
 
 
 def to_json(value, **layout):
@@ -154,10 +151,6 @@ def read_arrays(path):
     except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(reason) from None
-
-
-def _temporary(path):
-    return path.with_name(f"aside.{os.getpid()}.{path.name}")
 
 
 def _sync_folder(path):

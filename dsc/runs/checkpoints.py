@@ -73,13 +73,19 @@ class Checkpoints:
         name = f"best-{epochs:06}-{step:012}.weights.h5"
         return self._write(self.best / name, model.save_weights).name
 
-    def has_weights(self, name):
-        """Whether there are undamaged best weights of that name."""
-        return atomic_io.is_intact(self.best / name)
-
     def best_weights(self):
-        """The path of the newest best weights, or None."""
-        return next(reversed(_sorted(self.best, BEST)), None)
+        """The path of the newest best weights.
+
+        Raises:
+            RunError: there are none.
+        """
+        if paths := _sorted(self.best, BEST):
+            return paths[-1]
+        raise RunError(
+            f"The run in {self.path} has no weights (none in {self.best}): no epoch "
+            "has ended with a validation score that is a number. Continue training, or "
+            "start over with --restart and a lower --learning_rate."
+        )
 
     def load_weights(self, model):
         """Loads the best weights into a built model.
@@ -88,12 +94,6 @@ class Checkpoints:
             RunError: there are none, they are damaged, or they do not fit the model.
         """
         path = self.best_weights()
-        if path is None:
-            raise RunError(
-                f"The run in {self.path} has no weights (none in {self.best}): no "
-                "epoch has ended with a validation score that is a number. Continue "
-                "training, or start over with --restart and a lower --learning_rate."
-            )
         try:
             if not atomic_io.is_intact(path):
                 raise ValueError("its checksum is wrong")

@@ -36,14 +36,11 @@ OWN = re.compile(
 class RunFolder:
     """The folder of a run.
 
-    | file | content |
-    |---|---|
-    | `config.json` | `flags`, a dict from name to value; `data`, a dict from split to |
-    | | checksum; `about`, see `dsc.runs.provenance` |
-    | `metrics.jsonl` | one JSON object per report and per epoch |
-    | `vocabulary.txt` | the words in the order of their ids |
-    | `result.json` | scores; exists only when the run has finished |
-    | `last/`, `best/` | see `dsc.runs.checkpoints` |
+    - `config.json`: `flags`, a dict from name to value; `data`, a dict from split to
+      checksum; `about`, see `dsc.runs.provenance`.
+    - `metrics.jsonl`: one JSON object per report and per epoch.
+    - `vocabulary.txt`: the words in the order of their ids.
+    - `result.json`: scores; exists only when the run has finished.
 
     Attributes:
         path: the folder.
@@ -95,11 +92,7 @@ class RunFolder:
             RunError: the folder holds no run, or one without weights.
         """
         run = cls(path, read_config(Path(path), "--load_model: "))
-        if run.checkpoints.best_weights() is None:
-            raise RunError(
-                f"--load_model: the run in {path} has no weights yet (none in "
-                f"{run.checkpoints.best}); let it finish its first epoch."
-            )
+        run.checkpoints.best_weights()
         return run
 
     @property

@@ -6,6 +6,7 @@ import time
 from dsc.cli.errors import RunError
 from dsc.cli.signals import Interrupted
 from dsc.distributed.coordination import newest_common, vote_on_save
+from dsc.runs import atomic_io
 from dsc.runs.checkpoints import step_key
 from dsc.runs.train_state import NotFinite, State, from_arrays, restore, to_arrays
 
@@ -61,7 +62,7 @@ def _usable_states(task, folder, max_steps, skip):
             if state.truncated and state.step != max_steps:
                 continue  # a longer run resumes before the end of the truncated epoch
             best = state.best_weights
-            if best and not folder.checkpoints.has_weights(best):
+            if best and not atomic_io.is_intact(folder.checkpoints.best / best):
                 raise ValueError(f"its best weights, {best}, are missing or damaged")
             folder.metrics_before(metrics_mark)
         except ValueError as error:
