@@ -43,6 +43,13 @@ def rng():
 
 
 @pytest.fixture
+def terminal(monkeypatch, capsys):
+    """Makes the standard output a terminal."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
+
+
+@pytest.fixture
 def signals():
     """Installs the programs' signal handlers for the duration of a test."""
     before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
