@@ -342,7 +342,7 @@ def places(tmp, data, language_run, number_run):
 
 TRAIN = " ".join(("--data_dir=corpus --train_dir=new", *small.LANGUAGE))
 PREDICT = " ".join(("--data_dir=digits --train_dir=new", *small.NUMBERS))
-ATTENTION = "--model attention has no policy to weigh, and --model random_skip always"
+ATTENTION = "--model attention has no policy loss, and --model random_skip always"
 
 # Arguments by script, and the sentence that refuses them. The tests of the modules have
 # refusals that do not depend on flags.
@@ -399,7 +399,7 @@ REFUSED = {
         ),
         (
             "--data_dir=digits --load_model=run",
-            r"--load_model: run does not say the model's n_numbers; it is no run .*",
+            r"--load_model: run has no value for --n_numbers: another script or .*",
         ),
         (
             "--data_dir=digits --load_model=ten --n_numbers=7",
