@@ -105,7 +105,8 @@ class DSCLSTM(keras.layers.Layer):
         carry_memory: whether the state of the layer includes the memory of the last
             `n_actions` states, so that a window of a long sequence can look back into
             the one before. The release's state does not.
-        return_skips: whether to also return `Skips`, as the last output.
+        return_skips: whether to also return `Skips`, as the last output. Wrappers such
+            as `keras.layers.Bidirectional` do not take it.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend.
             `"fast"` is a loop for TensorFlow or JAX with the same results, and `"xla"`
             the TensorFlow loop for functions that XLA compiles (`jit_compile=True`) and
@@ -293,7 +294,8 @@ class DSCLSTM(keras.layers.Layer):
         layer = cls(lstm.units, n_actions, **{**config, **options})
         kernel, recurrent_kernel, *bias = lstm.cell.get_weights()
         features, units = kernel.shape[0], layer.units
-        layer.build((None, None, features))
+        batch = lstm.states[0].shape[0] if lstm.stateful else None
+        layer.build((batch, None, features))
         order = [0, 2, 1, 3]  # Keras: i, f, candidate, o
 
         def reordered(array):
@@ -332,16 +334,15 @@ class DSCLSTM(keras.layers.Layer):
 
     def get_initial_state(self, batch_size):
         """Zeros in the form of `initial_state`."""
-        state = [ops.zeros((batch_size, self.units), self.compute_dtype)] * 2
+        shapes = [(batch_size, self.units)] * 2
         if self.carry_memory:
-            shape = (batch_size, self.n_actions, self.units)
-            state += [ops.zeros(shape, self.compute_dtype)] * 2
-        return state
+            shapes += [(batch_size, self.n_actions, self.units)] * 2
+        return [ops.zeros(shape, self.compute_dtype) for shape in shapes]
 
     def reset_state(self):
         """Sets the state of a stateful layer to zeros."""
         for variable in self.states or ():
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.zeros(variable.shape, variable.dtype))
 
     reset_states = reset_state
 
@@ -401,7 +402,9 @@ class DSCLSTM(keras.layers.Layer):
             outputs += final_state if self.carry_memory else final_state[:2]
         if self.output_regularizer is not None:
             for output in outputs:
-                self.add_loss(self.output_regularizer(output))
+                # The mean over the batch, as in every layer of Keras.
+                loss = self.output_regularizer(output)
+                self.add_loss(loss / ops.cast(batch, loss.dtype))
         if self.return_skips:
             outputs.append(Skips(logits, actions))
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -1,4 +1,4 @@
-"""What training a language model is, whatever computes its steps: windows, schedule."""
+"""The language-model task without the training step: windows, schedule and scores."""
 
 from dsc.distributed.base import Distribution
 from language_modeling import metrics
@@ -7,29 +7,29 @@ from language_modeling.corpora import all_windows, whole_windows
 
 
 class LanguageModelTask:
-    """Trains a `LanguageModel` on windows that follow one another.
+    """Trains a `LanguageModel` on successive windows of a text.
 
-    Without TensorFlow: `task.py` and `jax_task.py` add the steps and `read`, which
-    reads a split's windows from a state of zeros, as `Evaluator.run` does.
+    Independent of the backend: `task.py` and `jax_task.py` add the training step and
+    `read(split)`, which evaluates a split's windows as `Evaluator.run` does.
 
     Args:
         model: built `LanguageModel`.
         optimizer: `keras.optimizers.Optimizer`.
         corpus: `corpora.Corpus`.
         recipe: `dsc.recipes.Recipe`.
-        batch_size, n_steps: size of a window.
-        dropout: share of units that is dropped.
+        batch_size, n_steps: shape of a window.
+        dropout: share of units to drop.
         seed: of dropout and actions.
         max_grad_norm: global norm at which gradients are clipped.
-        schedule: `Schedule` of the learning rate.
+        schedule: learning-rate `Schedule`.
         score_tail: whether validation and test score every word after the first; see
             `corpora.all_windows`.
-        facts: `data.GrammarFacts` of the embedded corpus, or None of another.
+        facts: `lookback.GrammarFacts` of the embedded corpus, None for any other.
         distribution: see `dsc.training.task.Task`; None is one process.
 
     Attributes:
         windows: dict from split to `corpora.Windows`.
-        n_uncovered: dict from split to the number of its words that are not predicted.
+        n_unscored: dict from split to the number of words that are not predicted.
     """
 
     unit = "words"
@@ -63,7 +63,7 @@ class LanguageModelTask:
         self.distribution = distribution or Distribution()
         # Attention weighs all states and chooses none.
         self.chooses = model.dsc.cell.choice != "attention"
-        self._evaluated = {}  # by score, what `_score_both` gave first
+        self._evaluated = {}  # from score to the first result of `_score_splits`
         cut = dict.fromkeys(corpus.ids, whole_windows)
         if score_tail:
             cut |= dict.fromkeys(("valid", "test"), all_windows)
@@ -78,22 +78,21 @@ class LanguageModelTask:
 
     @property
     def n_batches(self):
-        """Windows per epoch, of a corpus with a training text."""
+        """Windows per epoch."""
         return len(self.windows["train"])
 
     def evaluate(self):
-        """`(scores, score)` after an epoch, as `dsc.training.task.Task` says."""
-        evaluated = self._score_both()
-        valid, test = (evaluation.perplexity for evaluation in evaluated[:2])
-        self._evaluated.setdefault(-valid, evaluated)
-        return {"valid perplexity": valid, "test perplexity": test}, -valid
+        """`(scores, score)` after an epoch, see `dsc.training.task.Task`."""
+        valid, test, counts = self._score_splits()
+        self._evaluated.setdefault(-valid.perplexity, (valid, test, counts))
+        return _perplexities(valid, test), -valid.perplexity
 
-    def _score_both(self):
-        """`(Evaluation of valid, of test, counts of deciding.count or None)`."""
+    def _score_splits(self):
+        """`(Evaluation of valid, of test, result of lookback.count or None)`."""
         valid = self.score("valid")
         dsc, read, counts = self.model.dsc, self.read("test"), None
         if self.facts and self.chooses:
-            read = list(read)  # to be gone through twice; other texts may be too large
+            read = list(read)  # only here: other texts may not fit into memory
             counts = lookback.count(
                 read,
                 self.windows["test"],
@@ -103,17 +102,13 @@ class LanguageModelTask:
             )
         return valid, metrics.evaluation(read, dsc.n_actions), counts
 
-    def perplexity(self, split):
-        """exp of the mean word loss over a split's windows, from a state of zeros."""
-        return self.score(split).perplexity
-
     def score(self, split):
-        """Evaluates a split from a state of zeros; returns a `measures.Evaluation`."""
+        """The `metrics.Evaluation` of a split, read from a state of zeros."""
         return metrics.evaluation(self.read(split), self.model.dsc.n_actions)
 
     def report(self, score=None):
-        """Prints the scores on validation and test; see `dsc.training.task.Task`."""
-        valid, test, counts = self._evaluated.get(score) or self._score_both()
+        """Prints and returns the final scores; see `dsc.training.task.Task`."""
+        valid, test, counts = self._evaluated.get(score) or self._score_splits()
         if self.facts:
             print(
                 f"lowest possible test perplexity = {self.facts.floor:.6f} (exact, "
@@ -122,10 +117,7 @@ class LanguageModelTask:
         print(f"valid perplexity = {valid.perplexity:.6f}")
         if self.chooses:
             print(f"test skips chosen = {metrics.describe_skips(test.actions)}")
-        scores = {
-            "valid perplexity": valid.perplexity,
-            "test perplexity": test.perplexity,
-        }
+        scores = _perplexities(valid, test)
         if counts is not None:
             scores |= lookback.scores(counts)
             for line in lookback.describe(counts):
@@ -134,7 +126,7 @@ class LanguageModelTask:
         return scores
 
     def end_epoch(self, score):
-        """Adapts the learning rate to a score; returns why to stop, or None."""
+        """Updates the learning rate; returns the reason to stop training, or None."""
         rate, stop = self.schedule(self.learning_rate, -score)
         self.optimizer.learning_rate = rate
         if stop and self.recipe.early_stopping:
@@ -142,9 +134,13 @@ class LanguageModelTask:
         return None
 
     def schedule_state(self):
-        """What `end_epoch` remembers, by name."""
+        """See `dsc.training.task.Task`."""
         return {"best": self.schedule.best}
 
     def restore_schedule(self, state):
-        """Takes back what `schedule_state` gave."""
+        """See `dsc.training.task.Task`."""
         self.schedule.best = state["best"]
+
+
+def _perplexities(valid, test):
+    return {"valid perplexity": valid.perplexity, "test perplexity": test.perplexity}

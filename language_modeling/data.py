@@ -1,71 +1,37 @@
-"""The corpus that the flags ask for: that of --data_dir, of a run, or the default."""
+"""Finds and reads the corpus that the flags name."""
 
 import os
 from pathlib import Path
 
-from dsc.cli.errors import RunError
+from dsc.cli.errors import RunError, one_line
 from language_modeling import corpora
-from language_modeling.agreement.facts import embedded_corpus
+from language_modeling.agreement import grammar, lookback
 from language_modeling.flags import unknown
 
 ROOT = Path(__file__).resolve().parents[1]
+TREATMENT = {"drop": "dropped", "unk": "read as <unk>"}  # of unknown words
 
 
-def find(values, run=None, log=print):
-    """The files that the flags name, or the default ones, said in one line.
+def load(values, run=None, log=print):
+    """Reads the corpus of --data_dir, or of a run, or the default one.
 
-    `values.data_dir` becomes their absolute path, so that a run keeps it.
+    Sets `values.data_dir` to an absolute path, so that a run keeps it.
 
     Args:
         values: `absl.flags.FlagValues` of `language_modeling.flags`, parsed.
-        run: `RunFolder` whose flags were restored, --data_dir among them, or None.
+        run: `RunFolder` whose flags were restored, or None. The corpus must be the
+            run's; with --data_dir it only needs the same vocabulary.
         log: function of a line to print.
 
     Returns:
-        `(dict from split to path, GrammarFacts of the embedded corpus or None)`.
+        `(paths, corpus, facts)`: dict from split to path; `corpora.Corpus`;
+        `lookback.GrammarFacts` of the embedded corpus, None for any other.
 
     Raises:
-        DataError: there are no such files.
-        RunError: the run's files are gone.
+        DataError: the corpus cannot be found or read.
+        RunError: the corpus is not the run's.
     """
-    folder, embedded, facts = values.data_dir, ROOT / "data" / "agreement", None
-    if folder is None and (ROOT / "data" / "ptb").is_dir():
-        folder = ROOT / "data" / "ptb"
-        log(f"Using the Penn Treebank in {folder}.")
-    elif folder is None:
-        folder = embedded
-        log(
-            "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
-            f"embedded agreement corpus in {folder}."
-        )
-    values.data_dir = os.path.abspath(folder)
-    try:
-        if os.path.realpath(folder) == os.path.realpath(embedded):
-            facts = embedded_corpus(embedded)
-        return corpora.find_splits(folder), facts
-    except ValueError:  # a `DataError`, or a run has what is no path
-        if run:
-            run.check_data(None, values, "data_dir")
-        raise
-
-
-def read(values, paths, run=None, log=print):
-    """Reads a corpus as the flags say, and prints how many words are unknown.
-
-    Args:
-        values: see `find`.
-        paths: dict from split to path.
-        run: `RunFolder` whose corpus it has to be, or None. With --data_dir another
-            corpus with the same vocabulary will do.
-        log: function of a line to print.
-
-    Returns:
-        `corpora.Corpus`.
-
-    Raises:
-        DataError: see `corpora.read_corpus`.
-        RunError: it is not the run's.
-    """
+    paths, facts = find(values, run, log)
     corpus = corpora.read_corpus(
         paths,
         values.EOS,
@@ -80,19 +46,56 @@ def read(values, paths, run=None, log=print):
                 f"--data_dir: {paths['train']} gives another vocabulary than the run "
                 f"in {run.path}; give the corpus that the model was trained on."
             )
-    whose = "the training file" if values.vocab_size is None else "the vocabulary"
-    done = {"drop": "dropped, as the release does", "unk": "read as <unk>"}
+    source = "the training file" if values.vocab_size is None else "the vocabulary"
     for split, n in corpus.n_unknown.items():
         if n:
-            log(
-                f"{split}: {n} words that {whose} does not have are "
-                f"{done[unknown(values)]}."
-            )
-    return corpus
+            treatment = TREATMENT[unknown(values)]
+            log(f"{split}: {n} words that are not in {source} are {treatment}.")
+    return paths, corpus, facts
 
 
-def split_of_run(values, run, split, log=print):
-    """The path of a split of the corpus that a run was trained on; see `read`."""
-    paths, _ = find(values, run, log)
-    read(values, paths, run, log)
-    return paths[split]
+def find(values, run=None, log=print):
+    """`(paths, facts)` of the corpus; see `load`."""
+    folder, embedded, facts = values.data_dir, ROOT / "data" / "agreement", None
+    if folder is None and (ROOT / "data" / "ptb").is_dir():
+        folder = ROOT / "data" / "ptb"
+        log(f"Using the Penn Treebank in {folder}.")
+    elif folder is None:
+        folder = embedded
+        log(
+            "No --data_dir and no data/ptb (scripts/get_ptb.py fetches it): using the "
+            f"embedded agreement corpus in {folder}."
+        )
+    values.data_dir = os.path.abspath(folder)
+    try:
+        if os.path.realpath(folder) == os.path.realpath(embedded):
+            facts = _embedded_facts(embedded)
+        return corpora.find_splits(folder), facts
+    except ValueError:  # also raised for a folder name that no path can have
+        if run:
+            run.check_data(None, values, "data_dir")
+        raise
+
+
+def _embedded_facts(folder):
+    """Writes the embedded corpus to `folder` if needed; returns its `GrammarFacts`."""
+    try:
+        if not all((folder / f"{split}.txt").is_file() for split in corpora.SPLITS):
+            grammar.write(folder)
+    except OSError as error:
+        raise corpora.DataError(
+            f"The embedded corpus cannot be written to {folder} ({one_line(error)}); "
+            "make the folder writable, or give another corpus with --data_dir."
+        ) from None
+    try:
+        train, test = (grammar.read(folder / f"{s}.txt") for s in ("train", "test"))
+        if not set().union(*test) <= set().union(*train):
+            raise ValueError("test.txt has words that are not in train.txt")
+        return lookback.GrammarFacts(
+            grammar.floor_perplexity(test), lookback.deciders(test)
+        )
+    except (OSError, ValueError) as error:
+        raise corpora.DataError(
+            f"The embedded corpus in {folder} cannot be read ({error}); delete the "
+            "folder, then it is written again."
+        ) from None

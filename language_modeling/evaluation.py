@@ -1,4 +1,4 @@
-"""How well a language model predicts a text, and what its agent chooses on the way."""
+"""Evaluates a language model on a text: word losses and actions."""
 
 import tensorflow as tf
 
@@ -7,12 +7,12 @@ from language_modeling.model import ACTIONS, EVALUATION_SEED, Noise, word_losses
 
 
 class Evaluator:
-    """Runs a model over windows of a text that follow one another.
+    """Runs a model over successive windows of a text.
 
     Args:
         model: built `LanguageModel`.
         actions: `greedy` or `sample`.
-        seed: the run's; of the sampled actions.
+        seed: the run's, for sampled actions.
     """
 
     def __init__(self, model, actions="greedy", seed=0):
@@ -21,15 +21,13 @@ class Evaluator:
         self.seed = seed
 
     def run(self, windows):
-        """Reads windows one after another, from a state of zeros.
+        """Reads windows in order, from a state of zeros.
 
         Args:
-            windows: iterable of `(words, targets, scored)`, each `[batch, time]`; see
-                `corpora.Windows`.
+            windows: iterable of `(words, targets, scored)`, see `corpora.Windows`.
 
         Yields:
-            `(word losses, actions, *details, scored)` of each window, each
-            `[batch, time, ...]`.
+            `(word losses, actions, *details, scored)`, each `[batch, time, ...]`.
         """
         state = None
         for i, (words, targets, scored) in enumerate(windows):
@@ -50,5 +48,5 @@ class Evaluator:
         return read, outputs.state
 
     def details(self, outputs):
-        """What else to yield of a window's `model.Outputs`, a tuple; traced."""
+        """Further results to yield, a tuple of tensors; traced."""
         return ()

@@ -1,4 +1,4 @@
-"""The flags of the language model: those of the authors' release, and some new ones."""
+"""Flags of the language model: those of the authors' release, and new ones."""
 
 from dsc import recipes
 from dsc.cli import flags as shared_flags
@@ -12,56 +12,40 @@ FLAGS = data.defined
 data.path(
     "data_dir",
     None,
-    "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt; without it "
-    "data/ptb if it is there, else the embedded agreement corpus, data/agreement",
+    "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt (default: "
+    "data/ptb if it exists, else the embedded agreement corpus, data/agreement)",
 )
 data.string("EOS", "<eos>", "the word that stands for the end of a line")
 data.enum(
     "unknown",
     "drop",
     UNKNOWN,
-    "words that the training file does not have: drop them (release), read them as "
+    "words that are not in the training file: drop them (release), read them as "
     "<unk>, or stop with an error",
 )
-data.integer(
-    "vocab_size",
-    None,
-    "how many words to keep, the most frequent ones, <unk> among them; all others are "
-    "read as <unk>, in all splits (default: keep all)",
-    2,
-)
+data.integer("vocab_size", None, "most frequent words to keep; others become <unk>", 2)
 data.path(
     "cache_dir",
     None,
-    "folder that keeps the word ids of each corpus, which are made once; it may be "
-    "deleted at any time (default: data/cache of the project)",
+    "folder that caches word ids; it may be deleted (default: data/cache)",
 )
-data.bool(
-    "score_tail",
-    False,
-    "score every word of validation and test but the first, not only whole windows",
-)
+data.bool("score_tail", False, "score all words of validation and test but the first")
 
 shared_flags.define_model(FLAGS, rnn_size=650, n_actions=5, agent_units=200)
 model = shared_flags.Group("model", FLAGS)
 model.integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
-model.bool("carry_memory", False, "let a window look back into the one before")
-model.float("dropout", 0.5, "share of units dropped; 0 is none", 0.0, 0.999)
+model.bool("carry_memory", False, "let a window look back into the previous one")
+model.float("dropout", 0.5, "share of units to drop", 0.0, 0.999)
 model.float(
     "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
 )
-model.bool(
-    "mixed_precision",
-    False,
-    "compute in bfloat16, faster where the machine has it; weights and losses stay "
-    "float32",
-)
+model.bool("mixed_precision", False, "compute in bfloat16 with float32 weights")
 shared_flags.define_recipe(FLAGS, RECIPES)
 shared_flags.Group("agent", FLAGS).enum(
     "reward",
     None,
     recipes.REWARDS,
-    "of a word: its probability, or the logarithm of it (default: the recipe's; "
+    "reward of a word: its probability or log-probability (default: the recipe's; "
     f"corrected: {RECIPES['corrected'].reward})",
 )
 
@@ -70,55 +54,51 @@ shared_flags.define_optimization(
 )
 optimization = shared_flags.Group("optimisation", FLAGS)
 optimization.float(
-    "learning_rate_decay",
-    1 / 1.2,
-    "factor on the learning rate when validation improves too little",
-    1e-9,
-    1.0,
+    "learning_rate_decay", 1 / 1.2, "factor if validation improves little", 1e-9, 1.0
 )
-optimization.float("lr_threshold", 0.005, "the learning rate's lowest value", 0.0)
+optimization.float("lr_threshold", 0.005, "lowest learning rate", 0.0)
 optimization.float(
     "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
 )
 optimization.integer("num_unroll_steps", 35, "words per window", 2, 10**6)
-optimization.float("max_grad_norm", 5.0, "global norm that clips gradients", 1e-9)
+optimization.float("max_grad_norm", 5.0, "global norm to clip gradients at", 1e-9)
 
 shared_flags.define_run(FLAGS, train_dir="cv")
 
 use = shared_flags.define_use(
     FLAGS,
     ("evaluate", "visualize", "score", "generate"),
-    "of the model of --load_model: its perplexity on validation and test; sentences "
-    "with the skips that it chose; a text word by word, as TSV; a text that it writes",
+    "what to do with the model of --load_model: print its perplexity on validation and "
+    "test, sentences with their skips, or a text word by word as TSV; or sample text",
 )
 use.path(
     "input",
     None,
-    "text to score or visualize, a sentence a line; - is the standard input (default: "
-    "- to score, the validation split to visualize)",
+    "text to score or visualize, one sentence per line; - is the standard input "
+    "(default: - to score, the validation split to visualize)",
 )
-use.integer("sentences", 10, "how many sentences to visualize", 1)
-use.string("prompt", "", "words before the text to generate")
-use.integer("n_words", 200, "how many words to generate", 1)
+use.integer("sentences", 10, "number of sentences to visualize", 1)
+use.string("prompt", "", "words that the generated text continues")
+use.integer("n_words", 200, "number of words to generate", 1)
 use.float(
-    "temperature", 1.0, "divides the logits of the words to generate; 0: likeliest", 0.0
+    "temperature", 1.0, "divides the logits when generating; 0: likeliest word", 0.0
 )
-use.integer("top_k", None, "generate only words among so many likeliest", 1)
+use.integer("top_k", None, "generate only from so many likeliest words", 1)
 
 
 def unknown(values):
-    """What becomes of words that the vocabulary does not have; see `read_corpus`."""
+    """Treatment of words outside the vocabulary; see `corpora.read_corpus`."""
     reads_unk = values.vocab_size is not None and values.unknown == "drop"
     return "unk" if reads_unk else values.unknown
 
 
 def recipe(values):
-    """The `dsc.recipes.Recipe` that the flags ask for."""
+    """The `dsc.recipes.Recipe` of the flags."""
     return RECIPES[values.recipe].with_flag_overrides(values).for_model(values.model)
 
 
 def model_arguments(values):
-    """What `LanguageModel` takes beside the size of the vocabulary, a dict."""
+    """Arguments of `LanguageModel` except the vocabulary size, a dict."""
     return {
         **shared_flags.layer_arguments(values, recipe(values)),
         "rnn_layers": values.rnn_layers,
@@ -129,7 +109,7 @@ def model_arguments(values):
 
 
 def task_arguments(values):
-    """What a `LanguageModelTask` takes beside model, optimizer and corpus, a dict."""
+    """Arguments of `LanguageModelTask` except model, optimizer and corpus, a dict."""
     return {
         "recipe": recipe(values),
         "batch_size": values.batch_size,

@@ -1,8 +1,7 @@
-"""The language model as something to train and to evaluate under JAX.
+"""The language-model task under JAX.
 
-What `task.py` and `dsc/training/step.py` do under TensorFlow, with other random
-numbers: the same model, loss, windows and schedule. A training step is one compiled
-function.
+Model, loss, windows and schedule are those of `task.py` and `dsc/training/step.py`; the
+random numbers differ. A training step is one compiled function.
 """
 
 import functools
@@ -23,20 +22,17 @@ from language_modeling.model import (
 
 
 class JaxLanguageModeling(LanguageModelTask):
-    """`LanguageModelTask` under JAX.
+    """`LanguageModelTask` under JAX; same arguments.
 
-    The weights are the model's variables, before and after each step. The optimizer is
-    `keras.optimizers.SGD`, which holds the learning rate; the recipe has `dense_norm`.
-
-    Args:
-        *args, **kwargs: see `LanguageModelTask`.
+    The optimizer is `keras.optimizers.SGD`, of which only the learning rate is used;
+    the recipe must have `dense_norm`.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         parts = {split: list(zip(*w, strict=True)) for split, w in self.windows.items()}
         self._scored = {split: scored for split, (*_, scored) in parts.items()}
-        # On the device once and for all: words and targets, [windows, batch, n_steps].
+        # Words and targets of all windows, [windows, batch, n_steps].
         self._on_device = {
             split: (jnp.stack(words), jnp.stack(targets))
             for split, (words, targets, _) in parts.items()
@@ -44,22 +40,22 @@ class JaxLanguageModeling(LanguageModelTask):
 
     @property
     def learning_rate(self):
-        """The rate of the next step."""
+        """See `dsc.training.task.Task`."""
         return float(self.optimizer.learning_rate)
 
     def open_log(self, folder):
-        """A function that does nothing: event files are TensorFlow's."""
+        """A function that does nothing: event files need TensorFlow."""
         return lambda record: None
 
     def initial_state(self):
         """The recurrent state at the start of an epoch."""
-        # Each part its own: what is passed to `train` is used up, and only once.
+        # Copies, since `train` donates each buffer, which works only once.
         return jax.tree.map(jnp.copy, self.model.get_initial_state(self.batch_size))
 
     def train(self, state):
         """Takes the next step of a `dsc.runs.train_state.State`; returns the metrics.
 
-        Nothing waits for the device. The recurrent state that it has is used up.
+        Does not wait for the device. The buffers of the recurrent state are donated.
         """
         variables = self.model.trainable_variables
         weights, state.recurrent, metrics = self._train(
@@ -84,16 +80,13 @@ class JaxLanguageModeling(LanguageModelTask):
         return weights, state, {"loss": total, "grad_norm": norm, **metrics}
 
     def gradients(self, weights, words, targets, state, noise):
-        """The gradients of the training loss of a window.
+        """`(gradients, loss, state, metrics)` of the training loss of a window.
 
         Args:
-            weights: list of arrays, the values of the model's trainable variables.
+            weights: list of values of the model's trainable variables.
             words, targets: `[batch, time]`.
             state: recurrent state.
             noise: `model.Noise`.
-
-        Returns:
-            `(gradients, loss, state, metrics)`, the first a list as `weights` is.
         """
 
         def objective(weights):
@@ -158,15 +151,10 @@ class JaxLanguageModeling(LanguageModelTask):
 
 
 def descend(weights, gradients, rate, max_norm):
-    """A step down the gradients, clipped by their global norm.
-
-    Args:
-        weights, gradients: lists of arrays.
-        rate: learning rate.
-        max_norm: positive number.
+    """One SGD step with gradients clipped by global norm.
 
     Returns:
-        `(weights, norm)`: the weights after the step, and the norm before clipping.
+        `(weights, norm)`: the new weights, and the norm before clipping.
     """
     norm = jnp.sqrt(sum(jnp.sum(jnp.square(gradient)) for gradient in gradients))
     rate = rate * max_norm / jnp.maximum(norm, max_norm)
@@ -174,5 +162,5 @@ def descend(weights, gradients, rate, max_norm):
 
 
 def _key(seed, step, stream):
-    """The key of one draw: a pure function, so that a step draws the same again."""
+    """The random key of one draw, a pure function of its arguments."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), stream)

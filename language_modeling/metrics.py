@@ -1,19 +1,19 @@
-"""What is told of a language model, from its word losses and choices."""
+"""Perplexity and the distribution of skips."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-TOLD = 5  # skip lengths that are told one by one
+N_LENGTHS = 5  # skip lengths that are listed separately
 
 
 class Evaluation(NamedTuple):
-    """How a model does on a text.
+    """Results of a model on a text.
 
     Attributes:
         perplexity: exp of the mean word loss.
-        actions: `[n_actions]`, how often each was chosen, oldest state first.
+        actions: `[n_actions]`, share of each action, oldest state first.
     """
 
     perplexity: float
@@ -21,11 +21,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluation(windows, n_actions):
-    """The `Evaluation` of what a model did on the windows of a text.
+    """The `Evaluation` of a text.
 
     Args:
         windows: iterable of `(word losses, actions, scored)`, each an array
-            `[batch, time]`; only what is scored counts.
+            `[batch, time]`; only scored words count.
         n_actions: number of actions.
     """
     total, n_words = 0.0, 0
@@ -38,7 +38,7 @@ def evaluation(windows, n_actions):
 
 
 def perplexity(nll):
-    """exp of a mean word loss in nats; infinite when a float cannot hold it."""
+    """exp of a mean word loss in nats; infinite if it overflows."""
     try:
         return math.exp(nll)
     except OverflowError:
@@ -46,17 +46,13 @@ def perplexity(nll):
 
 
 def by_length(n):
-    """Skip lengths 1..n as they are told: one by one, and beyond `TOLD` together.
-
-    Returns:
-        List of `(text, slice)`, the slice of what begins with a skip of 1.
-    """
-    found = [(str(k), slice(k - 1, k)) for k in range(1, min(n, TOLD) + 1)]
-    return found + [(f"{TOLD + 1}+", slice(TOLD, n))] * (n > TOLD)
+    """`(label, slice)` of skip lengths 1..n; those beyond `N_LENGTHS` share one."""
+    found = [(str(k), slice(k - 1, k)) for k in range(1, min(n, N_LENGTHS) + 1)]
+    return found + [(f"{N_LENGTHS + 1}+", slice(N_LENGTHS, n))] * (n > N_LENGTHS)
 
 
 def describe_skips(shares):
-    """`1: 0.25 2: 0.40 ...`: how often each skip length was chosen, shortest first.
+    """`1: 0.25 2: 0.40 ...`: the share of each skip length.
 
     Args:
         shares: `[n_actions]`, share of each action, oldest state first.
@@ -66,12 +62,12 @@ def describe_skips(shares):
 
 
 def record(metrics):
-    """What is logged of the mean metrics of some training steps (NumPy)."""
+    """The log record of the mean metrics of some training steps (NumPy)."""
     return {**metrics, "perplexity": perplexity(metrics["nll"])}
 
 
 def describe(record):
-    """A report's text from a `record`."""
+    """The text of a progress report."""
     return (
         f"loss {record['loss']:#.4g}, perplexity {record['perplexity']:#.4g}, "
         f"entropy {record['entropy']:.2f}"

@@ -1,4 +1,4 @@
-"""The language model and its loss, in `keras.ops` alone.
+"""The language model and its loss; only `keras.ops`.
 
 Paper, "Language Modeling"; release: `language_modeling/rl_train.py`.
 """
@@ -10,17 +10,17 @@ from keras import ops
 
 from dsc import DSCLSTM, losses
 
-# Streams of the random numbers of one step, and what evaluation adds to the run's seed.
+# Random streams of one step; evaluation adds EVALUATION_SEED to the run's seed.
 ACTIONS, DROPOUT = 0, 1
 EVALUATION_SEED = 1
 
 
 class Noise(NamedTuple):
-    """Everything random in one forward pass; see `dsc.noise`.
+    """All randomness of a forward pass; see `dsc.noise`.
 
     Attributes:
-        actions: `[batch, time, n_actions]`, Gumbel noise, or None for greedy actions.
-        dropout: one mask `[batch, time, rnn_size]` for the embedding and one for each
+        actions: Gumbel noise `[batch, time, n_actions]`, or None for greedy actions.
+        dropout: masks `[batch, time, rnn_size]`, one for the embedding and one for each
             recurrent layer, or None.
     """
 
@@ -29,11 +29,10 @@ class Noise(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the model computes.
+    """Outputs of the model.
 
     Attributes:
-        logits: `[batch, time, vocab_size]`, unnormalised log-probabilities of the
-            next word.
+        logits: `[batch, time, vocab_size]`, of the next word.
         hidden: `[batch, time, rnn_size]`, the outputs of the DSC-LSTM.
         skips: `dsc.Skips`.
         state: the recurrent state after the last step.
@@ -48,21 +47,19 @@ class Outputs(NamedTuple):
 class LanguageModel(keras.Model):
     """Embedding, `rnn_layers` ordinary LSTMs, a DSC-LSTM, word logits.
 
-    Dropout stands after the embedding and after every recurrent layer. The recurrent
-    state is passed in and returned; the model's variables are its weights only.
+    Dropout follows the embedding and each recurrent layer. The recurrent state is
+    passed in and returned; the model's variables are its weights only.
 
     Args:
         vocab_size: number of words.
-        rnn_size: units of the embedding and of every layer.
-        rnn_layers: number of ordinary LSTMs below the DSC-LSTM; may be 0.
-        n_actions, implementation, **dsc_arguments: see `dsc.DSCLSTM`. The ordinary
-            LSTMs have a forget bias of 1.
-        param_init: weights start uniform in [-param_init, param_init], but for the
-            LSTMs' biases (0), the DSC-LSTM's recurrent blocks (orthogonal) and its
-            agent.
+        rnn_size: units of the embedding and of each layer.
+        rnn_layers: number of ordinary LSTMs, with a forget bias of 1; may be 0.
+        n_actions, implementation, **dsc_arguments: see `dsc.DSCLSTM`.
+        param_init: weights start uniform in [-param_init, param_init], except the
+            LSTMs' biases (0), the DSC-LSTM's recurrent kernel (orthogonal) and agent.
         seed: of the initial weights.
-        dtype: Keras dtype policy of every layer; with `"mixed_bfloat16"` weights and
-            losses are float32 still.
+        dtype: Keras dtype policy of each layer; with `"mixed_bfloat16"` weights and
+            losses stay float32.
     """
 
     def __init__(
@@ -138,11 +135,11 @@ class LanguageModel(keras.Model):
 
     @property
     def n_dropout_masks(self):
-        """How many masks `Noise.dropout` holds."""
+        """The number of masks in `Noise.dropout`."""
         return len(self.lstms) + 2
 
     def get_initial_state(self, batch_size):
-        """Zeros: a list with the state of each recurrent layer."""
+        """A list with the zero state of each recurrent layer."""
         layers = (*self.lstms, self.dsc)
         return [layer.get_initial_state(batch_size) for layer in layers]
 
@@ -151,7 +148,7 @@ class LanguageModel(keras.Model):
 
         Args:
             tokens: `[batch, time]`, word ids.
-            state: from `get_initial_state` or from the window before; None is zeros.
+            state: from `get_initial_state` or the previous window; None is zeros.
             noise: `Noise`, or None: greedy actions, no dropout.
 
         Returns:
@@ -172,14 +169,10 @@ class LanguageModel(keras.Model):
             x, noise=noise.actions, initial_state=state[-1]
         )
         final_state.append(dsc_state)
-        logits = self.word_logits(_drop(hidden, masks[-1]))
+        # One matrix product for all steps.
+        flat = ops.reshape(_drop(hidden, masks[-1]), (-1, self.rnn_size))
+        logits = ops.reshape(self.softmax(flat), (*ops.shape(tokens), self.vocab_size))
         return Outputs(logits, hidden, skips, final_state)
-
-    def word_logits(self, hidden):
-        """`[batch, time, rnn_size]` to `[batch, time, vocab_size]`, in one product."""
-        batch, time = ops.shape(hidden)[:2]
-        logits = self.softmax(ops.reshape(hidden, (-1, self.rnn_size)))
-        return ops.reshape(logits, (batch, time, self.vocab_size))
 
 
 def _drop(x, mask):
@@ -189,11 +182,11 @@ def _drop(x, mask):
 def word_losses(logits, targets):
     """Cross-entropy of each word.
 
-    With a gradient of its own, made from the one pass over the vocabulary that the
-    loss makes: a step has millions of logits, and the backends' passes are several.
+    The custom gradient reuses the softmax of the loss: a step has millions of logits,
+    and the backends' gradients would pass over them several times.
 
     Args:
-        logits: `[batch, time, vocab_size]`, unnormalised log-probabilities.
+        logits: `[batch, time, vocab_size]`.
         targets: `[batch, time]`, word ids.
 
     Returns:
@@ -205,16 +198,15 @@ def word_losses(logits, targets):
     @ops.custom_gradient
     def cross_entropy(logits):  # [words, vocab_size]
         probs = ops.softmax(logits)
-        # The right word's own probability may be too small for a float; that of the
-        # likeliest is at least 1 / vocab_size.
-        right = ops.take_along_axis(logits, flat_targets[:, None], axis=-1)[:, 0]
-        behind = ops.max(logits, axis=-1) - right
-        nll = behind - ops.log(ops.max(probs, axis=-1))
+        # The target's probability may underflow; that of the likeliest word cannot.
+        target_logits = ops.take_along_axis(logits, flat_targets[:, None], axis=-1)
+        margin = ops.max(logits, axis=-1) - target_logits[:, 0]
+        nll = margin - ops.log(ops.max(probs, axis=-1))
 
         def gradient(*args, upstream=None):
-            # Keras: TensorFlow and JAX pass it by place, the others by name.
+            # TensorFlow and JAX pass it by position, other backends by name.
             d_nll = args[0] if upstream is None else upstream
-            # probs - 1 at the right word, probs elsewhere.
+            # probs - 1 at the target, probs elsewhere.
             words = ops.arange(ops.shape(probs)[0], dtype="int32")
             return ops.scatter_update(
                 probs * d_nll[:, None],
@@ -230,29 +222,32 @@ def word_losses(logits, targets):
 
 
 def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advantages):
-    """The training loss of a window and what is worth reporting.
+    """The training loss of a window.
 
-    loss = time * mean word loss + policy loss, as in the release, where the policy
-    loss is divided by the number of steps and the sum multiplied by it.
+    loss = time * mean word loss + policy loss, as in the release, which divides the
+    policy loss by the number of steps and multiplies the sum by it.
 
     Args:
         outputs: `Outputs` on a window.
         targets: `[batch, time]`, the next words' ids.
         recipe: `dsc.recipes.Recipe`.
-        carry_memory: whether the window's first step chose too.
-        advantages: `losses.advantages`, or what it is for rows of a larger batch.
+        carry_memory: whether the agent's action counts at the window's first step.
+        advantages: `losses.advantages`, or its equivalent for rows of a larger batch.
 
     Returns:
         `(scalar loss, dict of metrics)`: `nll`, `reward`, `rl_loss` and `entropy` are
-        scalars, `actions` `[n_actions]` is the share of each.
+        scalars, `actions` `[n_actions]` has the share of each action.
     """
     nll = word_losses(outputs.logits, targets)  # [batch, time]
-    # The first step of a window continues from the state it was given, whatever the
-    # action: without a carried memory there is nothing to credit it with.
+    # Without a carried memory the first step ignores the action.
     first = 0 if recipe.first_action_in_loss or carry_memory else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
-    rewards = word_rewards(nll[:, first:], recipe)
-    rl_loss = policy_loss(logits, actions, rewards, recipe, advantages)
+    log_probs = -nll[:, first:]
+    rewards = ops.exp(log_probs) if recipe.reward == "prob" else log_probs
+    rewards = ops.stop_gradient(rewards)
+    returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
+    advantage = advantages(returns, recipe.baseline)
+    rl_loss = recipe.rl_weight * losses.reinforce(logits, actions, advantage)
     entropy = ops.mean(losses.entropy(logits))
     mean_nll = ops.mean(nll)
     total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll
@@ -265,26 +260,3 @@ def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advanta
         "actions": ops.mean(ops.one_hot(actions, logits.shape[-1]), axis=(0, 1)),
     }
     return total, metrics
-
-
-def word_rewards(nll, recipe):
-    """What each choice earned at once, `[batch, time]`, from the word losses."""
-    return ops.stop_gradient(ops.exp(-nll) if recipe.reward == "prob" else -nll)
-
-
-def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
-    """The agent's loss, weighted.
-
-    Args:
-        logits: `[batch, time, n_actions]`.
-        actions: `[batch, time]`.
-        rewards: `[batch, time]`, what the actions led to; see `word_rewards`.
-        recipe: `dsc.recipes.Recipe`.
-        advantages: see `loss`.
-
-    Returns:
-        Scalar.
-    """
-    returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
-    advantage = advantages(returns, recipe.baseline)
-    return recipe.rl_weight * losses.reinforce(logits, actions, advantage)

@@ -2,7 +2,7 @@
 
     python language_modeling/rl_train.py --n_actions 5
 
-The flags are those of the authors' release, with its defaults, and some new ones.
+The flags and defaults are those of the authors' release, with new flags added.
 """
 
 import sys
@@ -28,7 +28,7 @@ from language_modeling.task import LanguageModeling
 
 
 def run():
-    """Trains and evaluates, or does with a trained model what --mode says."""
+    """Trains and evaluates, or uses a trained model as --mode says."""
     limit_gpu_memory(FLAGS.gpu_portion)
     distribution = make_distribution(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)

@@ -1,16 +1,16 @@
-"""The learning rate over the epochs."""
+"""Learning-rate schedule."""
 
 import math
 
 
 class Schedule:
-    """The release's learning rate: slower whenever validation improves too little.
+    """The release's schedule: decays when validation perplexity improves too little.
 
     Args:
-        decay: factor.
-        threshold: the rate never falls below it.
-        decay_when: by how much validation perplexity must fall below the best to keep
-            the rate. As in the release, "the best" moves only when it does.
+        decay: factor on the learning rate.
+        threshold: lowest learning rate.
+        decay_when: improvement over the best perplexity that keeps the rate. As in the
+            release, the best is updated only by such an improvement.
     """
 
     def __init__(self, decay, threshold, decay_when):
@@ -20,15 +20,15 @@ class Schedule:
         self.best = None
 
     def __call__(self, rate, perplexity):
-        """The next rate, and whether no smaller one is left to try.
+        """`(next rate, whether the lowest rate brought no improvement)`.
 
-        A perplexity that is no number is no improvement and no best.
+        A perplexity of NaN is no improvement.
         """
         improved = self.best is None or perplexity < self.best - self.decay_when
         if improved and not math.isnan(perplexity):
             self.best = perplexity
             return rate, False
-        # The optimizer keeps the rate in float32, which may round it up.
+        # The optimizer stores the rate in float32, which may round it up.
         smallest = rate <= self.threshold * (1 + 1e-6)
-        lowest = min(rate, self.threshold)  # a rate that begins below it stays
+        lowest = min(rate, self.threshold)  # an initial rate may be lower
         return max(rate * self.decay, lowest), smallest

@@ -1,4 +1,4 @@
-"""The language model as something to train and to evaluate."""
+"""The language-model task under TensorFlow."""
 
 from dsc import losses, noise
 from dsc.training.task import Task
@@ -8,14 +8,7 @@ from language_modeling.model import ACTIONS, DROPOUT, Noise, loss
 
 
 class LanguageModeling(LanguageModelTask, Task):
-    """`LanguageModelTask` under TensorFlow.
-
-    Args:
-        *args, **kwargs: see `LanguageModelTask`.
-
-    Attributes:
-        evaluator: `Evaluator` of the model.
-    """
+    """`LanguageModelTask` under TensorFlow; same arguments."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
 """Number prediction; see `produce_data.py`."""
 
-# In an epoch's record: the validation sequences by index digit and last greedy choice.
+# Key of an epoch's record: validation sequences by index and last greedy action.
 LAST_ACTIONS = "valid last actions by index"

@@ -1,4 +1,4 @@
-"""The flags of number prediction; those that mean the same are the language model's."""
+"""Flags of number prediction, named as in the language model where they exist there."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ RECIPES = recipes.NUMBER_PREDICTION
 
 data = shared_flags.Group("data")
 FLAGS = data.defined
-data.path("data_dir", str(ROOT / "data"), "folder that produce_data.py wrote to")
+data.path("data_dir", str(ROOT / "data"), "folder with the file of produce_data.py")
 produce_data.define_sequences(data)
-data.bool("released_data", None, "read the data as the release makes it (recipe: no)")
+data.bool("released_data", None, "read the release's data (default: the recipe's: no)")
 
 shared_flags.define_model(FLAGS, rnn_size=200, n_actions=10, agent_units=10)
 shared_flags.define_recipe(FLAGS, RECIPES)
@@ -22,8 +22,7 @@ shared_flags.Group("agent", FLAGS).enum(
     "credit",
     None,
     recipes.CREDITS,
-    "choices that the reward of a sequence credits: all, or the last alone, at the "
-    "index (default: the recipe's: all)",
+    "actions that the reward credits (default: the recipe's: all)",
 )
 
 shared_flags.define_optimization(
@@ -31,14 +30,13 @@ shared_flags.define_optimization(
 )
 optimization = shared_flags.Group("optimisation", FLAGS)
 optimization.integer(
-    "patience", 10, "end training after so many epochs without a better validation", 1
+    "patience", 10, "stop after so many epochs without better validation accuracy", 1
 )
 optimization.bool(
     "jit_compile",
     True,
-    "have XLA compile the steps: seconds at the start, a third of every step saved "
-    "(scripts/benchmark.py --only np); only with --strategy none, since XLA compiles "
-    "no exchange between replicas, and not for --model attention",
+    "compile the steps with XLA: slower at the start, then a third faster; ignored "
+    "with --strategy and --model attention",
 )
 
 shared_flags.define_run(FLAGS, train_dir="cv-number-prediction")
@@ -46,17 +44,17 @@ shared_flags.define_run(FLAGS, train_dir="cv-number-prediction")
 shared_flags.define_use(
     FLAGS,
     ("evaluate",),
-    "of the model of --load_model: which numbers it takes for which",
+    "what to do with the model of --load_model: print which numbers it confuses",
 )
 
 
 def recipe_of(values):
-    """The `dsc.recipes.Recipe` that flags ask for."""
+    """The `dsc.recipes.Recipe` of the flags."""
     return RECIPES[values.recipe].with_flag_overrides(values).for_model(values.model)
 
 
 def data_path(values):
-    """The file with the sequences that flags ask for."""
+    """The data file of the flags."""
     released = recipe_of(values).released_data
     name = produce_data.file_name(values.sequence_length, released, values.n_numbers)
     return Path(values.data_dir) / name

@@ -1,4 +1,4 @@
-"""The number predictor and its loss, in `keras.ops` alone.
+"""The number predictor and its loss; only `keras.ops`.
 
 Paper, "Number Prediction with Skips"; release: `number_prediction/rl_train.py`.
 """
@@ -12,10 +12,10 @@ from dsc import DSCLSTM, losses
 
 
 class Outputs(NamedTuple):
-    """What the model computes.
+    """Outputs of the model.
 
     Attributes:
-        logits: `[batch, n_numbers]`, unnormalised log-probabilities of the answer.
+        logits: `[batch, n_numbers]`, of the answer.
         hidden: `[batch, rnn_size]`, the last output of the DSC-LSTM.
         skips: `dsc.Skips`.
     """
@@ -31,7 +31,7 @@ class NumberPredictor(keras.Model):
     Args:
         rnn_size: units of the DSC-LSTM.
         n_actions, agent_units, **dsc_arguments: see `dsc.DSCLSTM`.
-        n_numbers: how many numbers there are to read and to answer.
+        n_numbers: number of distinct inputs and answers.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class NumberPredictor(keras.Model):
         )
         self.out = keras.layers.Dense(
             n_numbers,
-            # As in the release; the DSC-LSTM's are Keras's, the release's as well.
+            # As in the release, which initialises the DSC-LSTM as Keras does.
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.3),
             bias_initializer=keras.initializers.Constant(0.1),
             name="out",
@@ -61,14 +61,11 @@ class NumberPredictor(keras.Model):
         self.built = True
 
     def call(self, numbers, noise=None):
-        """Reads sequences and answers them.
+        """Returns `Outputs` for a batch of sequences.
 
         Args:
             numbers: `[batch, time]`, integers 0..n_numbers-1.
             noise: `[batch, time, n_actions]`, or None for greedy actions.
-
-        Returns:
-            `Outputs`.
         """
         x = ops.one_hot(numbers, self.n_numbers)  # [batch, time, n_numbers]
         hidden, skips = self.dsc(x, noise=noise)
@@ -76,28 +73,34 @@ class NumberPredictor(keras.Model):
 
 
 def loss(outputs, targets, recipe, advantages=losses.advantages):
-    """The training loss of a batch and what is worth reporting.
+    """The training loss of a batch.
 
-    The agent is rewarded once a sequence: +1 for the right answer, -1 for a wrong one.
+    The agent's reward is +1 for a correct answer, -1 for a wrong one.
 
     Args:
         outputs: `Outputs`.
         targets: `[batch]`, the answers.
         recipe: `dsc.recipes.Recipe`.
-        advantages: `losses.advantages`, or what it is for rows of a larger batch.
+        advantages: `losses.advantages`, or its equivalent for rows of a larger batch.
 
     Returns:
         `(scalar loss, dict of metrics)`: `nll`, `accuracy`, `reward`, `rl_loss` and
-        `entropy` are scalars, `actions` `[n_actions]` is the share of each; the last
-        three are those of the choices that are credited.
+        `entropy` are scalars, `actions` `[n_actions]` has the share of each action. The
+        last three cover the credited actions only.
     """
     nll = task_loss(outputs.logits, targets, recipe)
     right = is_right(outputs.logits, targets)
-    # The first step's action is never used.
+    # The first step ignores its action.
     first = -1 if recipe.credit == "last" else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
     rewards = 2.0 * right - 1.0  # [batch]
-    rl_loss = policy_loss(logits, actions, rewards[:, None], recipe, advantages)
+    advantage = advantages(rewards[:, None], recipe.baseline)
+    if recipe.log_of_probability_plus_one:
+        probability = ops.exp(losses.log_prob(logits, actions))
+        rl_loss = -ops.mean(ops.log(probability + 1.0) * advantage)
+    else:
+        rl_loss = losses.reinforce(logits, actions, advantage)
+    rl_loss = recipe.rl_weight * rl_loss
     entropy = ops.mean(losses.entropy(logits))
     total = nll + rl_loss - recipe.entropy_weight * entropy
     metrics = {
@@ -121,17 +124,8 @@ def task_loss(logits, targets, recipe):
     )
 
 
-def policy_loss(logits, actions, rewards, recipe, advantages=losses.advantages):
-    """The agent's loss: `rewards` `[batch, 1]` credit every choice that is given."""
-    advantage = advantages(rewards, recipe.baseline)
-    if recipe.log_of_probability_plus_one:
-        probability = ops.exp(losses.log_prob(logits, actions))
-        return recipe.rl_weight * -ops.mean(ops.log(probability + 1.0) * advantage)
-    return recipe.rl_weight * losses.reinforce(logits, actions, advantage)
-
-
 def is_right(logits, targets):
-    """1.0 where the likeliest number is the answer, else 0.0, `[batch]`."""
+    """1.0 where the likeliest number is the answer, else 0.0; `[batch]`."""
     return ops.cast(ops.equal(answers(logits), ops.cast(targets, "int32")), "float32")
 
 

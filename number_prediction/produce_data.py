@@ -1,11 +1,11 @@
-"""Writes the data of number prediction: which of the last numbers was it?
+"""Writes the data of number prediction.
 
     python number_prediction/produce_data.py --sequence_length 10
 
-A sequence is `sequence_length` random numbers a below `n_numbers` and then another such
-number b, the index; the answer is the one at place b of the last `n_numbers`:
-a[sequence_length - n_numbers + b]. With ten numbers, which are digits, this is the task
-of the paper, "Number Prediction with Skips", and of the release's `produce_data.py`.
+A sequence consists of `sequence_length` random numbers a below `n_numbers` and one more
+such number b, the index. The answer is number b of the last `n_numbers`:
+a[sequence_length - n_numbers + b]. With ten numbers (digits) this is the task of the
+paper, "Number Prediction with Skips", and of the release's `produce_data.py`.
 """
 
 import os
@@ -24,31 +24,21 @@ from dsc.runs import atomic_io
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("train", "valid", "test")
 DIGITS = 10  # numbers in the release's task, and by default
-MAX_NUMBERS = 256  # that a byte can tell apart
+MAX_NUMBERS = 256  # values of a byte
 MAX_LENGTH, MAX_SEQUENCES = 10_000, 10_000_000
-RELEASED_LENGTH = 100  # digits before the index in what the release calls its 10+1 file
+RELEASED_LENGTH = 100  # digits before the index in the release's file for 10+1
 
 
 class DataError(ValueError):
-    """The data cannot be made or used; the message says why and what to do."""
+    """The data cannot be used; the message says why and what to do."""
 
 
 def define_sequences(group):
-    """Flags that say what a sequence is, which both scripts must be given alike."""
+    """Flags that define a sequence; give both scripts the same values."""
     group.integer(
-        "n_numbers",
-        DIGITS,
-        "numbers are below it, and the index asks for one of the last so many",
-        2,
-        MAX_NUMBERS,
+        "n_numbers", DIGITS, "number of values, and of indices", 2, MAX_NUMBERS
     )
-    group.integer(
-        "sequence_length",
-        10,
-        "numbers before the index, at least --n_numbers",
-        2,
-        MAX_LENGTH,
-    )
+    group.integer("sequence_length", 10, "numbers before the index", 2, MAX_LENGTH)
     group.refuse_unless(
         ("n_numbers", "sequence_length"),
         lambda given: given["sequence_length"] >= given["n_numbers"],
@@ -58,11 +48,11 @@ def define_sequences(group):
 
 
 def refuse_released(group, *names):
-    """Refuses what the release has for other numbers than digits, where it has none.
+    """Refuses flags that ask for the release's data with other numbers than digits.
 
     Args:
         group: `dsc.cli.flags.Group`.
-        names: flags that ask for it when they are true or `released`.
+        names: flags that ask for them if true or `released`.
     """
     group.refuse_unless(
         ("n_numbers", *names),
@@ -70,17 +60,17 @@ def refuse_released(group, *names):
             given["n_numbers"] == DIGITS
             or not any(given[name] in (True, "released") for name in names)
         ),
-        f"the release has {DIGITS} numbers alone: leave out --n_numbers or the other",
+        f"the release supports only {DIGITS} numbers: drop --n_numbers or the other",
     )
 
 
 def numbers(n_numbers):
-    """What the numbers are called."""
+    """What to call the numbers."""
     return "digits" if n_numbers == DIGITS else f"numbers below {n_numbers}"
 
 
 def file_name(sequence_length, released_data=False, n_numbers=DIGITS):
-    """The file's name, which tells what is in it."""
+    """The name of a data file."""
     kind = numbers(n_numbers).replace(" ", "_")
     return f"{kind}_{sequence_length}{'_released' if released_data else ''}.npz"
 
@@ -92,8 +82,7 @@ def generate(n, sequence_length, rng, n_numbers=DIGITS):
         n: number of sequences.
         sequence_length: numbers before the index, `n_numbers` or more.
         rng: `numpy.random.Generator`.
-        n_numbers: numbers are below it, and the index asks for one of as many; at most
-            `MAX_NUMBERS`.
+        n_numbers: numbers are below this; at most `MAX_NUMBERS`.
 
     Returns:
         `(x [n, sequence_length + 1], y [n])`, uint8.
@@ -104,37 +93,35 @@ def generate(n, sequence_length, rng, n_numbers=DIGITS):
 
 
 def as_released(x, y, sequence_length):
-    """What the release's trainer reads of such rows: the first sequence_length + 2.
+    """What the release's trainer reads of rows of 100 digits, index and answer.
 
-    Its `produce_data.py` writes 100 digits, the index and the answer into the file
-    that the trainer takes for rows of 10. So the "answer" is just another random digit;
-    with a `sequence_length` of 100 it would be the answer, and beyond there is none.
+    It takes the first sequence_length + 2 columns, so for less than 100 the "answer" is
+    just another random digit.
     """
     rows = np.concatenate([x, y[:, None]], axis=1)
     return rows[:, : sequence_length + 1], rows[:, sequence_length + 1]
 
 
 def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIGITS):
-    """Writes a data file, whole or not at all.
+    """Writes a data file atomically.
 
     The arrays are `x_<split>` `[n, sequence_length + 1]` and `y_<split>` `[n]`, uint8.
 
     Args:
         path: file to write.
-        sequence_length: numbers before the index, `n_numbers` or more.
+        sequence_length, n_numbers: see `generate`.
         sizes: dict from split to number of sequences.
-        seed: each split has a stream of its own.
-        released_data: see `as_released`; for ten numbers.
-        n_numbers: see `generate`.
+        seed: each split has its own random stream.
+        released_data: see `as_released`; only for ten numbers.
 
     Raises:
-        DataError: there are no such data.
+        DataError: the release has no such data.
         RunError: the file cannot be written.
     """
     if released_data and sequence_length > RELEASED_LENGTH:
         raise DataError(
-            f"--recipe released: its rows have {RELEASED_LENGTH} digits before the "
-            "index; leave it out, or give a --sequence_length of at most as many."
+            f"--recipe released has only {RELEASED_LENGTH} digits before the index; "
+            "leave it out, or give a --sequence_length of at most as many."
         )
     arrays = {}
     for i, split in enumerate(SPLITS):
@@ -150,22 +137,21 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
 
 
 def read(path, sequence_length, n_numbers=DIGITS):
-    """Reads a data file.
+    """Reads a file of `write`.
 
     Args:
-        path: file, of `write`.
-        sequence_length: numbers before the index that its sequences must have.
-        n_numbers: what all of them must be below.
+        path: the file.
+        sequence_length, n_numbers: what it must have been written with.
 
     Returns:
         Dict from split to `(x int32 [n, time], y int32 [n])`.
 
     Raises:
-        DataError: the file is missing, damaged or holds something else.
+        DataError: the file is missing, damaged or holds other data.
     """
     if not os.path.exists(path):
         raise DataError(
-            f"There is no {path}; make it with `python "
+            f"There is no {path}; write it with `python "
             "number_prediction/produce_data.py` and the same --n_numbers, "
             "--sequence_length, --data_dir and --recipe."
         )
@@ -175,7 +161,7 @@ def read(path, sequence_length, n_numbers=DIGITS):
     except (OSError, ValueError, KeyError) as error:
         raise DataError(
             f"{path} is damaged or not a file of produce_data.py ({error}); delete it "
-            "and make it again."
+            "and write it again."
         ) from None
     for split, (x, y) in data.items():
         fit = all(
@@ -184,20 +170,20 @@ def read(path, sequence_length, n_numbers=DIGITS):
         shapes = (len(x), sequence_length + 1), (len(x),)
         if not fit or (x.shape, y.shape) != shapes:
             raise DataError(
-                f"{path}: its {split} split is not rows of {sequence_length}+1 "
-                f"{numbers(n_numbers)} with one answer each; delete it and make it "
-                "again with produce_data.py."
+                f"{path}: the {split} split does not consist of {sequence_length}+1 "
+                f"{numbers(n_numbers)} with one answer each; delete it and write "
+                "it again with produce_data.py."
             )
     return {s: (x.astype(np.int32), y.astype(np.int32)) for s, (x, y) in data.items()}
 
 
 def digests(data):
-    """Dict from split to the digest of what `read` returned for it."""
+    """Dict from split to the digest of its arrays."""
     return {split: atomic_io.digest(x, y) for split, (x, y) in data.items()}
 
 
 def main(values):
-    """Writes the file that the flags ask for."""
+    """Writes the file of the flags."""
     length, n_numbers = values.sequence_length, values.n_numbers
     released = values.recipe == "released"
     path = Path(values.data_dir) / file_name(length, released, n_numbers)
@@ -206,7 +192,7 @@ def main(values):
         write(path, length, sizes, values.seed, released, n_numbers)
     except MemoryError:
         raise DataError(
-            "There is not enough memory for so many sequences; make fewer."
+            "There is not enough memory for so many sequences; ask for fewer."
         ) from None
     counts = ", ".join(f"{n:,} {split}" for split, n in sizes.items())
     print(f"{path}: {counts} sequences of {length}+1 {numbers(n_numbers)}.")
@@ -217,16 +203,15 @@ if __name__ == "__main__":
     FLAGS = group.defined
     group.path("data_dir", str(ROOT / "data"), "folder for the file")
     define_sequences(group)
-    group.integer("n_train", 100_000, "sequences to train on", 1, MAX_SEQUENCES)
-    group.integer("n_valid", 10_000, "sequences to choose on", 1, MAX_SEQUENCES)
-    group.integer("n_test", 100_000, "sequences to test on", 1, MAX_SEQUENCES)
-    group.integer("seed", 3435, "of the numbers", 0)
+    group.integer("n_train", 100_000, "training sequences", 1, MAX_SEQUENCES)
+    group.integer("n_valid", 10_000, "validation sequences", 1, MAX_SEQUENCES)
+    group.integer("n_test", 100_000, "test sequences", 1, MAX_SEQUENCES)
+    group.integer("seed", 3435, "random seed", 0)
     group.enum(
         "recipe",
         "corrected",
         ("corrected", "released"),
-        "released: the file as the release makes it, whose answers are noise for less "
-        f"than {RELEASED_LENGTH} digits",
+        f"released: the release's data, noise for less than {RELEASED_LENGTH} digits",
     )
     refuse_released(group, "recipe")
     program.parse(FLAGS, __doc__)

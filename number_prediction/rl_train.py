@@ -3,7 +3,7 @@
     python number_prediction/produce_data.py
     python number_prediction/rl_train.py
 
-Flags that mean the same are named as in `language_modeling/rl_train.py`.
+Shared flags are named as in `language_modeling/rl_train.py`.
 """
 
 import os
@@ -31,7 +31,7 @@ from number_prediction.task import NumberPrediction
 
 
 def run():
-    """Trains, or evaluates what was trained."""
+    """Trains, or evaluates a trained model."""
     limit_gpu_memory(FLAGS.gpu_portion)
     replicas = make_distribution(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
@@ -40,7 +40,7 @@ def run():
         saved = RunFolder.open(FLAGS.load_model)
         saved.restore_flags(FLAGS)
     task = make_task(replicas)
-    FLAGS.data_dir = os.path.abspath(FLAGS.data_dir)  # so that a run keeps it
+    FLAGS.data_dir = os.path.abspath(FLAGS.data_dir)  # for config.json
     digests = produce_data.digests(task.data)
     if saved:
         saved.check_data(digests, FLAGS, "data_dir", "released_data")
@@ -53,17 +53,17 @@ def run():
 
 
 def make_task(replicas):
-    """The data, the model and what is learned, from the flags."""
+    """The `NumberPrediction` task of the flags."""
     recipe, path, n_numbers = recipe_of(FLAGS), data_path(FLAGS), FLAGS.n_numbers
     data = produce_data.read(path, FLAGS.sequence_length, n_numbers)
     n_train = len(data["train"][1])
     if FLAGS.max_epochs and not FLAGS.load_model and n_train < FLAGS.batch_size:
         raise produce_data.DataError(
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
-            f"sequences in {path.name}; lower it or make more with produce_data.py."
+            f"sequences in {path.name}; lower it or write more with produce_data.py."
         )
     compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
-    compiled = compiled and FLAGS.model != "attention"  # which has a plain loop only
+    compiled = compiled and FLAGS.model != "attention"  # it has only a plain loop
     with replicas.scope():
         model = NumberPredictor(
             **shared_flags.layer_arguments(FLAGS, recipe),

@@ -1,4 +1,4 @@
-"""Number prediction as something to train and to evaluate."""
+"""The number-prediction task under TensorFlow."""
 
 from typing import NamedTuple
 
@@ -11,18 +11,17 @@ from number_prediction import LAST_ACTIONS
 from number_prediction.model import answers, loss
 
 EVALUATION_BATCH = 1000
-PERFECT_EPOCHS = 2  # in a row, after which there is nothing left to learn
+PERFECT_EPOCHS = 2  # successive epochs without a mistake that end training
 EVALUATION_SEED = 1  # added to the run's seed
-MAX_COLUMNS = 12  # of a table on a terminal
+MAX_COLUMNS = 12  # of a printed table
 
 
 class Predictions(NamedTuple):
-    """What a model makes of a split.
+    """Predictions for a split.
 
     Attributes:
         answers: int32 `[n]`, the likeliest numbers.
-        last_actions: int32 `[n]`, the agent's choices at the last step, which reads
-            the index; oldest state first.
+        last_actions: int32 `[n]`, the agent's actions at the index, the last step.
     """
 
     answers: np.ndarray
@@ -39,7 +38,7 @@ class NumberPrediction(Task):
         recipe: `dsc.recipes.Recipe`.
         batch_size: sequences per step.
         seed: of the order of the data and the actions.
-        patience: epochs without a better validation accuracy after which to stop.
+        patience: stop after so many epochs without better validation accuracy.
         distribution: see `Task`.
     """
 
@@ -70,7 +69,7 @@ class NumberPrediction(Task):
         self.epochs_since_best = 0
         self.perfect_epochs = 0
         self.n_batches = len(data["train"][1]) // batch_size
-        self._order = (None, None)
+        self._order = (None, None)  # epoch, its permutation of the training split
         self.jit_compile = model.dsc.implementation == "xla"
         self._predict_batch = tf.function(
             self._predict_rows,
@@ -80,7 +79,6 @@ class NumberPrediction(Task):
         )
 
     def batch(self, epoch, i):
-        """Batch i of the epoch's own shuffle of the training split."""
         x, y = self.data["train"]
         if self._order[0] != epoch:
             rng = np.random.Generator(np.random.PCG64([self.seed, epoch]))
@@ -110,36 +108,40 @@ class NumberPrediction(Task):
         )
 
     def evaluate(self):
-        x, y = self.data["valid"]
-        predictions = self.predict("valid", "greedy")
-        greedy = float(np.mean(predictions.answers == y))
-        sampled = self.accuracy("valid", "sample")
-        shape = self.model.n_numbers, self.model.dsc.n_actions
-        places = counts(x[:, -1], predictions.last_actions, shape)
+        predictions, greedy, sampled = self._accuracies("valid")
         scores = {
             "valid accuracy (greedy)": greedy,
             "valid accuracy (sampled)": sampled,
-            LAST_ACTIONS: places.tolist(),
+            LAST_ACTIONS: self._places("valid", predictions).tolist(),
         }
-        # The greedy choice can be perfect while the policy still wavers, so the
-        # other accuracy breaks ties.
+        # The accuracy with sampled actions breaks ties: the greedy one can be 100%
+        # before the policy is certain.
         if self.recipe.eval_actions == "sample":
             return scores, (sampled, greedy)
         return scores, (greedy, sampled)
 
     def report(self, score=None):
-        x, y = self.data["test"]
-        predictions = self.predict("test", "greedy")
+        predictions, greedy, sampled = self._accuracies("test")
         n_numbers, dsc = self.model.n_numbers, self.model.dsc
         if score is None:
+            y = self.data["test"][1]
             print(describe_confusion(counts(y, predictions.answers, [n_numbers] * 2)))
         if 1 < dsc.n_actions <= MAX_COLUMNS and dsc.cell.choice != "attention":
-            shape = n_numbers, dsc.n_actions
-            print(describe_places(counts(x[:, -1], predictions.last_actions, shape)))
-        greedy = float(np.mean(predictions.answers == y))
-        sampled = self.accuracy("test", "sample")
+            print(describe_places(self._places("test", predictions)))
         print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
         return {"test accuracy (greedy)": greedy, "test accuracy (sampled)": sampled}
+
+    def _accuracies(self, split):
+        """`(greedy Predictions, greedy accuracy, sampled accuracy)` of a split."""
+        y = self.data[split][1]
+        greedy, sampled = (self.predict(split, a) for a in ("greedy", "sample"))
+        return greedy, *(float(np.mean(p.answers == y)) for p in (greedy, sampled))
+
+    def _places(self, split, predictions):
+        """Counts of last actions by index, int `[n_numbers, n_actions]`."""
+        index = self.data[split][0][:, -1]
+        shape = self.model.n_numbers, self.model.dsc.n_actions
+        return counts(index, predictions.last_actions, shape)
 
     def end_epoch(self, score):
         improved = self.best is None or score > self.best
@@ -154,16 +156,10 @@ class NumberPrediction(Task):
             return f"no better validation accuracy for {self.patience} epochs"
         return None
 
-    def accuracy(self, split, actions):
-        """Share of right answers on a whole split; actions `greedy` or `sample`."""
-        return float(
-            np.mean(self.predict(split, actions).answers == self.data[split][1])
-        )
-
     def predict(self, split, actions):
-        """The `Predictions` for a whole split; actions `greedy` or `sample`.
+        """The `Predictions` for a split; actions `greedy` or `sample`.
 
-        A model that skips at random has no likeliest choices: it always samples.
+        A model that skips at random always samples.
         """
         x, _ = self.data[split]
         sample = actions == "sample" or self.model.dsc.cell.choice == "random_skip"
@@ -185,27 +181,14 @@ class NumberPrediction(Task):
         return answers(outputs.logits), outputs.skips.actions[:, -1]
 
 
-def counts(numbers, others, shape):
-    """How often each number goes with each other one.
-
-    Args:
-        numbers: `[rows]`, 0..shape[0]-1.
-        others: `[rows]`, 0..shape[1]-1.
-        shape: how many there are of each.
-
-    Returns:
-        int64 `shape`.
-    """
-    pairs = np.ravel_multi_index((numbers, others), shape)
+def counts(rows, columns, shape):
+    """Table of counts of pairs, int64 `shape`; rows and columns are int `[n]`."""
+    pairs = np.ravel_multi_index((rows, columns), shape)
     return np.bincount(pairs, minlength=np.prod(shape)).reshape(shape)
 
 
 def describe_confusion(table):
-    """Lines that show how often each number was answered for each right answer.
-
-    Args:
-        table: int `[n_numbers, n_numbers]`, right answers in the rows.
-    """
+    """Text of a confusion matrix `[n_numbers, n_numbers]`, right answers in rows."""
     lines = ["answer  predicted" + "".join(f"{n:7}" for n in range(len(table)))]
     for number, row in enumerate(table):
         lines.append(f"{number:6}           " + "".join(f"{n:7}" for n in row))
@@ -213,11 +196,11 @@ def describe_confusion(table):
 
 
 def describe_places(table):
-    """Lines that show which state each index digit looks back to, in percent.
+    """Text with the percentage of each skip by index.
 
     Args:
-        table: int `[n_numbers, n_actions]`, greedy actions by index, oldest state
-            first. With ten of each, the right places are the diagonal.
+        table: int `[n_numbers, n_actions]`, counts of greedy actions by index, oldest
+            state first. With ten of each, the right skips are the diagonal.
     """
     n_actions = table.shape[1]
     lines = ["index  steps back" + "".join(f"{n:5}" for n in range(n_actions, 0, -1))]

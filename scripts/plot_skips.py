@@ -1,12 +1,12 @@
-"""Draws where a language model looked back to, word by word.
+"""Plots the past state from which a language model read each word.
 
     python scripts/plot_skips.py RUN --text "the cat that the dogs see sleeps"
     python scripts/plot_skips.py RUN --split valid --sentence 12 --sentences 100
 
-writes skips.png and skips.svg, the sentence with an arc from each word to the past
-state from which it was read, and skips.html, a page that needs nothing else: pointing
-at a word shows all states that the agent could have chosen, and what the model expected
-in the word's place. The page has --sentences of the split, the picture their first.
+writes skips.png and skips.svg, a sentence with an arc from each word to the word whose
+state the LSTM continued from, and skips.html, a page that needs no other file: point at
+a word to see all states that the agent could have chosen and the words that the model
+expected. The page has --sentences of the split, the picture the first of them.
 """
 
 import itertools
@@ -23,9 +23,9 @@ from language_modeling.flags import FLAGS
 
 if __name__ == "__main__":
     group = Group("picture", FLAGS)
-    group.string("text", None, "a sentence to draw, in place of one of a split")
-    group.enum("split", "valid", SPLITS, "text to take sentences from")
-    group.integer("sentence", 0, "number of the first, from 0", 0)
+    group.string("text", None, "a sentence to plot, instead of those of a split")
+    group.enum("split", "valid", SPLITS, "the split to take sentences from")
+    group.integer("sentence", 0, "number of the first sentence, from 0", 0)
     group.path("out", "skips", "path of the pictures, without suffix")
     ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
 with startup.backend("tensorflow"):
@@ -39,25 +39,22 @@ from language_modeling.inference import modes
 
 
 def sentences(trained):
-    """The `skips.Sentence`s that the flags ask for, a list.
-
-    Raises:
-        DataError: there is no such sentence, or the model makes no choices.
-    """
+    """The `skips.Sentence`s that the flags select, a list."""
     if trained.model.dsc.cell.choice == "attention":
         raise DataError(
-            "The model attends to all states (--model attention): it chooses none to "
-            "draw an arc to; give a run of another model."
+            "A model with --model attention attends to all states and has no arcs to "
+            "draw; give a run of another model."
         )
     if FLAGS.text is not None:
         source, blocks = "--text", [os.fsencode(FLAGS.text)]
     else:
-        source = data.split_of_run(FLAGS, trained.run, FLAGS.split, modes.log)
+        paths, _, _ = data.load(FLAGS, trained.run, modes.log)
+        source = paths[FLAGS.split]
         blocks = text.read_blocks(source)
     words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
     scorer = modes.make_scorer(trained, FLAGS)
-    place = trained.n_actions, FLAGS.sentence, FLAGS.sentences
-    found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *place))
+    selection = trained.n_actions, FLAGS.sentence, FLAGS.sentences
+    found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *selection))
     modes.log_unknown(FLAGS, scorer.n_unknown)
     if not found:
         raise DataError(
@@ -67,26 +64,21 @@ def sentences(trained):
     return found
 
 
-def plot(path):
-    """Draws sentences as the model of the run in this folder reads them."""
+def main(argv):
+    if len(argv) != 2:
+        sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
     pyplot = style.require("plot_skips.py")
-    FLAGS.load_model = path
+    FLAGS.load_model = argv[1]
     found = sentences(TrainedModel.open(FLAGS))
-    of = FLAGS.split if FLAGS.text is None else "--text"
+    source = FLAGS.split if FLAGS.text is None else "--text"
     first = FLAGS.sentence if FLAGS.text is None else None
     figure = skips_picture.draw(pyplot, found[0])
     with style.writing(FLAGS.out, ".png", ".svg", ".html") as (*pictures, page):
         style.save(figure, *pictures)
-        # A path may have bytes that no text has.
-        html = skips_page.html(found, f"{Path(path).name}, {of}", first)
+        html = skips_page.html(found, f"{Path(argv[1]).name}, {source}", first)
+        # A path may contain invalid Unicode.
         page.write_text(html, encoding="utf-8", errors="replace")
 
 
-def main(argv):
-    if len(argv) != 2:
-        sys.exit("Give the folder of one run: python scripts/plot_skips.py RUN")
-    program.main(FLAGS, lambda: plot(argv[1]), DataError)
-
-
 if __name__ == "__main__":
-    main(ARGV)
+    program.main(FLAGS, lambda: main(ARGV), DataError)

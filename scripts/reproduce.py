@@ -8,8 +8,8 @@ of them (.svg), learning curves of some rows (.png), and the curves and configur
 of all runs (.json.gz). The same command resumes an interrupted one.
 
 `--results_dir results` does only the runs that results/ lacks and adds them there.
-Several processes may do different rows (--row) of one table at the same time, with the
-same --results_dir and a --runs_dir for each.
+Several processes may do different rows (--row) of a table at the same time, with one
+--results_dir and a --runs_dir each.
 """
 
 import contextlib
@@ -35,18 +35,12 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 
 group = Group("table", FLAGS)
-group.bool("dry_run", False, "only print the commands of the runs to do")
-group.bool(
-    "smoke", False, "try it: a few training steps of two rows, all in --runs_dir"
-)
-group.multi_string(
-    "row", [], "do only the row of this name; may be given several times"
-)
-group.integer("max_seeds", None, "do at most this many seeds of each row", 1)
+group.bool("dry_run", False, "only print the commands of the missing runs")
+group.bool("smoke", False, "a trial: two rows for a few steps, all in --runs_dir")
+group.multi_string("row", [], "name of the only row to do; may be repeated")
+group.integer("max_seeds", None, "largest number of seeds of each row", 1)
 group.path("runs_dir", str(ROOT / "cv-study"), "folder for the run folders")
-group.path(
-    "results_dir", None, "folder for the results (default: results in --runs_dir)"
-)
+group.path("results_dir", None, "folder for the results (default: in --runs_dir)")
 
 
 def reproduce(name):
@@ -69,71 +63,54 @@ def reproduce(name):
         )
     folder = runs_dir / name
     with contextlib.nullcontext() if FLAGS.dry_run else exclusive(folder):
-        pages = TableWriter(name, table, results_dir)
-        missing = pages.missing(folder, FLAGS.max_seeds, FLAGS.row or names)
-        needed = table.data_of([row for row, _ in missing])
-        data = [each for each in needed if not (ROOT / each.path).exists()]
+        writer = TableWriter(name, table, results_dir)
+        missing = writer.missing(folder, FLAGS.max_seeds, FLAGS.row or names)
+        data = table.data_of([row for row, _ in missing])
+        data = [each for each in data if not (ROOT / each.path).exists()]
         if FLAGS.dry_run:
             print_commands(table, data, missing)
             return
-        pages.write()  # finds out what it lacks before the first run does
+        writer.write()  # fails now if the results cannot be written
         make(data)
-        train(pages, missing)
+        train(writer, missing)
         print(f"The table is in {results_dir / name}.md.")
     if not FLAGS.smoke and results_dir.resolve() != RESULTS:
         study = results.read(RESULTS, name)
-        print(f"Beside the rows of {RESULTS / name}.md:\n\n{pages.beside(study)}")
+        print(f"Beside the rows of {RESULTS / name}.md:\n\n{writer.beside(study)}")
 
 
-def train(pages, missing):
-    """Does the runs, and adds each to the pages when it ends.
-
-    Args:
-        pages: `TableWriter`.
-        missing: list of `(Row, sweeping.execution.Run)`.
-
-    Raises:
-        RunError: a run failed, or something cannot be written.
-    """
+def train(writer, missing):
+    """Does the runs, a list of `(Row, Run)`, and adds each to the table at its end."""
     rows = {run.name: row for row, run in missing}
     progress = console.Progress(len(missing))
 
     def ended(run, outcome):
         progress.ended(run, outcome)
         if outcome.scores:
-            pages.add(rows[run.name], run)
+            writer.add(rows[run.name], run)
 
     jobs = [
         execution.Job(
             run,
-            pages.table.script,
+            writer.table.script,
             data={},  # made by this project; the training script compares it
             working_dir=str(ROOT),
             threads=results.THREADS,
             retries=FLAGS.retries,
-            placed_by="--runs_dir",
+            folder_flag="--runs_dir",
         )
         for _, run in missing
     ]
-    print(f"{pages.name}: {len(jobs)} runs to do, {len(pages.records)} done before.")
+    print(f"{writer.name}: {len(jobs)} runs to do, {len(writer.records)} done before.")
     at_once = console.at_once(results.THREADS)
     execution.run_all(jobs, at_once, progress.started, ended)
     progress.check()
 
 
 class TableWriter:
-    """The records of a table, and the files that are made of them.
+    """The records of a table in a folder, and the files that are written from them.
 
-    Args:
-        name: of the table.
-        table: `study.tables.Table`.
-        folder: for the results.
-
-    Attributes:
-        records: dict from `study.results.key` to record.
-
-    Raises:
-        RunError: its results cannot be read, or hold runs that are not the table's.
+    `records` is a dict from `study.results.key` to record.
     """
 
     def __init__(self, name, table, folder):
@@ -141,7 +118,7 @@ class TableWriter:
         self.table = table
         self.folder = folder
         self.records = results.read(folder, name)
-        known = sum(r is not None for _, found in self._rows() for r in found)
+        known = sum(len(found) for _, found in self._rows())
         if others := len(self.records) - known:
             raise RunError(
                 f"{folder / name}{results.RECORDS} holds {others} runs that are not in "
@@ -149,59 +126,48 @@ class TableWriter:
             )
 
     def missing(self, folder, max_seeds, names):
-        """The runs without a record, the first seed of every row before any second one.
+        """The `(Row, Run)` without a record, the first seeds of all rows first.
 
-        Args:
-            folder: for the run folders.
-            max_seeds: so many seeds of each row at most; None is all.
-            names: of the rows to do.
-
-        Returns:
-            List of `(Row, sweeping.execution.Run)`.
+        Run folders are in `folder`; `max_seeds` of each row at most, None for all.
         """
-        found = [
+        runs = [
             (seed, row, run)
-            for row, records in self._rows()
-            for seed, (run, record) in enumerate(
-                zip(self.table.runs(row, folder), records, strict=True)
-            )
-            if record is None and (max_seeds is None or seed < max_seeds)
+            for row in self.table.rows
+            for seed, run in enumerate(self.table.runs(row, folder)[:max_seeds])
             if row.name in names
+            if results.key(row.name, run.seed, run.settings) not in self.records
         ]
-        return [(row, run) for _, row, run in sorted(found, key=lambda each: each[0])]
+        return [(row, run) for _, row, run in sorted(runs, key=lambda each: each[0])]
 
     def add(self, row, run):
-        """Adds the record of a finished run.
-
-        Raises:
-            RunError: it was trained on other data than the row's other runs.
-        """
+        """Adds the record of a finished run and writes the table."""
         new = results.record(row, run)
-        for old in self.records.values():
-            if (
-                old["row"] == row.name
-                and old["config"]["data"] != new["config"]["data"]
-            ):
-                raise RunError(
-                    f"{run.folder} was trained on other data than the runs in "
-                    f"{self.folder} of the same row; delete that folder and make the "
-                    "data anew, or give another --results_dir."
-                )
+        data = [
+            record["config"]["data"]
+            for record in self.records.values()
+            if record["row"] == row.name
+        ]
+        if any(other != new["config"]["data"] for other in data):
+            raise RunError(
+                f"{run.folder} was trained on other data than the runs in "
+                f"{self.folder} of the same row; delete that folder and make the data "
+                "again, or give another --results_dir."
+            )
         self.records[results.key(row.name, run.seed, run.settings)] = new
         self.write()
 
     def write(self):
-        """Writes all of the table's files."""
+        """Writes all files of the table."""
         pyplot = style.require("reproduce.py")
-        # With another --runs_dir, other processes may have added theirs since.
+        # Another process, with its own --runs_dir, may have added runs.
         self.records = results.read(self.folder, self.name) | self.records
         rows = self._rows()
         results.write(self.folder, self.name, self.table, rows)
-        drawn = {
-            ".svg": (picture.draw, style.save),
-            ".png": (picture.draw_training, style.save_small),
-        }
-        for suffix, (draw, save) in drawn.items():
+        figures = (
+            (".svg", picture.draw, style.save),
+            (".png", picture.draw_training, style.save_small),
+        )
+        for suffix, draw, save in figures:
             if figure := draw(pyplot, self.table, rows):
                 with writing(self.folder, "--results_dir"):
                     save(figure, self.folder / f"{self.name}{suffix}")
@@ -212,9 +178,9 @@ class TableWriter:
         theirs = results.by_row(self.table, others)
         rows = []
         for (row, own), (_, other) in zip(self._rows(), theirs, strict=True):
-            if any(own) and any(other):
-                known = row._replace(name=f"{row.name}, in results/")
-                rows += [(row, own), (known, other)]
+            if own and other:
+                committed = row._replace(name=f"{row.name}, in results/")
+                rows += [(row, own), (committed, other)]
         return results.as_table(self.table, rows)
 
     def _rows(self):
@@ -222,11 +188,7 @@ class TableWriter:
 
 
 def exclusive(folder):
-    """Keeps other processes from the same runs, until the file it returns is closed.
-
-    Raises:
-        RunError: another process does them, or the folder cannot be written.
-    """
+    """Locks a folder for the runs against other processes; returns the open file."""
     with writing(folder, "--runs_dir"):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -239,7 +201,7 @@ def exclusive(folder):
 
 
 def print_commands(table, data, missing):
-    """Prints what a user could type to do the same by hand."""
+    """Prints the commands that make the data and do the runs."""
     for each in data:
         print(f"python {each.command}")
     for _, run in missing:
@@ -249,30 +211,22 @@ def print_commands(table, data, missing):
             f"--train_dir={shlex.quote(str(run.folder))}"
         )
     if not missing:
-        print("# All is done.")
+        print("# Nothing is missing.")
 
 
 def make(data):
-    """Makes data that are not there.
-
-    Args:
-        data: list of `study.tables.Data`.
-
-    Raises:
-        RunError: they cannot be made.
-    """
+    """Makes data, a list of `study.tables.Data`."""
     for each in data:
         print(f"python {each.command}", flush=True)
         command = [sys.executable, *shlex.split(each.command)]
         if subprocess.run(command, cwd=ROOT).returncode:
             raise RunError(
-                f"`python {each.command}` did not make {each.path}, and said why; put "
-                "it right and repeat the same command."
+                f"`python {each.command}` failed to make {each.path}; fix the error "
+                "that it printed, then repeat the same command."
             )
 
 
 def main(argv):
-    """Takes the table's name from the command line and the rest from the flags."""
     if len(argv) != 2 or argv[1] not in TABLES:
         sys.exit(f"Give the name of one table: {', '.join(TABLES)}.")
     program.main(FLAGS, lambda: reproduce(argv[1]))

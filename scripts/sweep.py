@@ -1,11 +1,11 @@
-"""Trains a grid of models, and puts mean and deviation over the seeds into one table.
+"""Trains a grid of models, and tabulates mean and deviation over the seeds.
 
     python scripts/sweep.py --script language_modeling/rl_train.py --seeds 1,2,3 \
         --n_actions 1,5,10 --lamda 0.5,1 --max_epochs 3
 
-Every flag of the training script that changes what a step computes takes a
-comma-separated list. Each run is an ordinary run folder in --sweep_dir; the same
-command goes on, and does again what has failed.
+Every flag of the training script that changes the result takes a comma-separated list.
+Each run has an ordinary run folder in --sweep_dir. The same command resumes the sweep
+and retries failed runs.
 """
 
 import importlib
@@ -26,19 +26,14 @@ from dsc.cli.errors import RunError, writing
 from dsc.cli.flags import Group
 from language_modeling import corpora
 
-SCRIPTS = {  # and where their flags are defined
+SCRIPTS = {  # and the modules that define their flags
     "language_modeling/rl_train.py": "language_modeling.flags",
     "number_prediction/rl_train.py": "number_prediction.flags",
     "scripts/train_jax.py": "language_modeling.flags",
 }
 
 group = Group("sweep", FLAGS)
-group.enum(
-    "script",
-    "language_modeling/rl_train.py",
-    list(SCRIPTS),
-    "the training script",
-)
+group.enum("script", next(iter(SCRIPTS)), list(SCRIPTS), "the training script")
 group.list("seeds", ["3435"], "--seed of the runs at each point of the grid")
 group.check("seeds", bool, "give at least one")
 group.path("sweep_dir", "cv-sweep", "folder for the runs and the table")
@@ -48,20 +43,18 @@ group.enum(
     ("processes", "ray"),
     "where the runs run: as processes of this machine, or on a Ray cluster",
 )
-group.integer(
-    "threads", 1, "TensorFlow's threads within an operation, of each run", 1, 1024
-)
-group.float("gpus", 0.0, "GPUs of each run, may be a fraction; ray only", 0.0)
+group.integer("threads", 1, "TensorFlow threads within an operation", 1, 1024)
+group.float("gpus", 0.0, "GPUs of each run, may be a fraction; only for ray", 0.0)
 
 
 def sweep(arguments):
-    """Does what the command line asks for; `arguments` are those for the script."""
+    """Does the runs that `arguments`, flags of the training script, ask for."""
     script = importlib.import_module(SCRIPTS[FLAGS.script])
     grid = sweep_grid.read(arguments, script.FLAGS)
     seeds = sweep_grid.values(FLAGS.seeds, script.FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
     parsed = sweep_grid.parsed(runs, script.FLAGS)
-    engine = _engine()
+    run_all = _engine()
     for run in runs:
         with writing(run.folder, "--sweep_dir"):
             run.folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +63,7 @@ def sweep(arguments):
         execution.Job(
             run,
             FLAGS.script,
-            execution.stamps(_files_read(script, values)),
+            execution.stamps(files_read(script, values)),
             working_dir=os.getcwd(),
             threads=FLAGS.threads,
             retries=FLAGS.retries,
@@ -82,7 +75,7 @@ def sweep(arguments):
     progress.outcomes = {name: outcome for name, outcome in before.items() if outcome}
     print(f"{len(runs)} runs, {len(progress.outcomes)} of them finished before.")
     if jobs := [job for job in jobs if job.run.name not in progress.outcomes]:
-        engine(jobs, progress.started, progress.ended)
+        run_all(jobs, progress.started, progress.ended)
 
     outcomes = [(run, progress.outcomes[run.name]) for run in runs]
     title = f"`{shlex.join([FLAGS.script, *arguments])}`, seeds {', '.join(seeds)}"
@@ -91,28 +84,27 @@ def sweep(arguments):
     progress.check()
 
 
-def _files_read(script, values):
-    """The files that a run with these flags reads, an iterable of paths."""
+def files_read(script, values):
+    """Paths of the files that a run with these flags reads."""
     if "sequence_length" in values:
         return [script.data_path(values)]
+    folder = values.data_dir or execution.ROOT / "data" / "ptb"
     try:
-        return corpora.find_splits(
-            values.data_dir or execution.ROOT / "data" / "ptb"
-        ).values()
+        return corpora.find_splits(folder).values()
     except corpora.DataError:  # the embedded corpus, which does not change, or none
         return []
 
 
 def _engine():
-    """The function that does the jobs."""
+    """The function that runs jobs, of `(jobs, started, ended)`."""
     if FLAGS.engine == "processes":
         if FLAGS.gpus:
             raise RunError(
-                "--gpus is for --engine ray; processes of this machine share its GPUs, "
-                "so leave it out and give --at_once or --gpu_portion."
+                "--gpus is for --engine ray; processes of this machine share its GPUs: "
+                "leave it out, and give --at_once or --gpu_portion."
             )
         at_once = console.at_once(FLAGS.threads)
-        return lambda jobs, *told: execution.run_all(jobs, at_once, *told)
+        return lambda jobs, *report: execution.run_all(jobs, at_once, *report)
     try:
         from sweeping import ray
     except ImportError as error:
@@ -120,7 +112,7 @@ def _engine():
             f"--engine ray needs Ray Tune ({error}); install it with "
             "`pip install -e '.[sweep]'`, or leave --engine out."
         ) from None
-    return lambda jobs, *told: ray.run_all(jobs, FLAGS.at_once, FLAGS.gpus, *told)
+    return lambda jobs, *report: ray.run_all(jobs, FLAGS.at_once, FLAGS.gpus, *report)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python scripts/train_jax.py --n_actions 5
 
-The flags are those of `language_modeling/rl_train.py`, which also evaluates what was
+The flags are those of `language_modeling/rl_train.py`, which also evaluates the models
 trained here (--load_model).
 """
 
@@ -35,7 +35,7 @@ from language_modeling import training
 from language_modeling.corpora import DataError
 from language_modeling.jax_task import JaxLanguageModeling
 
-logging.getLogger("jax").setLevel(logging.WARNING)  # not of devices that are not there
+logging.getLogger("jax").setLevel(logging.WARNING)  # no messages about missing devices
 
 
 def run():
@@ -43,8 +43,7 @@ def run():
     check_flags()
     if FLAGS.gpu_portion < 1.0:  # read when JAX first looks for its devices
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
-    # Of the initial weights. Keras has a function for it, which imports TensorFlow.
-    random.seed(FLAGS.seed)
+    random.seed(FLAGS.seed)  # initial weights; Keras's function imports TensorFlow
     device = jax.devices()[0]
     accelerator = None if device.platform == "cpu" else device.device_kind
     print(f"JAX computes on {accelerator or 'the processor'}.")
@@ -55,26 +54,21 @@ def run():
 
 
 def check_flags():
-    """Refuses what only TensorFlow's script does.
-
-    Raises:
-        RunError: says which flag.
-    """
+    """Raises a `RunError` for flags that only the script of TensorFlow supports."""
     if FLAGS.load_model or FLAGS.mode != "evaluate" or not FLAGS.max_epochs:
         raise RunError(
-            "--load_model, --mode and --max_epochs 0 evaluate a model, which "
-            "language_modeling/rl_train.py does with those of this script too; leave "
-            "the flag out."
+            "--load_model, --mode and --max_epochs 0 only evaluate: leave the flag "
+            "out, or use language_modeling/rl_train.py, which evaluates any model."
         )
     if FLAGS.strategy != "none":
         raise RunError(
-            f"--strategy {FLAGS.strategy} is TensorFlow's, and this script trains on "
-            "one device; leave the flag out, or use language_modeling/rl_train.py."
+            f"--strategy {FLAGS.strategy} needs TensorFlow: leave the flag out, or use "
+            "language_modeling/rl_train.py."
         )
     if not language_flags.recipe(FLAGS).dense_norm:
         raise RunError(
-            f"--recipe {FLAGS.recipe} counts a word's gradient each time that it is "
-            "looked up, which JAX does not tell apart; leave the flag out, or use "
+            f"--recipe {FLAGS.recipe} counts each lookup of a word for itself when "
+            "it clips gradients, which JAX cannot do: leave the flag out, or use "
             "language_modeling/rl_train.py."
         )
 

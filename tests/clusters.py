@@ -1,4 +1,4 @@
-"""Two workers on this machine, each a process of its own."""
+"""Starts two workers on this machine, each in its own process."""
 
 import contextlib
 import json
@@ -11,11 +11,7 @@ N_WORKERS = 2
 
 
 def free_addresses(n=N_WORKERS):
-    """Addresses at which no one listens.
-
-    Their ports are none that a system gives to outgoing connections: one of those could
-    take an address in the seconds before its worker listens there.
-    """
+    """Addresses that are free, with ports that no outgoing connection gets."""
     addresses = []
     ports = iter(random.SystemRandom().sample(range(20_000, 32_000), 1000))
     while len(addresses) < n:
@@ -58,7 +54,7 @@ def start(folder, script, *arguments, own=((), ())):
 
 
 def finish(started, folder, timeout=120):
-    """Waits for both workers; returns a `processes.Result` for each."""
+    """Waits for both workers; returns a `programs.Result` for each."""
     return [
         programs.finish(process, folder / f"worker-{i}", timeout)
         for i, process in enumerate(started)

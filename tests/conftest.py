@@ -7,7 +7,6 @@ import sys
 import tempfile
 from unittest import mock
 
-BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")  # `test_backends` sets others
 # Read when TensorFlow or JAX is imported, here and in the programs that tests start.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits what is set here
     # XLA compiles each program for seconds, so all processes share a cache.
@@ -31,7 +30,8 @@ from language_modeling.agreement import grammar
 from number_prediction import produce_data
 from tests.stress import programs
 
-startup.fix_settings(BACKEND)  # here and in the programs that tests start
+# Here and in the programs that tests start; `test_backends` sets another one.
+startup.fix_settings(os.environ.get("TESTED_BACKEND", "tensorflow"))
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def rng():
 
     keras.utils.set_random_seed(3435)
     return np.random.default_rng(3435)
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """Makes the standard output a terminal."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
 
 
 @pytest.fixture

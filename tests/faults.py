@@ -1,4 +1,4 @@
-"""Accidents at a chosen moment of writing."""
+"""Makes the n-th write fail."""
 
 import builtins
 import contextlib
@@ -9,23 +9,15 @@ import h5py
 
 
 class Killed(BaseException):
-    """Ends everything that runs, as SIGKILL does."""
+    """Stands for SIGKILL."""
 
 
 @contextlib.contextmanager
 def at_write(monkeypatch, n, error):
-    """Lets the n-th attempt to change a file fail half way, and those after it too.
+    """Lets `n` writes succeed (None: all) and the later ones raise an error.
 
-    Attempts are: opening a file for writing (it then holds half a line), a flush to the
-    disk, a rename, a removal, an HDF5 file.
-
-    Args:
-        monkeypatch: pytest's.
-        n: number of attempts that succeed, or None for all.
-        error: the exception.
-
-    Yields:
-        A list; its length is the number of attempts so far.
+    A write is: opening a file for writing (which then holds half a line), a flush to
+    the disk, a rename, a removal, an HDF5 file. Yields a list with one entry per write.
     """
     attempts = []
 

@@ -1,9 +1,13 @@
 """Small models of both tasks, trained within a second by programs of their own."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+from dsc.cli.errors import RunError
 from tests.stress import programs
 
 WINDOWS = ("--batch_size=4", "--num_unroll_steps=6")
@@ -37,6 +41,26 @@ def succeeds(result):
     """Fails the test unless a program exited with 0; returns its `Result`."""
     assert result.code == 0, "\n".join((*result.out[-5:], *result.err))
     return result
+
+
+@contextlib.contextmanager
+def refused(*texts):
+    """A `RunError` is raised inside; its message is one line and has these texts."""
+    with pytest.raises(RunError) as error:
+        yield
+    message = str(error.value)
+    assert "\n" not in message
+    for text in texts:
+        assert text in message
+
+
+def contents(folder):
+    """Dict from the files below a folder, relative to it, to their bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def metrics(run):

@@ -1,4 +1,4 @@
-"""Files are whole or not there; arrays are read without trust in them."""
+"""Atomic writes, checksums, and reading .npz files of unknown origin."""
 
 import errno
 import io
@@ -89,7 +89,6 @@ def npy(shape, descr="|u1", data=b""):
 
 HOSTILE = {
     "giant": npz(x=npy((1 << 40,))),
-    "giant with zeros behind it": npz(x=npy((1 << 27,), data=bytes(1 << 27))),
     "many giants": npz(**{f"x{i}": npy((1 << 22,)) for i in range(99)}),
     "giant items": npz(x=npy((9,), "|V2000000000")),
     "overflow": npz(x=npy((1 << 40, 1 << 40))),
@@ -124,7 +123,7 @@ def test_good_arrays_are_read_as_they_were_written(tmp_path):
         atomic_io.read_arrays(tmp_path / "y.npz")
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "fill"])
+@pytest.mark.parametrize("call", ["fsync", "replace", "fill"])
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

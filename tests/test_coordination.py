@@ -1,4 +1,4 @@
-"""What workers agree on, without processes: each is a thread here."""
+"""Decisions of all workers; each worker is a thread here."""
 
 import os
 import queue
@@ -13,9 +13,9 @@ from dsc.cli.signals import Interrupted
 from dsc.distributed.base import Distribution
 from dsc.distributed.coordination import (
     VOTE_EVERY,
-    SaveCoordinator,
     check_same_command,
     newest_common,
+    vote_on_save,
 )
 from dsc.distributed.multi_worker import MultiWorkerDistribution
 
@@ -141,15 +141,12 @@ def test_a_worker_that_has_lost_its_states_is_refused_by_all(labels):
     counts = [len(own) for own in labels]
     for error in by_all(newest_common, candidates, counts):
         assert isinstance(error, RunError)
-        assert f"worker 2 has {counts[2]}): put the folders" in str(error)
+        assert f"worker 2 has {counts[2]}). Restore the run" in str(error)
 
 
 def test_the_chief_alone_decides_when_to_save():
-    def vote(distribution, due, step, must_vote):
-        return SaveCoordinator(distribution).vote(due, step, must_vote)
-
     def votes(dues, step, must_vote=False):
-        return by_all(vote, dues, [step] * N, [must_vote] * N)
+        return by_all(vote_on_save, dues, [step] * N, [must_vote] * N)
 
     assert votes([True, False, False], VOTE_EVERY) == [(True, None)] * N
     assert votes([False, True, True], VOTE_EVERY) == [(False, None)] * N
@@ -158,9 +155,8 @@ def test_the_chief_alone_decides_when_to_save():
 
 
 def test_a_process_alone_saves_when_its_clock_says():
-    coordinator = SaveCoordinator(Distribution())
-    assert coordinator.vote(True, 1) == (True, None)
-    assert coordinator.vote(False, VOTE_EVERY, must_vote=True) == (False, None)
+    assert vote_on_save(Distribution(), True, 1) == (True, None)
+    assert vote_on_save(Distribution(), False, VOTE_EVERY, True) == (False, None)
 
 
 def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
@@ -173,16 +169,15 @@ def test_a_signal_is_heard_by_all_at_the_next_vote(signals):
             told.put(value)
             return [value, [False, None]]
 
-    coordinator = SaveCoordinator(Pair())
     with pytest.raises(Interrupted) as ended, interruption.polled():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert coordinator.vote(True, VOTE_EVERY - 1) == (False, None)
-        assert coordinator.vote(False, VOTE_EVERY) == (False, signal.SIGTERM)
+        assert vote_on_save(Pair(), True, VOTE_EVERY - 1) == (False, None)
+        assert vote_on_save(Pair(), False, VOTE_EVERY) == (False, signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
     assert told.get() == [False, signal.SIGTERM] and told.empty()
     # And by one who had none.
     Pair.all_gather_object = lambda self, value: [[False, None], [False, signal.SIGINT]]
-    assert coordinator.vote(False, VOTE_EVERY) == (False, signal.SIGINT)
+    assert vote_on_save(Pair(), False, VOTE_EVERY) == (False, signal.SIGINT)
 
 
 def test_a_second_signal_is_heard_at_once(signals):

@@ -1,7 +1,6 @@
-"""The invented language is what its table says, and its floor is a floor."""
+"""The agreement grammar: probabilities, entropy, deciders, files."""
 
 import math
-import os
 import re
 from collections import Counter
 from functools import cache
@@ -35,20 +34,20 @@ def held_out():
 
 
 def reachable():
-    """Every part of a sentence that can ever be due."""
+    """All symbols of the grammar."""
     found, new = set(), set(START)
     while new:
         found |= new
-        new = {t for due in new for _, then in choices(due).values() for t in then}
+        new = {t for s in new for _, then in choices(s).values() for t in then}
         new -= found
     return found
 
 
 @cache
-def expected(due):
-    """Exact expectation of (nats, words) spent on `due`, from the choices alone."""
+def expected(symbol):
+    """Exact expectation of (nats, words) that a symbol produces."""
     nats = words = 0.0
-    for p, then in choices(due).values():
+    for p, then in choices(symbol).values():
         nats += p * (-math.log(p) + sum(expected(t)[0] for t in then))
         words += p * (1 + sum(expected(t)[1] for t in then))
     return nats, words
@@ -61,25 +60,19 @@ def entropy_rate():
 
 
 @cache
-def longest(due):
-    """Most words that `due` can become."""
-    return max(1 + sum(map(longest, then)) for _, then in choices(due).values())
+def longest(symbol):
+    """Most words that a symbol can produce."""
+    return max(1 + sum(map(longest, then)) for _, then in choices(symbol).values())
 
 
-def test_probabilities_of_every_reachable_part_sum_to_one():
-    # `choices` is a dict: a word listed twice would lose its first probability
-    # and the sum would fall short, so this also says that the words are distinct.
-    parts = reachable()
-    assert len({due.part for due in parts}) == 9
-    for due in parts:
-        probabilities = [p for p, _ in choices(due).values()]
+def test_probabilities_of_every_symbol_sum_to_one():
+    # `choices` is a dict, so this also shows that no word is listed twice.
+    symbols = reachable()
+    assert len({symbol.part for symbol in symbols}) == 9
+    for symbol in symbols:
+        probabilities = [p for p, _ in choices(symbol).values()]
         assert min(probabilities) > 0
-        assert math.fsum(probabilities) == pytest.approx(1, abs=1e-12), due
-
-
-def test_unknown_part_is_refused():
-    with pytest.raises(ValueError, match="no part"):
-        choices(grammar.Symbol("adjunct"))
+        assert math.fsum(probabilities) == pytest.approx(1, abs=1e-12), symbol
 
 
 def test_score_of_a_sentence_by_hand():
@@ -92,27 +85,26 @@ def test_score_of_a_sentence_by_hand():
     assert score(NESTED.split()) == pytest.approx([math.log(p) for p in by_hand])
 
 
-def test_mean_score_of_a_large_text_is_the_exact_entropy_rate(train):
-    # The excess of each sentence over the rate times its length has mean zero.
+def test_the_mean_score_of_a_large_text_is_the_exact_entropy_rate(train):
+    # A sentence's excess over the rate times its length has mean zero.
     rate = entropy_rate()
     excess = [-math.fsum(score(s)) - rate * (len(s) + 1) for s in train]
     n = len(excess)
     mean = math.fsum(excess) / n
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in excess) / (n - 1) / n)
     assert abs(mean) < 4 * error
-    assert 4 * error < 0.01 * expected(START[0])[0]  # sharp enough to mean something
+    assert 4 * error < 0.01 * expected(START[0])[0]
     assert floor_perplexity(train) == pytest.approx(math.exp(rate), rel=0.01)
 
 
-def test_docstring_states_the_floor_and_shows_sentences_of_the_language():
+def test_the_docstring_states_the_floor_and_shows_grammatical_sentences():
     assert f"included, is {math.exp(entropy_rate()):.2f}" in grammar.__doc__
     for sentence in NESTED, BRACKET:
         assert f"    {sentence}\n" in grammar.__doc__
         score(sentence.split())
 
 
-def test_words_occur_as_often_as_their_probability_says(train):
-    # The first word of a sentence is one of 128 nouns, each as likely.
+def test_the_128_nouns_are_equally_likely_at_the_start_of_a_sentence(train):
     counts = Counter(s[0] for s in train)
     mean = len(train) / 128
     chi2 = sum((c - mean) ** 2 / mean for c in counts.values())
@@ -120,15 +112,15 @@ def test_words_occur_as_often_as_their_probability_says(train):
     assert abs(chi2 - 127) < 4 * math.sqrt(2 * 127)
 
 
-def test_shape_of_the_text(train):
+def test_lengths_of_text_and_sentences(train):
     lengths = [len(s) for s in train]
     assert 200_000 <= sum(lengths) < 200_000 + max(lengths)
     assert 8 <= sum(lengths) / len(lengths) <= 14
     assert max(lengths) <= sum(map(longest, START)) - 1 == 35
 
 
-def test_every_word_is_learnt_from_the_training_text(train):
-    vocabulary = {word for due in reachable() for word in choices(due)} - {EOS}
+def test_every_word_is_frequent_in_the_training_text(train):
+    vocabulary = {word for symbol in reachable() for word in choices(symbol)} - {EOS}
     counts = Counter(word for s in train for word in s)
     assert set(counts) == vocabulary
     assert 300 <= len(vocabulary) <= 400
@@ -148,11 +140,11 @@ def test_every_word_is_learnt_from_the_training_text(train):
         ("hapoki", 1),  # no verb
         ("", 0),
         ("hapoki ravoki mo", 3),
-        ("hapoki ravoki <eos>", 3),  # the end is not to be given
+        ("hapoki ravoki <eos>", 3),  # the end must not be given
         ("hapoki xyzzy", 1),
     ],
 )
-def test_text_of_another_language_is_refused_where_it_goes_wrong(sentence, position):
+def test_an_ungrammatical_word_is_named(sentence, position):
     words = sentence.split()
     word = [*words, EOS][position]
     for function in score, deciders:
@@ -181,7 +173,7 @@ def test_every_verb_and_closing_bracket_has_its_decider(held_out):
                 assert sentence[decider] == "(" + word[:-1]
 
 
-def test_many_words_are_decided_from_afar(held_out):
+def test_many_words_are_decided_two_or_more_words_before(held_out):
     distances = [
         position - decider
         for sentence in held_out
@@ -193,79 +185,35 @@ def test_many_words_are_decided_from_afar(held_out):
     assert sum(2 <= d <= 6 for d in distances) > 0.6 * len(distances)
 
 
-def test_same_seed_and_split_give_the_same_text_and_others_do_not():
+def test_seed_and_split_determine_the_text():
     text = generate(1000, 1, "train")
+    assert sum(map(len, text[:-1])) < 1000 <= sum(map(len, text))
     assert generate(1000, 1, "train") == text
     assert generate(1000, 2, "train") != text
     assert generate(1000, 1, "test") != text
     assert generate(2000, 1, "train")[: len(text)] == text
 
 
-def test_text_is_the_same_on_every_machine():
+def test_the_text_is_the_same_on_every_machine():
     first = (
         "fumili quo gilasi luwix ravasi mewix zabili mo fumasa kra munoka glu muniri"
     )
     assert " ".join(generate(1, 3435, "train")[0]) == first + " ravasa"
 
 
-def test_generate_stops_at_the_sentence_that_fills_the_count():
-    assert generate(0, 1, "train") == []
-    text = generate(1000, 1, "train")
-    assert sum(map(len, text[:-1])) < 1000 <= sum(map(len, text))
-
-
-def test_negative_seed_is_refused():
-    with pytest.raises(ValueError):
-        generate(1, -1, "train")
-
-
-def test_written_files_read_back_and_are_the_same_twice(tmp_path):
+def test_written_files_read_back(tmp_path):
     sizes = {"train": 2000, "valid": 300, "test": 200}
-    for folder in tmp_path / "a" / "b", tmp_path / "c":
-        write(folder, 7, *sizes.values())
-        assert {f.name for f in folder.iterdir()} == {f"{s}.txt" for s in sizes}
+    write(tmp_path / "a" / "b", 7, *sizes.values())
     for split, n_words in sizes.items():
-        data = (tmp_path / "c" / f"{split}.txt").read_bytes()
-        assert data == (tmp_path / "a" / "b" / f"{split}.txt").read_bytes()
-        lines = data.decode().split("\n")
-        assert lines.pop() == ""
+        text = (tmp_path / "a" / "b" / f"{split}.txt").read_text()
         sentences = generate(n_words, 7, split)
-        assert [line.split() for line in lines] == sentences
-        assert lines[0] == " " + " ".join(sentences[0]) + " "
+        assert text == "".join(f" {' '.join(sentence)} \n" for sentence in sentences)
+        assert grammar.read(tmp_path / "a" / "b" / f"{split}.txt") == sentences
 
 
-def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    write(tmp_path, 1, 100, 100, 100)
-    before = (tmp_path / "train.txt").read_bytes()
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write(tmp_path, 2, 100, 100, 100)
-    assert (tmp_path / "train.txt").read_bytes() == before
-
-
-def test_bigrams_stay_far_above_the_floor(train, held_out):
-    def pairs(text):
-        for sentence in text:
-            yield from zip([EOS, *sentence], [*sentence, EOS], strict=True)
-
-    both = Counter(pairs(train))
-    before = Counter(first for first, _ in pairs(train))
-    size = len(before)  # every word, and the end
-    losses = [
-        -math.log((both[pair] + 1) / (before[pair[0]] + size))
-        for pair in pairs(held_out)
-    ]
-    perplexity = math.exp(math.fsum(losses) / len(losses))
-    assert perplexity > 2.5 * floor_perplexity(held_out)  # 74.6 against 25.2
-
-
-def test_not_looking_back_is_costly_even_with_the_grammar_known(held_out):
-    # Who forgets the decider two or more words back has to guess: 16 endings of
-    # a verb and 8 kinds of bracket, all as likely.
+def test_a_model_that_does_not_look_back_is_far_above_the_floor(held_out):
+    # Without a decider two or more words back it has to guess among 16 endings of a
+    # verb or 8 kinds of bracket, all equally likely.
     losses = []
     for sentence in held_out:
         for i, (log_p, decider) in enumerate(

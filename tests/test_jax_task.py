@@ -1,4 +1,4 @@
-"""Training the language model under JAX, without TensorFlow: one step, the script."""
+"""Training the language model under JAX: one step, and the script."""
 
 import json
 import re
@@ -32,7 +32,7 @@ RECIPE = LANGUAGE_MODELING["corrected"]
 
 
 @needs_jax
-def test_a_step_under_jax_is_that_of_the_plain_loop_under_tensorflow(rng, tmp_path):
+def test_a_step_under_jax_equals_one_under_tensorflow(rng, tmp_path):
     model = LanguageModel(**SIZES, implementation="plain")
     model.build()
     variables = model.trainable_variables
@@ -87,7 +87,7 @@ SCRIPT = programs.ROOT / "scripts" / "train_jax.py"
 
 @pytest.fixture
 def start(tmp, data):
-    """Starts the script on a small corpus; its run is in `tmp/name`."""
+    """Starts the script on a small corpus, with the run in `tmp/name`."""
 
     def start(name, *arguments):
         places = (f"--data_dir={data}/corpus", f"--cache_dir={tmp}/cache")
@@ -147,7 +147,7 @@ def test_training_learns_resumes_and_is_evaluated_under_tensorflow(
     [
         ("--recipe=released", "--recipe released counts"),
         ("--max_epochs=0", "leave the flag out"),
-        ("--strategy=mirrored", "--strategy mirrored is TensorFlow's"),
+        ("--strategy=mirrored", "--strategy mirrored needs TensorFlow"),
     ],
 )
 def test_the_script_refuses_what_it_does_not_do(tmp_path, call, flag, said):

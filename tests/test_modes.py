@@ -1,4 +1,4 @@
-"""A trained language model from the command line: what each --mode does with it."""
+"""The modes of a trained language model on the command line."""
 
 import math
 import re
@@ -23,7 +23,7 @@ def use(language_run, call):
 
 @pytest.fixture
 def known(data):
-    """The words of a split, ends of lines among them, that the training file has."""
+    """The words of a split that are in the training file, ends of lines included."""
 
     def read(split):
         text = (data / "corpus" / f"{split}.txt").read_text()
@@ -74,7 +74,7 @@ def test_unknown_words_are_dropped_or_refused(use, known, tmp_path):
         assert line.startswith(said)
 
 
-def test_sentences_are_shown_with_the_skip_below_each_word(use, data, known):
+def test_sentences_are_printed_with_the_skip_below_each_word(use, data, known):
     result = use("--mode=visualize", "--sentences=3")
     shown = [line for line in result.out if line]
     words, skips = shown[::2], shown[1::2]
@@ -87,11 +87,11 @@ def test_sentences_are_shown_with_the_skip_below_each_word(use, data, known):
             m.start() for m in re.finditer(r"[1-5-]", lower)
         ]
     scored = tsv(use("--mode=score", f"--input={data}/corpus/valid.txt"))
-    told = [row[3].replace("0", "-") for row in scored if row[1]]
-    assert " ".join(skips).split() == told[: len(printed)]
+    expected = [row[3].replace("0", "-") for row in scored if row[1]]
+    assert " ".join(skips).split() == expected[: len(printed)]
 
 
-def test_generated_text_continues_the_prompt_and_repeats_with_the_seed(use, known):
+def test_generated_text_continues_the_prompt_and_depends_on_the_seed(use, known):
     noun = known("train")[0]
     arguments = ("--mode=generate", f"--prompt={noun} xyzzy", "--n_words=40")
     result = use(*arguments)
@@ -99,14 +99,14 @@ def test_generated_text_continues_the_prompt_and_repeats_with_the_seed(use, know
     assert result.err == ["Words that the model does not know, dropped: 1."]
     words = [word for line in result.out for word in line.split()]
     assert set(words) <= set(known("train"))
-    ends = len(result.out) - 1  # what is last in a line is an end, or the last word
+    ends = len(result.out) - 1  # each line but maybe the last has an end
     assert len(words) - 1 + ends in (40, 39)
     assert use(*arguments).out == result.out
     assert use(*arguments, "--seed=7").out != result.out
 
 
 @pytest.mark.slow
-def test_a_model_that_knows_no_end_of_a_line_needs_a_prompt(data, call, tmp_path):
+def test_a_model_without_ends_of_lines_needs_a_prompt(call, tmp_path):
     (tmp_path / "line").mkdir()
     for split in "train", "valid", "test":
         (tmp_path / "line" / f"{split}.txt").write_text("a b c d " * 20)
@@ -116,10 +116,10 @@ def test_a_model_that_knows_no_end_of_a_line_needs_a_prompt(data, call, tmp_path
     assert len(written.split()) == 6 and written.startswith("c ")
     refused = call(tmp_path, LANGUAGE, *load)
     assert refused.err == [
-        "--prompt: the model does not know the end of a line, after which a text could "
-        "begin; give words that it knows."
+        "--prompt: the model does not know the end of a line to start after; give "
+        "words that it knows."
     ]
-    # A batch of more rows than the training text has windows for is evaluated too.
+    # The training text may be too short for the batch size of an evaluation.
     load = ("--load_model=run", "--batch_size=50", "--score_tail")
     assert call(tmp_path, LANGUAGE, *load).out[-1].startswith("test perplexity = ")
 
@@ -130,12 +130,12 @@ def test_a_model_that_knows_no_end_of_a_line_needs_a_prompt(data, call, tmp_path
         ("--mode=score --input=gone", "gone cannot be read: .*No such file.*"),
         (
             "--mode=score --input=/dev/null",
-            r"/dev/null has no words in it; put text there, line by line\.",
+            r"/dev/null has no words in it; write text into it, line by line\.",
         ),
         (
             "--mode=score --input=strange.txt",
-            "--input: there is no word after the first that the model knows, so "
-            r"nothing to score; give more text\.",
+            "--input: there is nothing to score, since the model knows fewer than two "
+            r"of the words; give more text\.",
         ),
         (
             "--mode=score --EOS=stop",

@@ -76,5 +76,5 @@ def test_at_most_six_epochs_stand_side_by_side_the_last_among_them():
     places = [(epoch, 0.5, np.full((10, 10), 0.1)) for epoch in range(1, 14)]
     figure = plot_places.draw_side_by_side(pyplot, places)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert len(titles) == plot_places.MOST
+    assert len(titles) == plot_places.MAX_FRAMES
     assert titles[0].startswith("epoch 1\n") and titles[-1].startswith("epoch 13\n")

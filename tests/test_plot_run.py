@@ -1,4 +1,4 @@
-"""Pictures of how runs learned: they show what the metrics say."""
+"""Plots of runs show what the metrics say."""
 
 import numpy as np
 import plot_run
@@ -34,7 +34,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_sentence(
     for arguments, sentence in (
         (("here",), "here holds no run"),
         ((), "Give the folders of runs"),
-        ((language_run.run, number_run.run), "draw each task in a picture"),
+        ((language_run.run, number_run.run), "plot one task at a time"),
         ((number_run.run, "--out=file/x"), "--out:"),
         ((number_run.run, "--out=pictures/"), "--out: 'pictures/' names no"),
     ):
@@ -134,11 +134,9 @@ def test_a_perplexity_that_no_float_holds_leaves_a_gap(held, tmp_path):
     np.testing.assert_array_equal(validation.get_ydata(), [np.nan, 5.0])
     np.testing.assert_array_equal(training.get_ydata(), [np.nan, np.e])
     assert figure.axes[0].get_ylim()[1] < 10
-
-
-def test_a_run_without_a_finite_perplexity_is_drawn_all_the_same(tmp_path):
-    metrics = [*records((10,), nll=(2000.0,)), {**EPOCH, "valid perplexity": None}]
-    style.save(draw([made(tmp_path / "run", metrics)]), tmp_path / "run.svg")
+    # Without any finite value the plot is empty.
+    metrics = [*records((10,), nll=(2000.0,)), {**EPOCH, "valid perplexity": held}]
+    style.save(draw([made(tmp_path / "none", metrics)]), tmp_path / "none.svg")
 
 
 def test_skips_stand_upon_one_another_the_newest_state_at_the_bottom(tmp_path):

@@ -1,4 +1,4 @@
-"""What is shown of a sentence: that it is what the model did, in pictures and pages."""
+"""Pictures and pages of sentences show what the model did."""
 
 import itertools
 import json
@@ -30,20 +30,8 @@ def trained():
 
 
 def test_a_sentence_is_read_in_the_course_of_its_text_after_the_words_before(trained):
-    text = [
-        "w1",
-        "w2",
-        "<eos>",
-        "w3",
-        "<eos>",
-        "<eos>",
-        "w4",
-        "w5",
-        "xyzzy",
-        "w4",
-        "<eos>",
-        "w0",
-    ]
+    text = ["w1", "w2", "<eos>", "w3", "<eos>", "<eos>"]
+    text += ["w4", "w5", "xyzzy", "w4", "<eos>", "w0"]
     rows = list(Scorer(trained, 4).score(text))
     read = [row for row in rows if row.read_as]
 
@@ -116,18 +104,13 @@ def test_a_skip_to_before_the_first_word_is_a_stub():
 
 
 def test_an_arc_is_the_thicker_the_surer_the_agent():
-    widths = []
-    for probability in (0.4, 0.9):
+    arcs = []
+    for probability in (0.4, 0.9, 1.0000001):  # float32 rounds beyond one
         sentence = sentence_of(["a"], [1], probability=probability)
         (axis,) = skips_picture.draw(style.require("this"), sentence).axes
-        widths.append(axis.patches[0].get_linewidth())
-    assert widths[0] < widths[1]
-
-
-def test_a_probability_that_float32_rounds_beyond_one_is_drawn():
-    sentence = sentence_of(["a"], [1], probability=1.0000001)
-    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
-    assert axis.patches[0].get_alpha() == 1
+        arcs.append(axis.patches[0])
+    assert arcs[0].get_linewidth() < arcs[1].get_linewidth()
+    assert arcs[2].get_alpha() == 1
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
@@ -150,12 +133,8 @@ def test_no_word_stands_on_another_or_leaves_the_picture(words):
 
 # The page
 
-HOSTILE = [
-    "</script><script>document.title='taken'</script>",
-    "<!--",
-    "a&amp;b",
-    "\u2028",
-]
+HOSTILE = ["</script><script>document.title='taken'</script>", "<!--"]
+HOSTILE += ["a&amp;b", "\u2028"]
 
 
 def page(sentences=None, first=3):
@@ -182,10 +161,9 @@ def test_a_page_asks_for_nothing_and_nothing_of_the_text_is_markup():
 def test_a_hundred_sentences_are_less_than_a_megabyte():
     words = ["about_ten_"] * 22  # a sentence of the Penn Treebank has 22 words
     sentence = sentence_of(words, [1] * 22)
-    five = tuple(
-        word._replace(guesses=(("about_ten_", 0.1234),) * 5) for word in sentence.words
-    )
-    sentence = sentence._replace(words=five)
+    guesses = (("about_ten_", 0.1234),) * 5
+    rows = tuple(word._replace(guesses=guesses) for word in sentence.words)
+    sentence = sentence._replace(words=rows)
     assert len(page([sentence] * 100).encode()) < 500_000
 
 
@@ -195,13 +173,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 browser = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium to look with")
 
 
-def chromium(folder, address, *arguments):
-    """What a browser makes of a page: the text of its document."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
-    command += ["--disable-quic", "--no-first-run", "--disable-background-networking"]
-    command += ["--disable-component-update", "--disable-sync", "--dump-dom"]
+def chromium(folder, address):
+    """The document that a browser makes of a page, as text."""
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run dump-dom"
+    flags += " disable-background-networking disable-component-update disable-sync"
+    command = [CHROMIUM, *(f"--{flag}" for flag in flags.split())]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND"]  # nothing leaves the machine
-    command += [f"--user-data-dir={folder / 'browser'}", *arguments, address]
+    command += [f"--user-data-dir={folder / 'browser'}", address]
     return subprocess.run(
         command, check=True, capture_output=True, text=True, timeout=120
     ).stdout
@@ -243,31 +221,6 @@ def test_keys_and_slider_lead_through_words_and_sentences(tmp_path):
     assert re.findall(r'aria-selected="true"[^>]*>(.*?)<', dom) == ["a&amp;amp;b"]
     assert "Read from the state after x, 3 back, with 70.0%" in dom
     assert "&lt;script&gt;document.title" in dom and "<b>" not in dom
-
-
-def asked_for(folder, text):
-    """The addresses that a page asks for, not those that the browser itself does."""
-    (folder / "page.html").write_text(text, encoding="utf-8")
-    log = folder / "network.json"
-    chromium(folder, (folder / "page.html").as_uri(), f"--log-net-log={log}")
-    events = [
-        event.get("params", {}) for event in json.loads(log.read_text())["events"]
-    ]
-    return {
-        event["url"]
-        for event in events
-        if "url" in event and event.get("initiator", "not an origin") != "not an origin"
-    }
-
-
-@browser
-def test_no_request_leaves_a_page(tmp_path):
-    assert asked_for(tmp_path, page()) == set()
-    # Without its policy, and with something to ask for, it would be seen.
-    leak = (
-        'document.body.append(Object.assign(new Image(), {src: "http://a.invalid/"}))'
-    )
-    assert asked_for(tmp_path, driven(leak)) == {"http://a.invalid/"}
 
 
 # The command

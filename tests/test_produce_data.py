@@ -1,6 +1,5 @@
-"""The data of number prediction: what is written, and which files are refused."""
+"""The data file of number prediction: content, and refused files."""
 
-import io
 import math
 
 import numpy as np
@@ -12,6 +11,7 @@ from number_prediction.produce_data import (
     DataError,
     digests,
     file_name,
+    generate,
     read,
     write,
 )
@@ -36,7 +36,7 @@ def digits(tmp_path_factory):
     ("sequence_length", "n_numbers"),
     [(10, 10), (20, 10), (100, 10), (2, 2), (7, 7), (25, 25), (31, 25), (256, 256)],
 )
-def test_the_answer_is_the_number_at_the_indexed_place_of_the_last(
+def test_the_index_selects_the_answer_from_the_last_numbers(
     tmp_path, sequence_length, n_numbers
 ):
     sizes = {"train": 70, "valid": 30, "test": 20}
@@ -63,8 +63,7 @@ def test_numbers_and_answers_are_uniform(tmp_path, n_numbers, bound):
         assert np.sum((counts - expected) ** 2 / expected) < bound
 
 
-def test_the_digits_of_a_seed_stay_what_they_are(digits):
-    # Other digits would give other results.
+def test_the_digits_of_a_seed_do_not_change(digits):
     assert digests(digits) == {
         "train": "0e54fb6c963b2b43",
         "valid": "7e587938312d7f00",
@@ -74,21 +73,19 @@ def test_the_digits_of_a_seed_stay_what_they_are(digits):
 
 def test_no_sequence_of_one_split_is_in_another(digits):
     rows = {split: {row.tobytes() for row in x} for split, (x, _) in digits.items()}
-    assert len(rows["train"]) == SIZES["train"]  # of 10^11 sequences none comes twice
+    assert len(rows["train"]) == SIZES["train"]  # of 10^11 possible ones
     assert len(set.union(*rows.values())) == sum(SIZES.values())
 
 
-def test_a_seed_writes_the_same_bytes_again_and_another_seed_others(tmp_path):
-    paths = [
-        made(tmp_path / name, seed=s) for name, s in [("a", 5), ("b", 5), ("c", 6)]
-    ]
+def test_the_seed_determines_the_bytes(tmp_path):
+    seeds = {"a": 5, "b": 5, "c": 6}
+    paths = [made(tmp_path / name, seed=seed) for name, seed in seeds.items()]
     first, again, other = (path.read_bytes() for path in paths)
     assert first == again != other
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["digits_10.npz"]
 
 
 @pytest.mark.parametrize("sequence_length", [10, 20])
-def test_released_data_are_a_cut_out_of_101_digits_with_a_meaningless_answer(
+def test_released_data_are_truncated_rows_with_a_random_answer(
     tmp_path, sequence_length
 ):
     path = made(tmp_path, sequence_length, released_data=True)
@@ -96,12 +93,12 @@ def test_released_data_are_a_cut_out_of_101_digits_with_a_meaningless_answer(
     whole, _ = read(made(tmp_path, 100), 100)["train"]  # the same draws, uncut
     np.testing.assert_array_equal(x, whole[:, : sequence_length + 1])
     np.testing.assert_array_equal(y, whole[:, sequence_length + 1])
-    # A tenth of the answers are right by chance, and no more.
+    # Only by chance a tenth of the answers are right.
     right = x[np.arange(len(y)), sequence_length - 10 + x[:, -1]] == y
     assert abs(right.mean() - 0.1) < 4 * math.sqrt(0.09 / len(y))
 
 
-def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match=r"--data_dir: cannot write to .*digits_10.npz"):
         made(tmp_path / "file")
@@ -110,101 +107,71 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
 # What is refused
 
 
-def arrays(**changed):
-    rng = np.random.default_rng(1)
-    good = {}
-    for split, n in zip(SPLITS, (7, 5, 3), strict=True):
-        good[f"x_{split}"] = rng.integers(0, 10, (n, 11), dtype=np.uint8)
-        good[f"y_{split}"] = rng.integers(0, 10, n, dtype=np.uint8)
-    return {k: v for k, v in (good | changed).items() if v is not None}
+ARRAYS = {}
+for n, split in enumerate(SPLITS, 3):
+    x, y = generate(n, 10, np.random.default_rng(n))
+    ARRAYS |= {f"x_{split}": x, f"y_{split}": y}
 
 
-def packed(**changed):
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays(**changed))
-    return buffer.getvalue()
+@pytest.fixture
+def path(tmp_path):
+    np.savez_compressed(tmp_path / "digits_10.npz", **ARRAYS)
+    return tmp_path / "digits_10.npz"
 
 
-def refusal(path):
-    """The sentence with which a file is refused: one line that names it."""
-    with pytest.raises(DataError) as error:
+def check_refused(path):
+    with pytest.raises(DataError, match=rf"^{path}.* write it again"):
         read(path, 10)
-    message = str(error.value)
-    assert str(path) in message and "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"x_valid": None},
-        {"y_test": None},
-        {"x_train": np.zeros(7, np.uint8)},
-        {"x_train": np.zeros((7, 11, 1), np.uint8)},
-        {"y_train": np.zeros(6, np.uint8)},
-        {"y_train": np.zeros((7, 1), np.uint8)},
-        {"x_test": np.zeros((3, 11), np.int64)},
-        {"y_valid": np.zeros(5, np.float32)},
-        {"x_test": np.full((3, 11), 10, np.uint8)},
-        {"y_test": np.full(3, 255, np.uint8)},
+        {"x_train": np.zeros(3, np.uint8)},
+        {"x_train": np.zeros((3, 11, 1), np.uint8)},
+        {"y_train": np.zeros(2, np.uint8)},
+        {"y_train": np.zeros((3, 1), np.uint8)},
+        {"x_test": np.zeros((5, 11), np.int64)},
+        {"y_valid": np.zeros(4, np.float32)},
+        {"x_test": np.full((5, 11), 10, np.uint8)},
+        {"y_test": np.full(5, 255, np.uint8)},
         {"x_valid": np.zeros((0, 11), np.uint8), "y_valid": np.zeros(0, np.uint8)},
-        {"x_train": np.full((7, 11), None)},  # a pickle
+        {"x_train": np.full((3, 11), None)},  # a pickle
     ],
-    ids=lambda changed: " ".join(
-        f"{name} {getattr(array, 'shape', 'gone')} {getattr(array, 'dtype', '')}"
-        for name, array in changed.items()
-    ),
+    ids=lambda changed: "-".join(changed),
 )
-def test_arrays_that_are_not_digits_with_answers_are_refused(tmp_path, changed):
-    path = tmp_path / "digits_10.npz"
-    path.write_bytes(packed(**changed))
-    message = refusal(path)
-    assert "delete it and make it again" in message
+def test_arrays_that_are_not_digits_with_answers_are_refused(path, changed):
+    arrays = {k: v for k, v in (ARRAYS | changed).items() if v is not None}
+    np.savez_compressed(path, **arrays)
+    check_refused(path)
 
 
-def test_a_missing_file_is_refused_with_the_command_that_makes_it(tmp_path):
-    message = refusal(tmp_path / "digits_10.npz")
-    assert "make it with `python number_prediction/produce_data.py`" in message
+def test_a_missing_file_is_refused_with_the_command_that_writes_it(tmp_path):
+    with pytest.raises(DataError, match=r"write it with `python .*/produce_data\.py`"):
+        read(tmp_path / "digits_10.npz", 10)
 
 
-def test_digits_of_another_length_are_refused(tmp_path):
-    path = made(tmp_path, 20)
-    with pytest.raises(DataError, match="10\\+1 digits"):
-        read(path, 10)
-
-
-def test_numbers_beyond_those_there_are_to_be_are_refused(tmp_path):
+def test_sequences_of_other_sizes_are_refused(tmp_path):
     path = made(tmp_path, 30, n_numbers=25)
     assert read(path, 30, 25)["train"][1].max() == 24
-    with pytest.raises(DataError, match=r"30\+1 numbers below 24 .* make it again"):
-        read(path, 30, 24)
+    for length, n_numbers in (30, 24), (29, 25):
+        said = rf"{length}\+1 numbers below {n_numbers} .* write it again"
+        with pytest.raises(DataError, match=said):
+            read(path, length, n_numbers)
 
 
-def test_the_order_of_an_array_in_memory_changes_no_digest(tmp_path):
-    path = tmp_path / "digits_10.npz"
-    good = arrays()
-    np.savez(path, **good)
-    expected = digests(read(path, 10))
-    np.savez(path, **{name: np.asfortranarray(x) for name, x in good.items()})
-    assert digests(read(path, 10)) == expected
-
-
-def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path):
-    whole = packed()
-    path = tmp_path / "digits_10.npz"
+def test_a_truncated_file_is_refused(path):
+    whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        refusal(path)
+        check_refused(path)
 
 
-def test_a_flipped_bit_is_refused_or_harmless_wherever_it_is(tmp_path):
-    whole, right = packed(), arrays()
-    path = tmp_path / "digits_10.npz"
-    n_refused = 0
-    for place in range(0, len(whole), 3):
-        path.write_bytes(
-            whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
-        )
+def test_a_flipped_bit_is_refused_or_harmless(path):
+    whole, n_refused = path.read_bytes(), 0
+    for i in range(0, len(whole), 3):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :])
         try:
             splits = read(path, 10)
         except DataError:
@@ -212,5 +179,5 @@ def test_a_flipped_bit_is_refused_or_harmless_wherever_it_is(tmp_path):
             continue
         for split in SPLITS:  # such as a bit of a date
             for name, array in zip("xy", splits[split], strict=True):
-                np.testing.assert_array_equal(array, right[f"{name}_{split}"])
+                np.testing.assert_array_equal(array, ARRAYS[f"{name}_{split}"])
     assert n_refused > len(whole) / 6

@@ -1,13 +1,12 @@
-"""How programs begin and end: --help, flags, signals, an output that breaks."""
+"""How programs start and end: --help, flags, signals, a broken output."""
 
 import contextlib
 import errno
 import os
 import re
 import signal
-import subprocess
-import sys
 
+import isolated
 import pytest
 from absl import flags
 
@@ -25,19 +24,13 @@ PROGRAMS = sorted(
     if "program.parse(" in path.read_text(encoding="utf-8")
 )
 GROUPS = ["data", "model", "agent", "optimisation", "run", "use of a trained model"]
-# A program in a process that cannot import what takes seconds.
-LIGHT = """
-import runpy, sys
-sys.modules |= dict.fromkeys(("keras", "tensorflow", "jax", "matplotlib"))
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
-def light(*command):
-    command = [sys.executable, "-c", LIGHT, *map(str, command)]
-    environment = {**os.environ, "PYTHONPATH": f"{programs.ROOT}:{SCRIPTS}"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+def run_without_libraries(*command):
+    """`(exit code, stdout, stderr)` of a program that cannot import slow libraries."""
+    process = isolated.start(*command, without="keras,tensorflow,jax,matplotlib")
+    out, err = process.communicate()
+    return process.returncode, out, err
 
 
 # The command line
@@ -48,18 +41,18 @@ def light(*command):
     [(LANGUAGE, "--help"), (NUMBERS, "-h"), (SCRIPTS / "train_jax.py", "-h")],
 )
 def test_help_of_training_needs_no_tensorflow_and_groups_the_flags(script, asked):
-    result = light(script, asked)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert re.findall(r"^([a-z ]+):$", result.stdout, re.MULTILINE) == GROUPS
-    *_, use = result.stdout.split("\n\n")
+    code, out, err = run_without_libraries(script, asked)
+    assert (code, err) == (0, "")
+    assert re.findall(r"^([a-z ]+):$", out, re.MULTILINE) == GROUPS
+    *_, use = out.split("\n\n")
     assert "--load_model:" in use and "--train_dir:" not in use
 
 
 @pytest.mark.parametrize("script", [LANGUAGE, SCRIPTS / "plot_skips.py"])
 def test_a_wrong_flag_needs_no_tensorflow(script):
-    result = light(script, "--n_actions=0")
-    assert result.returncode == 1
-    assert result.stderr == (
+    code, _, err = run_without_libraries(script, "--n_actions=0")
+    assert code == 1
+    assert err == (
         "flag --n_actions=0: 0 is not an integer in the range [1, 1000]; --help lists "
         "the flags.\n"
     )
@@ -97,7 +90,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(signals):
 
 
 def end_of(run, load_model=None):
-    """How a training script ends that does this, and whose output nobody reads."""
+    """The exit code of a training script that runs this with a broken output."""
     defined = flags.FlagValues()
     group = Group("run", defined)
     group.path("train_dir", "cv", "")

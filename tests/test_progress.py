@@ -1,7 +1,6 @@
 """A bar where someone looks, one line where nobody does, nothing for short work."""
 
 import re
-import sys
 import time
 
 import pytest
@@ -34,8 +33,7 @@ def work(watch, seconds, parts=10):
             bar.add(100)
 
 
-def test_a_terminal_gets_a_bar_that_is_gone_in_the_end(watch, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+def test_a_terminal_gets_a_bar_that_is_gone_in_the_end(watch, capsys, terminal):
     work(watch, 40)
     output = capsys.readouterr().out
     assert "━30%Sorting, 0:28 left" in re.sub(r"\x1b\[\d*m *", "", output)
@@ -44,8 +42,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_in_the_end(watch, capsys, monkeypatc
     assert capsys.readouterr().out == ""
 
 
-def test_a_bar_is_not_drawn_more_often_than_one_can_see(watch, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+def test_a_bar_is_not_drawn_more_often_than_one_can_see(watch, capsys, terminal):
     work(watch, 1.0, parts=1000)
     assert capsys.readouterr().out.count("Sorting") < 1.0 / progress.REDRAW + 4
 

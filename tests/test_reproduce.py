@@ -1,17 +1,16 @@
-"""The study: its tables are made of their runs, and the pages show what they say."""
+"""The study: its runs, its records, and the pages that are written from them."""
 
 import csv
-import fcntl
 import gzip
+import importlib
 import json
 import shutil
 
 import pytest
 from plots import style
-from reproduce import TableWriter
+from reproduce import TableWriter, exclusive
 from study import picture, results
 from study.tables import (
-    LANGUAGE_MODEL_JAX,
     TABLES,
     Column,
     Data,
@@ -21,9 +20,11 @@ from study.tables import (
     epochs_to,
     score,
 )
+from sweep import SCRIPTS
+from sweeping import grid
 from test_run_reader import EPOCH, REPORT, made
 
-from number_prediction import produce_data
+from dsc.cli.errors import RunError
 from tests.stress import programs
 
 REPRODUCE = programs.ROOT / "scripts" / "reproduce.py"
@@ -44,7 +45,7 @@ table = Table(
         Column("test", score("test perplexity")),
         Column("reached", epochs_to(0.5), "d", list_seeds=True),
     ),
-    (Data("data/x.npz", "make.py", "--few"), Data("data/y", "fetch.py")),
+    lambda flags: Data("data/x.npz", "make.py", "--few"),
     {"max_steps": "2"},
 )
 
@@ -157,13 +158,13 @@ def test_the_table_has_means_deviations_and_what_is_missing(records):
         "| first | 3/3 | 12.00 ± 2.00 | 2, -, 1 |",
         "| second | 1/2 | 8.00 | - |",
         "",
-        "Still to be run: third.",
+        "Not run yet: third.",
     ]
 
 
 def test_a_table_without_runs_names_its_rows_alone(tmp_path):
     rows = results.by_row(table, {})
-    assert results.as_table(table, rows) == ("Still to be run: first; second; third.")
+    assert results.as_table(table, rows) == "Not run yet: first; second; third.\n"
     results.write(tmp_path, "name", table, rows)
     assert (tmp_path / "name.md").read_text().endswith("first; second; third.\n")
 
@@ -188,14 +189,14 @@ def test_the_files_hold_every_run_and_are_read_again(tmp_path, records):
 def test_a_run_with_other_flags_is_no_run_of_the_table(records):
     other = table._replace(flags={"max_epochs": "4"})
     rows = results.by_row(other, records)
-    assert [found for _, found in rows] == [[None] * 3, [None] * 2, [None]]
+    assert [found for _, found in rows] == [[], [], []]
 
 
 def test_a_results_file_that_is_damaged_is_refused(tmp_path):
     whole = gzip.compress(b'{"runs": [{}]}')
     for content in (whole, whole[:-9], whole[:-9] + b"x", b"", b"{}"):
         (tmp_path / "x.json.gz").write_bytes(content)
-        with pytest.raises(results.RunError, match="restore it, delete it to do"):
+        with pytest.raises(RunError, match="restore it, delete it to repeat"):
             results.read(tmp_path, "x")
     assert results.read(tmp_path, "none") == {}
 
@@ -228,7 +229,8 @@ def test_the_small_table_has_a_run_of_two_rows_on_little_data(tmp_path):
         "data_dir": str(tmp_path),
     }
     path = str(tmp_path / "x.npz")
-    assert small.data == (Data(path, f"make.py --few --data_dir={tmp_path}"),)
+    data = Data(path, f"make.py --few --data_dir={tmp_path}")
+    assert small.data_of(small.rows) == [data]
 
 
 # The whole command
@@ -240,25 +242,18 @@ def reproduce(folder, *arguments, code=0):
     return result
 
 
-def needs(script):
-    """Skips a test where what the training script is made with is missing."""
-    if script == LANGUAGE_MODEL_JAX:
-        pytest.importorskip("jax")
-
-
-# The first table of each training script.
-FIRST = {made_of.script: name for name, made_of in reversed(TABLES.items())}
-
-
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "number_prediction"))
+        for name in TABLES
+    ],
+)
 def test_every_table_is_made_in_small_and_once(tmp_path, name):
-    script = TABLES[name].script
-    needs(script)
+    if "jax" in TABLES[name].script:
+        pytest.importorskip("jax")
     small = (name, "--smoke", "--runs_dir=runs")
     kinds = TABLES[name].smoke_version(tmp_path).rows
-    if name != FIRST[script]:  # another table tries both rows with this script
-        kinds = kinds[1:]
-        small += (f"--row={kinds[0].name}",)
     reproduce(tmp_path, *small)
     folder = tmp_path / "runs" / "smoke" / "results"
     runs = results.read(folder, name).values()
@@ -269,7 +264,7 @@ def test_every_table_is_made_in_small_and_once(tmp_path, name):
     assert all(f"| {row.name} | 1/1 |" in page for row in kinds)
     assert "A trial of a few steps" in page
     assert (folder / f"{name}.svg").stat().st_size
-    # What is in the results is not done again, even where the runs are gone.
+    # What is in the results is not done again, even if the run folders are gone.
     shutil.rmtree(folder.parent / name)
     again = reproduce(tmp_path, *small)
     assert f"{name}: 0 runs to do, {len(kinds)} done before." in again.out
@@ -289,7 +284,6 @@ def test_the_commands_are_printed_the_first_seeds_first(tmp_path):
     rows = TABLES["number_prediction"].rows
     assert len(set(found)) == len(found) == sum(len(row.seeds) for row in rows)
     assert not (tmp_path / "runs").exists()
-    # To add to the study's own results is asked for.
     assert commands(tmp_path, f"--results_dir={RESULTS}") == []
 
 
@@ -299,25 +293,25 @@ def test_a_user_may_do_a_part_of_a_table(tmp_path):
     assert all("--sequence_length=20 " in c and "--model=lstm" in c for c in found)
 
 
-def test_a_row_needs_the_data_that_its_runs_read_alone():
-    for made_of in (TABLES["number_prediction"], TABLES["more_numbers"]):
-        for row in made_of.rows:
-            flags = dict(flag[2:].split("=") for flag in made_of.runs(row)[0].flags)
-            released = "recipe" in flags and "released_data" not in flags
-            length, n_numbers = flags["sequence_length"], flags.get("n_numbers", "10")
-            name = produce_data.file_name(int(length), released, int(n_numbers))
-            assert [d.path for d in made_of.data_of([row])] == [f"data/{name}"]
-    words = TABLES["penn_treebank_200"]
-    assert words.data_of(words.rows[:1]) == list(words.data)
-    assert words.data_of([]) == []
+def test_a_row_needs_only_the_data_that_its_runs_read():
+    digits, more = TABLES["number_prediction"], TABLES["more_numbers"]
+    for made_of, n, file in (
+        (digits, 0, "digits_10.npz"),
+        (digits, 6, "digits_10.npz"),
+        (digits, 7, "digits_20.npz"),
+        (digits, -1, "digits_10_released.npz"),
+        (more, -1, "numbers_below_50_50.npz"),
+    ):
+        (data,) = made_of.data_of([made_of.rows[n]])
+        assert data.path == f"data/{file}"
+    assert TABLES["agreement"].data_of(TABLES["agreement"].rows) == []
 
 
-def test_a_readers_runs_stand_beside_those_of_the_study(tmp_path, records):
+def test_own_runs_are_shown_beside_those_of_the_study(tmp_path, records):
     first, _, third = table.rows
-    pages = TableWriter("name", table, tmp_path)
-    own = record(first, "1", 11.0), record(third, "7", 5.0)
-    pages.records = by_key(*own)
-    assert pages.beside(records).splitlines()[2:] == [
+    writer = TableWriter("name", table, tmp_path)
+    writer.records = by_key(record(first, "1", 11.0), record(third, "7", 5.0))
+    assert writer.beside(records).splitlines()[2:] == [
         "| first | 1/3 | 11.00 | - |",
         "| first, in results/ | 3/3 | 12.00 ± 2.00 | 2, -, 1 |",
     ]
@@ -328,14 +322,8 @@ def test_a_readers_runs_stand_beside_those_of_the_study(tmp_path, records):
     [
         (("table_1",), f"Give the name of one table: {', '.join(TABLES)}."),
         (("agreement", "--row=LSTM", "--row=L"), "--row: the table has no row 'L'; it"),
-        (
-            ("agreement", "--smoke", "--results_dir=x"),
-            "--smoke keeps its results in --runs_dir",
-        ),
-        (
-            ("agreement", "--results_dir=file"),
-            "file/agreement.json.gz cannot be read (Not",
-        ),
+        (("agreement", "--smoke", "--results_dir=x"), "--smoke keeps its results in"),
+        (("agreement", "--results_dir=file"), "file/agreement.json.gz cannot be read"),
         (("agreement", "--runs_dir=file"), "--runs_dir: cannot write to "),
     ],
 )
@@ -346,68 +334,49 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path, arguments, sai
     assert result.err[0].startswith(said)
 
 
-def test_results_of_another_table_are_not_lost(tmp_path, records):
-    rows = results.by_row(table, records)
-    results.write(tmp_path, "agreement", table, rows)
-    kept = (tmp_path / "agreement.json.gz").read_bytes()
-    result = reproduce(tmp_path, "agreement", "--results_dir=.", code=1)
-    assert "agreement.json.gz holds 4 runs that are not in" in result.err[0]
-    assert (tmp_path / "agreement.json.gz").read_bytes() == kept
+def test_results_of_another_table_are_kept(tmp_path, records):
+    results.write(tmp_path, "name", table, results.by_row(table, records))
+    kept = (tmp_path / "name.json.gz").read_bytes()
+    with pytest.raises(RunError, match=r"name.json.gz holds 4 runs that are not in"):
+        TableWriter("name", TABLES["agreement"], tmp_path)
+    assert (tmp_path / "name.json.gz").read_bytes() == kept
 
 
-def test_two_processes_do_not_write_one_table(tmp_path):
-    folder = tmp_path / "cv" / "agreement"
-    folder.mkdir(parents=True)
-    with open(folder / "lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        result = reproduce(tmp_path, "agreement", "--runs_dir=cv", code=1)
-    assert result.err[0].startswith("--runs_dir: another process does the runs in")
+def test_two_processes_cannot_do_the_runs_of_one_folder(tmp_path):
+    with exclusive(tmp_path), pytest.raises(RunError, match="another process does"):
+        exclusive(tmp_path)
 
 
-def test_runs_on_other_data_are_not_put_into_one_row(tmp_path):
+def test_runs_on_other_data_are_refused(tmp_path):
     kept = finished(tmp_path)
-    pages = TableWriter("name", table, tmp_path)
-    pages.records = by_key(kept)
+    writer = TableWriter("name", table, tmp_path)
+    writer.records = by_key(kept)
     second = table.runs(table.rows[0], tmp_path)[1]
     finish(second.folder, data={"train": "another"})
-    with pytest.raises(results.RunError, match="was trained on other data"):
-        pages.add(table.rows[0], second)
+    with pytest.raises(RunError, match="was trained on other data"):
+        writer.add(table.rows[0], second)
 
 
 def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
     alike, row = table._replace(columns=table.columns[:1]), table.rows[0]
     about = record(row, "1", 1.0)["config"]["about"]
-    processes_pages = [TableWriter("name", alike, tmp_path) for _ in range(2)]
-    for pages, run in zip(processes_pages, alike.runs(row, tmp_path), strict=False):
+    writers = [TableWriter("name", alike, tmp_path) for _ in range(2)]
+    for writer, run in zip(writers, alike.runs(row, tmp_path), strict=False):
         finish(run.folder, about=about)
-        pages.add(row, run)
-    processes_pages[0].write()
+        writer.add(row, run)
+    writers[0].write()
     found = results.read(tmp_path, "name")
     assert [kept["seed"] for kept in found.values()] == ["1", "2"]
 
 
-# What is asked of the training scripts
-
-CHECK = """
-import importlib, sys
-from study.tables import TABLES
-from sweeping import grid
-script, module = sys.argv[1:]
-flags = importlib.import_module(module).FLAGS
-for table in TABLES.values():
-    if table.script == script:
-        for row in table.rows:
-            grid.parsed(table.runs(row), flags)
-"""
+# The tables
 
 
-@pytest.mark.parametrize("script", sorted({t.script for t in TABLES.values()}))
-def test_the_training_script_takes_the_flags_of_all_rows(tmp_path, script):
-    needs(script)
-    (tmp_path / "check.py").write_text(CHECK)
-    module = script.removesuffix(".py").replace("/", ".")
-    result = programs.run(tmp_path, tmp_path / "check.py", script, module)
-    assert result.code == 0, result
+def test_the_training_scripts_take_the_flags_of_all_rows():
+    for made_of in TABLES.values():
+        defined = importlib.import_module(SCRIPTS[made_of.script]).FLAGS
+        for row in made_of.rows:
+            grid.parsed(made_of.runs(row), defined)
 
 
 def test_no_two_runs_share_flags_and_seed_or_a_folder():
@@ -417,14 +386,11 @@ def test_no_two_runs_share_flags_and_seed_or_a_folder():
         assert len({frozenset(run.flags) for run in runs}) == len(runs)
 
 
-# What is committed
-
-
 @pytest.mark.parametrize("name", TABLES)
 def test_the_pages_show_what_the_records_say(name, tmp_path):
     made_of = TABLES[name]
     rows = results.by_row(made_of, results.read(RESULTS, name))
-    assert all(found.count(None) == 0 for _, found in rows)
+    assert all(len(found) == len(row.seeds) for row, found in rows)
     results.write(tmp_path, name, made_of, rows)
     for suffix in (".csv", ".md"):
         made_again = (tmp_path / f"{name}{suffix}").read_text(encoding="utf-8")

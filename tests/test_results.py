@@ -1,4 +1,4 @@
-"""What the README says a user will reach, from the command line: minutes each."""
+"""The results that the README promises, from the command line; each takes minutes."""
 
 import json
 import os

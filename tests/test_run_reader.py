@@ -1,4 +1,4 @@
-"""What the scripts that draw read of runs: their metrics, and which belong together."""
+"""The plots read the metrics of runs and group runs by their flags."""
 
 import json
 
@@ -33,14 +33,9 @@ def made(folder, records=(REPORT, EPOCH), tail="", data=None, about=None, **flag
 
 
 def test_reports_and_epochs_are_told_apart(tmp_path):
-    run = run_reader.read(made(tmp_path / "a"))
-    assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
-    assert run.config["flags"]["rnn_size"] == 8
-
-
-def test_a_line_that_is_being_written_is_left_out(tmp_path):
     run = run_reader.read(made(tmp_path / "a", tail='{"step": 9, "epo'))
-    assert (run.reports, run.epochs) == ([REPORT], [EPOCH])
+    assert (run.reports, run.epochs) == ([REPORT], [EPOCH])  # not the incomplete line
+    assert run.config["flags"]["rnn_size"] == 8
 
 
 def test_no_run_is_refused_in_one_sentence(tmp_path):

@@ -1,4 +1,4 @@
-"""The scripts that look for what can be lost: short runs, and that they find it."""
+"""Short runs of the stress tests, and of scripts/train."""
 
 import random
 import shutil
@@ -69,7 +69,7 @@ def test_a_few_hostile_inputs(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", kill_and_resume.TASKS)
 def test_nothing_is_lost_under_25_kills(tmp_path, task):
-    result = programs.run(tmp_path, STRESS / "torture.py", f"--task={task}")
+    result = programs.run(tmp_path, STRESS / "kill_and_resume.py", f"--task={task}")
     assert result.code == 0, result
     assert result.out[-1] == "Nothing was lost."
 

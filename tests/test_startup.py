@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import on_jax
+import isolated
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +35,17 @@ anything else
 """
 
 
+SETTINGS = """
+from dsc.cli import startup
+with startup.backend("jax"):
+    import keras
+import jax
+c = keras.config
+print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.is_nnx_enabled())
+print(jax.numpy.ones(1, float).dtype, jax.random.key(0).dtype)
+"""
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """Another clone, whose `dsc` says where it is and ends the program."""
@@ -54,12 +65,16 @@ def test_a_script_runs_the_code_beside_it(clone, script):
     assert result.stderr == "of this clone\n"
 
 
-@on_jax.needs_jax
+@isolated.needs_jax
 @pytest.mark.parametrize(
     "settings",
     [
-        {"floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"},
-        {"floatx": "bfloat16", "nnx_enabled": True},
+        {
+            "floatx": "bfloat16",
+            "epsilon": 0.1,
+            "image_data_format": "channels_first",
+            "nnx_enabled": True,
+        },
         ["no settings"],
     ],
 )
@@ -77,16 +92,9 @@ def test_no_settings_of_the_user_change_what_is_computed(
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("KERAS_HOME")
-    code = """
-from dsc.cli import startup
-with startup.backend("jax"):
-    import keras
-import jax
-c = keras.config
-print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.is_nnx_enabled())
-print(jax.numpy.ones(1, float).dtype, jax.random.key(0).dtype)
-"""
-    lines = on_jax.succeeds(on_jax.python(code, backend="tensorflow"))
+    (tmp_path / "settings.py").write_text(SETTINGS)
+    process = isolated.start(tmp_path / "settings.py", backend="tensorflow")
+    lines = isolated.succeeds(process)
     assert lines == ["jax float32 1e-07 channels_last False", "float32 key<fry>"]
 
 

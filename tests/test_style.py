@@ -29,8 +29,8 @@ def test_characters_that_no_font_has_are_said_once(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(manager, "ttflist", ours)
     drawn_text("\u6a21\u578b \u6a21", tmp_path / "x")
     assert capsys.readouterr().err.splitlines() == [
-        "No installed font has \u578b \u6a21: boxes are drawn; install one that has, "
-        "such as Noto Sans CJK."
+        "No installed font has \u578b \u6a21, so boxes are drawn; install a font that "
+        "has, such as Noto Sans CJK."
     ]
 
 

@@ -1,4 +1,4 @@
-"""A text cut into blocks, wherever, has the words of the whole text."""
+"""Splitting texts into words, for any block boundaries."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ BAD = [b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xef\xbb"]
 
 
 def words_of_the_whole(content, eos):
-    """What the reader did when it had all text in memory: the oracle."""
+    """The reference: splits a text that is in memory as a whole."""
     whole = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     if "\0" in whole:
         line = whole.count("\n", 0, whole.index("\0")) + 1
@@ -30,7 +30,7 @@ def words_of_the_whole(content, eos):
 
 
 def cut(content, borders):
-    """Blocks of bytes, none of them empty."""
+    """Non-empty blocks of the content."""
     borders = sorted({0, len(content), *(b % (len(content) + 1) for b in borders)})
     return [content[a:b] for a, b in itertools.pairwise(borders)]
 
@@ -46,18 +46,16 @@ broken = st.lists(
     borders=st.lists(st.integers(0, 200), max_size=30),
     eos=st.sampled_from(["<eos>", "é"]),
 )
-@settings(deadline=None, max_examples=500)
-def test_blocks_have_the_words_of_the_whole_text_or_are_refused_as_it_is(
-    content, borders, eos
-):
+@settings(deadline=None, max_examples=300)
+def test_block_boundaries_change_neither_words_nor_errors(content, borders, eos):
     blocks = cut(content, borders)
     try:
         expected = words_of_the_whole(content, eos)
     except UnicodeDecodeError as error:
-        # The whole text counts from behind its first mark.
-        place = error.start + 3 * content.startswith(b"\xef\xbb\xbf")
-        sentence = rf"is not UTF-8 text \(byte {place}\)"
-        if b"\0" in content[:place]:  # in a block before that one, or not
+        # Positions in the decoded text do not count the byte order mark.
+        position = error.start + 3 * content.startswith(b"\xef\xbb\xbf")
+        sentence = rf"is not UTF-8 text \(byte {position}\)"
+        if b"\0" in content[:position]:  # maybe in an earlier block
             sentence += "|has a NUL byte"
         with pytest.raises(DataError, match=rf"^t\.txt ({sentence})"):
             list(split_words(blocks, "t.txt", eos))
@@ -69,7 +67,7 @@ def test_blocks_have_the_words_of_the_whole_text_or_are_refused_as_it_is(
         assert list(itertools.chain.from_iterable(found)) == expected
 
 
-def test_every_character_is_a_blank_or_part_of_a_word_as_in_split():
+def test_every_character_is_a_blank_exactly_if_str_split_says_so():
     characters = [chr(i) for i in range(1, 0x110000) if not 0xD800 <= i < 0xE000]
     content = "".join(f"a{character}b " for character in characters)
     blocks = cut(content.encode(), range(0, 10**7, 999))
@@ -77,10 +75,10 @@ def test_every_character_is_a_blank_or_part_of_a_word_as_in_split():
     assert list(found) == words_of_the_whole(content.encode(), "<eos>")
 
 
-def test_a_word_that_no_memory_may_hold_is_named_with_its_line(monkeypatch):
+def test_a_word_that_is_too_long_is_refused_with_its_line(monkeypatch):
     monkeypatch.setattr(text, "LONGEST", 20)
     blocks = [b"a\nb", b"c" * 15, b"d" * 5, b"e\nf"]
-    with pytest.raises(DataError, match=r"t\.txt has a word .* 20 .* in line 2; put"):
+    with pytest.raises(DataError, match=r"t\.txt has a word .* 20 .* in line 2; sep"):
         list(split_words(blocks, "t.txt", "<eos>"))
     words = list(split_words([b"a\nb", b"c" * 19, b" f"], "t.txt", "<eos>"))
     assert words[-1] == ["f"]
@@ -101,7 +99,7 @@ def test_a_file_is_read_in_blocks(tmp_path, monkeypatch, block):
         (None, "cannot be read: No such"),
     ],
 )
-def test_a_file_that_is_no_text_is_named(tmp_path, content, sentence):
+def test_a_file_that_is_not_text_is_named(tmp_path, content, sentence):
     if content:
         (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(DataError, match=rf"t\.txt {sentence}"):

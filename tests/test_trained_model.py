@@ -1,7 +1,9 @@
-"""A trained language model: scoring and writing text with it."""
+"""A trained language model: encoding, scoring and sampling text."""
 
+import functools
 import itertools
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import tensorflow as tf
 from language_modeling import corpora
 from language_modeling.corpora import DataError
 from language_modeling.evaluation import Evaluator
+from language_modeling.inference import scoring
 from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scored, Scorer, sentences
 from language_modeling.inference.trained_model import TrainedModel
@@ -20,12 +23,13 @@ WORDS = ("<eos>", "the", "<unk>", *(f"w{i}" for i in range(14)))
 K, T = 3, 5
 
 
-def make(n_actions=K, carry_memory=False, vocabulary=WORDS):
+@functools.cache
+def make(carry_memory=False, vocabulary=WORDS):
     model = LanguageModel(
         len(vocabulary),
         rnn_size=11,
         rnn_layers=1,
-        n_actions=n_actions,
+        n_actions=K,
         agent_units=4,
         carry_memory=carry_memory,
         param_init=0.7,
@@ -35,7 +39,15 @@ def make(n_actions=K, carry_memory=False, vocabulary=WORDS):
     return TrainedModel(model, vocabulary)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
+def compile_once():
+    """Lets the scorers of a model share its compiled evaluation."""
+    shared = functools.cache(scoring._DetailedEvaluator)
+    with mock.patch.object(scoring, "_DetailedEvaluator", shared):
+        yield
+
+
+@pytest.fixture
 def trained():
     return make()
 
@@ -57,45 +69,39 @@ def test_unknown_words_are_dropped_read_as_unk_or_refused(trained):
 # Scoring
 
 
-@pytest.fixture(
-    scope="module", params=itertools.product(["greedy", "sample"], [False, True])
-)
-def evaluator(request):
-    actions, carry_memory = request.param
-    return Evaluator(make(carry_memory=carry_memory).model, actions, seed=8)
+@pytest.mark.parametrize("actions", ["greedy", "sample"])
+@pytest.mark.parametrize("carry_memory", [False, True])
+def test_scoring_a_text_is_evaluating_it_in_one_row(carry_memory, actions):
+    trained = make(carry_memory)
+    evaluator = Evaluator(trained.model, actions, seed=8)
+    for n_words in 2, 5, 6, 11, 23:
+        words = some_text(n_words)
+        scorer = Scorer(trained, T, actions=actions, seed=8)
+        scored = list(scorer.score(words))
+        ids = np.array([WORDS.index(word) for word in words], np.int32)
+        windows = corpora.all_windows(ids, 1, T, "test")
+        expected = evaluation(evaluator.run(windows), K)
+        assert scorer.perplexity == expected.perplexity  # to the last bit
+        assert [row.word for row in scored] == words
+        assert scored[0].log_prob is None
+        total = sum(row.log_prob for row in scored[1:])
+        assert math.exp(-total / (n_words - 1)) == pytest.approx(scorer.perplexity)
 
 
-@pytest.mark.parametrize("n_words", [2, 4, 5, 6, 10, 11, 23])
-def test_scoring_a_stream_is_evaluating_it_in_one_row(evaluator, n_words):
-    words = some_text(n_words)
-    trained = TrainedModel(evaluator.model, WORDS)
-    scorer = Scorer(trained, T, actions=evaluator.actions, seed=evaluator.seed)
-    scored = list(scorer.score(words))
-    ids = np.array([WORDS.index(word) for word in words], np.int32)
-    windows = corpora.all_windows(ids, 1, T, "test")
-    expected = evaluation(evaluator.run(windows), K)
-    assert scorer.perplexity == expected.perplexity  # to the last bit
-    assert [row.word for row in scored] == words
-    assert scored[0].log_prob is None
-    total = sum(row.log_prob for row in scored[1:])
-    assert math.exp(-total / (n_words - 1)) == pytest.approx(scorer.perplexity)
-
-
-def test_skips_say_which_state_a_word_was_read_from(trained):
-    n_words = 3 * T
-    scored = list(Scorer(trained, T).score(some_text(n_words)))
-    assert len({row.skip for row in scored}) > 2  # the agent does this and that
+def test_skips_stay_within_the_window(trained):
+    scored = list(Scorer(trained, T).score(some_text(3 * T)))
+    assert len({row.skip for row in scored}) > 2
     for i, row in enumerate(scored):
         step = i % T
         if step == 0:
-            assert row.skip == (i > 0)  # the state that was carried, or none at all
+            assert row.skip == (i > 0)  # the carried state, or none
         else:
             assert 0 <= row.skip <= min(step, K)
 
 
 @pytest.mark.parametrize("carry_memory", [False, True])
-def test_the_skip_that_is_told_is_the_one_that_was_taken(carry_memory):
-    # The same words with the actions forced to what was told give the same numbers.
+def test_the_reported_skips_are_those_taken(carry_memory):
+    # Forcing the reported actions gives the same numbers.
     trained = make(carry_memory=carry_memory)
     words = some_text(T, seed=3)
     ids = [WORDS.index(word) for word in words]
@@ -109,8 +115,10 @@ def test_the_skip_that_is_told_is_the_one_that_was_taken(carry_memory):
             noise[0, t, empty[0]] = 1e6
     forced = trained.model(tf.constant([ids]), noise=Noise(tf.constant(noise)))
     log_probs = tf.nn.log_softmax(forced.logits[0]).numpy()
-    told = [row.log_prob for row in scored[1:]]
-    np.testing.assert_allclose(told, log_probs[np.arange(T - 1), ids[1:]], rtol=1e-4)
+    reported = [row.log_prob for row in scored[1:]]
+    np.testing.assert_allclose(
+        reported, log_probs[np.arange(T - 1), ids[1:]], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("carry_memory", [False, True])
@@ -126,12 +134,12 @@ def test_policy_and_guesses_are_what_the_model_computes(carry_memory):
             outputs = trained.model(tf.constant([ids]), state)
             state = outputs.state
         policy = tf.nn.softmax(outputs.skips.logits[0, step]).numpy()[::-1]
-        n = min(i if carry_memory else step, K)  # states that can be looked back to
+        n = min(i if carry_memory else step, K)  # states in the memory
         expected = dict(enumerate(policy[:n], 1)) | (
             {0: policy[n:].sum()} if n < K else {}
         )
         if start and step == 0 and not carry_memory:
-            expected = {1: 1.0}  # whatever the agent says
+            expected = {1: 1.0}  # the action has no effect
         assert row.policy == pytest.approx(expected, rel=1e-4)
         assert row.skip in row.policy
         assert row.guesses == guesses
@@ -140,7 +148,7 @@ def test_policy_and_guesses_are_what_the_model_computes(carry_memory):
         guesses = tuple((WORDS[k], pytest.approx(probs[k], rel=1e-4)) for k in best)
 
 
-def test_each_dropped_word_has_its_row_and_others_are_scored_as_if_alone(trained):
+def test_dropped_words_do_not_change_the_scores_of_others(trained):
     words, n = some_text(13), 2 * T
     with_others = [w for word in words for w in (*["xyzzy"] * n, word)]
     scorer, alone = Scorer(trained, T), Scorer(trained, T)
@@ -150,46 +158,42 @@ def test_each_dropped_word_has_its_row_and_others_are_scored_as_if_alone(trained
     assert {row for row in rows if not row.read_as} == {Scored("xyzzy")}
     assert scorer.n_unknown == 13 * n
     assert alone.n_unknown == 0
-
-
-def test_a_text_of_dropped_words_has_a_row_for_each(trained):
     assert list(Scorer(trained, T).score(["x"] * 9)) == [Scored("x")] * 9
 
 
-def test_a_sentence_ends_with_its_line_even_where_the_model_knows_no_ends():
-    words = ["the", "w1", "<eos>", "w2", "xyzzy", "<eos>", "<eos>", "w3"]
-
-    def found(trained):
-        rows = Scorer(trained, T).score(words)
-        return [[row.word for row in some] for some in sentences(rows, "<eos>")]
-
-    ends = [["the", "w1", "<eos>"], ["w2", "<eos>"], ["<eos>"], ["w3"]]
-    assert found(make()) == ends
-    without = [[word for word in some if word != "<eos>"] for some in ends]
-    assert found(make(vocabulary=WORDS[1:])) == [some for some in without if some]
-
-
-def test_words_read_as_unk_are_shown_as_they_are(trained):
-    scorer = Scorer(trained, T, "unk")
-    scored = list(scorer.score(["the", "xyzzy", "<unk>"]))
-    assert [(r.word, r.read_as) for r in scored][1:] == [
-        ("xyzzy", "<unk>"),
-        ("<unk>", "<unk>"),
+def test_sentences_end_with_their_lines():
+    rows = [
+        Scored("the", "the"),
+        Scored("<eos>", "<eos>"),
+        Scored("w2", "w2"),
+        Scored("xyzzy"),  # dropped
+        Scored("<eos>"),  # unknown to the model, but an end
+        Scored("<eos>"),
+        Scored("w3", "w3"),
     ]
+    found = [[row.word for row in some] for some in sentences(rows, "<eos>")]
+    assert found == [["the", "<eos>"], ["w2"], ["w3"]]
+
+
+def test_words_read_as_unk_are_shown_as_in_the_text(trained):
+    scorer = Scorer(trained, T, "unk")
+    scored = list(scorer.score(["xyzzy", "<unk>"]))
+    read = [("xyzzy", "<unk>"), ("<unk>", "<unk>")]
+    assert [(row.word, row.read_as) for row in scored] == read
     assert scorer.n_unknown == 1
 
 
-def test_a_text_without_a_second_word_has_no_perplexity(trained):
+def test_a_text_of_one_known_word_has_no_perplexity(trained):
     scorer = Scorer(trained, T)
     assert len(list(scorer.score(["the", "xyzzy"]))) == 2
     assert math.isnan(scorer.perplexity)
 
 
-# Writing
+# Sampling
 
 
 @pytest.mark.parametrize("carry_memory", [False, True])
-def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memory):
+def test_at_temperature_0_the_likeliest_word_of_evaluation_is_taken(carry_memory):
     trained = make(carry_memory=carry_memory)
     prompt = [0, 4, 7]
     written = Sampler(trained, T).sample(prompt, temperature=0)
@@ -209,19 +213,19 @@ def test_at_temperature_0_the_likeliest_word_of_evaluation_is_written(carry_memo
 
 
 def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):
-    def write(seed, n=60, **kwargs):
-        written = Sampler(trained, T, seed=seed).sample([0], **kwargs)
-        return list(itertools.islice(written, n))
+    sampler = Sampler(trained, T)  # only one, since each compiles the model
 
-    assert write(1) == write(1)
-    assert write(1) != write(2)
-    assert write(1, top_k=1) == write(2, temperature=0)
-    sampler = Sampler(trained, T)  # one, since each compiles the model anew
+    def write(seed, **kwargs):
+        sampler.seed = seed
+        return list(itertools.islice(sampler.sample([0], **kwargs), 60))
 
     def first_word(seed, **kwargs):
         sampler.seed = seed
         return next(sampler.sample([0], **kwargs))
 
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+    assert write(1, top_k=1) == write(2, temperature=0)
     first = [first_word(seed) for seed in range(400)]
     probs = tf.nn.softmax(trained.model(tf.constant([[0]])).logits[0, 0]).numpy()
     shares = np.bincount(first, minlength=len(WORDS)) / 400

@@ -1,15 +1,14 @@
-"""The training loop: clipping, reports, best weights, the end, repetition."""
+"""The training step and loop: clipping, reports, best weights, the end, seeds."""
 
-import json
 import math
 import re
-import sys
 import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small import metrics
 
 from dsc.cli.errors import RunError
 from dsc.recipes import LANGUAGE_MODELING
@@ -31,7 +30,7 @@ from language_modeling.task import LanguageModeling
 
 
 class Driver:
-    """CUDA's, which sees two of a machine's GPUs, of 80 and 16 GiB."""
+    """A CUDA driver that sees two GPUs, with 80 and 16 GiB."""
 
     def cuDeviceGet(self, device, number):
         device._obj.value = number
@@ -110,10 +109,9 @@ def test_gradients_below_the_norm_stay_bit_for_bit():
 
 
 class Counting(Task):
-    """Learns w by gradients of 1 a step, and tells what the loop hands to it.
+    """Has one weight with gradient 1: after n steps it is -0.5 * n.
 
-    With a learning rate of 0.5 the weight is -0.5 times the number of steps. The
-    state counts the steps of an epoch; the loss is w + the batch's number.
+    The state counts the steps of an epoch; the loss is the weight + the batch's number.
     """
 
     unit = "beans"
@@ -161,21 +159,17 @@ def run(task, tmp_path, max_epochs=3, print_every=2, max_steps=None):
     """Trains; returns the best score, the reports, the epochs."""
     folder = RunFolder.begin(tmp_path / "run", {})
     best = fit(task, folder, max_epochs, print_every, max_steps).best_score
-    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    records = metrics(folder.path)
     reports = [record for record in records if "loss" in record]
     return best, reports, [record for record in records if "loss" not in record]
 
 
 def test_reports_are_means_over_the_steps_since_the_last_one(tmp_path):
     _, reports, _ = run(Counting(), tmp_path, max_epochs=2, print_every=2)
-    # Two of an epoch's five steps at a time; the fifth is left out everywhere.
-    assert [(r["epoch"], r["step"]) for r in reports] == [
-        (1, 2),
-        (1, 4),
-        (2, 7),
-        (2, 9),
-    ]
+    # Two of an epoch's five steps at a time; no report has the fifth. The steps count
+    # through, the state starts at 0 in each epoch.
+    steps = [(r["epoch"], r["step"]) for r in reports]
+    assert steps == [(1, 2), (1, 4), (2, 7), (2, 9)]
     assert [r["state"] for r in reports] == [0.5, 2.5, 0.5, 2.5]
     assert [r["seen_step"] for r in reports] == [0.5, 2.5, 5.5, 7.5]
     assert [r["pair"] for r in reports] == [[0.5, 1], [2.5, 1], [10.5, 1], [12.5, 1]]
@@ -183,13 +177,6 @@ def test_reports_are_means_over_the_steps_since_the_last_one(tmp_path):
     losses = [0.5 - 0.25, 2.5 - 1.25, 10.5 - 2.75, 12.5 - 3.75]
     assert [r["loss"] for r in reports] == losses
     assert all(r["grad_norm"] == 1.0 for r in reports)
-
-
-def test_steps_count_through_and_the_state_starts_anew_each_epoch(tmp_path):
-    _, reports, _ = run(Counting(), tmp_path, max_epochs=3, print_every=1)
-    assert [r["seen_step"] for r in reports] == list(range(15))
-    assert [r["state"] for r in reports] == [0, 1, 2, 3, 4] * 3
-    assert [r["step"] for r in reports] == list(range(1, 16))
 
 
 def test_reports_are_printed_as_plain_lines(tmp_path, capsys):
@@ -209,16 +196,15 @@ def test_reports_are_printed_as_plain_lines(tmp_path, capsys):
 
 
 def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
-    tmp_path, capsys, monkeypatch
+    tmp_path, capsys, monkeypatch, terminal
 ):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setattr(report, "LOOK", 0.0)
     run(Counting(), tmp_path, max_epochs=1, print_every=5)
     output = capsys.readouterr().out
     assert re.search("40%.* of epoch 1.*100%.* of epoch 1", output, re.DOTALL)
     # What is left on the screen: of each line the text after the last clearing.
     shown = [line.split("\x1b[2K")[-1] for line in output.split("\n")]
-    assert [line.split(":")[0] for line in shown if line.startswith("epoch")] == [
+    assert [line.split(":")[0] for line in shown if re.match("epoch|Train", line)] == [
         "epoch 1/1 step 5/5",
         "epoch 1 done in 0",
         "Training ends",
@@ -226,10 +212,7 @@ def test_on_a_terminal_a_bar_is_drawn_over_and_the_lines_are_the_same(
 
 
 class Watched(Counting):
-    """A training of 100 steps an epoch whose reports see a clock of the test's.
-
-    A step takes `seconds`, the first, which is traced, twenty.
-    """
+    """An epoch of 100 steps; a step takes `seconds`, the first one twenty."""
 
     n_batches = 100
     unit = "words"
@@ -248,7 +231,7 @@ class Watched(Counting):
         return measures.describe(record)
 
     def report(self, print_every=50, n_steps=100):
-        """Reports some steps; returns the records, with what it was that was added."""
+        """Reports some steps; returns the records."""
         self.monkeypatch.setattr(time, "monotonic", lambda: self.time)
         state = State(recurrent=None)
         report = Report(self, state, 100, print_every)
@@ -293,8 +276,9 @@ def test_a_first_line_comes_soon_and_changes_no_record(monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_bar_shows_loss_and_perplexity_on_eighty_columns(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+def test_a_bar_shows_loss_and_perplexity_on_eighty_columns(
+    monkeypatch, capsys, terminal
+):
     monkeypatch.setenv("COLUMNS", "80")
     records = Watched(monkeypatch, 0.6).report(print_every=80)
     frames = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", capsys.readouterr().out).split("\r")
@@ -316,10 +300,8 @@ def test_no_line_is_longer_than_a_hundred_columns(monkeypatch, capsys):
 def test_an_epoch_shorter_than_the_interval_has_a_report_at_its_end(tmp_path):
     _, reports, epochs = run(Counting(), tmp_path, max_epochs=2, print_every=6)
     assert len(epochs) == 2
-    assert [(r["epoch"], r["step"], r["state"]) for r in reports] == [
-        (1, 5, 2.0),
-        (2, 10, 2.0),
-    ]
+    found = [(r["epoch"], r["step"], r["state"]) for r in reports]
+    assert found == [(1, 5, 2.0), (2, 10, 2.0)]
 
 
 def test_each_epoch_is_recorded_with_its_scores_and_learning_rate(tmp_path):
@@ -333,8 +315,7 @@ def test_each_epoch_is_recorded_with_its_scores_and_learning_rate(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scores", "best_epoch"),
-    [([1.0, 3.0, 2.0], 2), ([3.0, 1.0, 2.0], 1), ([1.0, 2.0, 3.0], 3), ([2.0] * 3, 1)],
+    ("scores", "best_epoch"), [([1.0, 3.0, 2.0], 2), ([2.0] * 3, 1)]
 )
 def test_the_weights_that_are_kept_are_those_of_the_best_epoch(
     tmp_path, scores, best_epoch
@@ -397,9 +378,8 @@ def test_a_step_is_clipped_and_the_norm_before_it_reported(tmp_path):
 def language_run(path, seed):
     """Weights and metrics of a short training with dropout and sampled actions."""
     words = np.random.default_rng(1).integers(0, 7, 60, dtype=np.int32)
-    corpus = Corpus(
-        tuple("abcdefg"), dict.fromkeys(("train", "valid", "test"), words), {}, {}
-    )
+    ids = dict.fromkeys(("train", "valid", "test"), words)
+    corpus = Corpus(tuple("abcdefg"), ids, {}, {})
     keras.utils.set_random_seed(seed)
     model = LanguageModel(7, rnn_size=5, rnn_layers=1, n_actions=3, agent_units=4)
     model.build()
@@ -416,9 +396,7 @@ def language_run(path, seed):
         schedule=Schedule(0.5, 0.005, 1.0),
     )
     fit(task, RunFolder.begin(path, {}), max_epochs=2, print_every=2)
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    return [w.tobytes() for w in model.get_weights()], records
+    return [w.tobytes() for w in model.get_weights()], metrics(path)
 
 
 def test_a_seeded_run_repeats_bit_for_bit_and_another_seed_gives_another(tmp_path):

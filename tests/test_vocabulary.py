@@ -1,4 +1,4 @@
-"""Ids that are made in pieces are those of a text that is in memory as a whole."""
+"""Vocabulary and ids of a text, computed in bounded memory."""
 
 import collections
 import itertools
@@ -17,14 +17,14 @@ texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=20), max_size=12)
 
 
 def all_at_once(words):
-    """Vocabulary and ids as the reader made them when all was in memory: the oracle."""
+    """The reference: vocabulary and ids of a text in memory."""
     counts = collections.Counter(words)
     vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
     return vocabulary, [vocabulary.index(word) for word in words]
 
 
-def in_pieces(parts, folder, memory, size=None, eos="<eos>", drop=False):
-    """Vocabulary, ids, and what `renumber` returns."""
+def in_runs(parts, folder, memory, size=None, eos="<eos>", drop=False):
+    """Vocabulary, ids, and the result of `renumber`."""
     path = folder / "t.ids"
     runs = tokens.number(parts, path, memory)
     vocabulary = choose_vocabulary(tokens.count(runs), eos, size)
@@ -36,22 +36,17 @@ def in_pieces(parts, folder, memory, size=None, eos="<eos>", drop=False):
 
 @pytest.fixture(params=[10**9, 400, 1], ids=["one run", "some", "a run per part"])
 def memory(request, monkeypatch):
-    """The memory for words, in which a text needs one run or several."""
-    monkeypatch.setattr(tokens, "FAN_IN", 3)
+    """Memory that makes one run or several of a text."""
     monkeypatch.setattr(tokens, "CHUNK", 5)
     return request.param
 
 
-def each(folder_factory):
-    """A new folder for each example."""
-    return folder_factory.mktemp("tokens")
-
-
 def test_ids_do_not_depend_on_how_many_runs_there_are(memory, tmp_path_factory):
     @given(texts)
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=50)
     def check(parts):
-        vocabulary, ids, told = in_pieces(parts, each(tmp_path_factory), memory)
+        folder = tmp_path_factory.mktemp("ids")
+        vocabulary, ids, told = in_runs(parts, folder, memory)
         whole = list(itertools.chain.from_iterable(parts))
         assert (vocabulary, ids) == all_at_once(whole)
         assert told == (0, None)
@@ -63,7 +58,7 @@ def test_a_smaller_vocabulary_is_that_of_the_text_with_unk_for_the_rest(
     memory, tmp_path_factory
 ):
     @given(texts, st.integers(2, 12), st.sampled_from(["<eos>", "a", "<unk>"]))
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=50)
     def check(parts, size, eos):
         words = list(itertools.chain.from_iterable(parts))
         always = {eos, "<unk>"}
@@ -71,9 +66,10 @@ def test_a_smaller_vocabulary_is_that_of_the_text_with_unk_for_the_rest(
         kept = always | set(others[: size - len(always)])
         capped = [word if word in kept else "<unk>" for word in words]
         expected, _ = all_at_once(capped)
-        # What is kept without being there comes last.
+        # Kept words that do not occur come last.
         expected += sorted(always - set(expected))
-        found, ids, told = in_pieces(parts, each(tmp_path_factory), memory, size, eos)
+        folder = tmp_path_factory.mktemp("ids")
+        found, ids, told = in_runs(parts, folder, memory, size, eos)
         assert found == expected and len(found) <= size
         assert [found[i] for i in ids] == capped
         unknown = [word for word in words if word not in kept]
@@ -82,26 +78,25 @@ def test_a_smaller_vocabulary_is_that_of_the_text_with_unk_for_the_rest(
     check()
 
 
-def test_of_words_as_frequent_as_one_another_the_first_in_the_alphabet_are_kept():
+def test_ties_are_kept_in_alphabetical_order():
     counted = [("<eos>", 1), ("B", 2), ("a", 2), ("b", 3), ("c", 2)]
     expected = ["b", "<unk>", "B", "a", "<eos>"]
     assert choose_vocabulary(counted, "<eos>", 5) == expected
-    assert choose_vocabulary(counted, "<eos>", 9) == ["b", "B", "a", "c", "<eos>"] + [
-        "<unk>"
-    ]
+    expected = ["b", "B", "a", "c", "<eos>", "<unk>"]
+    assert choose_vocabulary(counted, "<eos>", 9) == expected
     assert "<unk>" not in choose_vocabulary(counted, "<eos>")
 
 
-def test_words_that_have_no_id_are_dropped_or_read_as_unk(memory, tmp_path):
+def test_unknown_words_are_dropped_or_read_as_unk(memory, tmp_path):
     parts = [["a", "b", "a"], ["c", "a"], ["<unk>", "b", "b", "b"]]
-    vocabulary, ids, told = in_pieces(parts, tmp_path, memory, size=3)
+    vocabulary, ids, told = in_runs(parts, tmp_path, memory, size=3)
     assert vocabulary == ["<unk>", "b", "<eos>"]  # 5 times, 4 times, never
     assert ids == [0, 1, 0, 0, 0, 0, 1, 1, 1] and told == (4, "a")
-    _, ids, told = in_pieces(parts, tmp_path, memory, size=3, drop=True)
+    _, ids, told = in_runs(parts, tmp_path, memory, size=3, drop=True)
     assert ids == [1, 0, 1, 1, 1] and told == (4, "a")
 
 
-def test_a_table_that_is_too_large_begins_another_run(tmp_path):
+def test_a_table_that_is_too_large_starts_another_run(tmp_path):
     parts = [[f"word{i}"] for i in range(60)]
     runs = tokens.number(parts, tmp_path / "t.ids", memory=1000)
     per_run = {run.n_words for run in runs[:-1]}

@@ -1,10 +1,10 @@
-"""What a user can put right: said in one sentence, without a traceback."""
+"""Errors that the user can correct, reported in one sentence without a traceback."""
 
 import contextlib
 import errno
 import os
 
-# What to do about an error other than a full disk, before "give another folder".
+# What to do about an error, before "give another folder".
 _REMEDIES = {
     errno.EBUSY: "{file} is a mount point: unmount it or",
     errno.EEXIST: "a file is in the way: move it or",
@@ -16,7 +16,7 @@ _REMEDIES = {
 
 
 class RunError(ValueError):
-    """A run cannot go on, or its folder cannot be used; says why and what to do."""
+    """The user has to change something; the message says what."""
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def writing(path, flag="--train_dir", *also):
 
 
 def cannot_write(path, flag, error):
-    """The sentence for an error in writing below `path`, which `flag` names."""
+    """The message for a failure to write below `path`, which `flag` names."""
     reason = one_line(error)
     file = getattr(error, "filename2", None) or getattr(error, "filename", None) or path
     remedy = _REMEDIES.get(getattr(error, "errno", None), "free space or")
@@ -41,6 +41,6 @@ def cannot_write(path, flag, error):
 
 
 def one_line(error):
-    """What an exception or a text says, without line breaks."""
+    """The message of an exception, or a text, without line breaks."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())

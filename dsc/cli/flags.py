@@ -1,7 +1,7 @@
-"""How flags are defined, and the command-line flags that both training scripts share.
+"""Defining flags, and the flags that all training scripts share.
 
 Names and defaults are the release's where it has the flag. Nothing here imports Keras
-or TensorFlow, so that `--help` takes no seconds.
+or TensorFlow, so that `--help` is fast.
 """
 
 import functools
@@ -11,97 +11,55 @@ from absl import flags
 
 from dsc.recipes import BASELINES, MODEL_OVERRIDES, OBSERVATIONS
 
-# Beyond these a model fits no machine; said here, it is said before memory runs out.
+# A larger model fits no machine: refuse it before the memory is exhausted.
 MAX_UNITS = 100_000
 MAX_ACTIONS = 1000
-# Default bounds: int32, and a number that float32 can hold even when it is doubled.
+# Default bounds: int32, and a number that float32 can represent even when doubled.
 MAX_INTEGER = 2**31 - 1
 MAX_FLOAT = 1e30
 
-# What each flag of the training scripts is to a run that exists. A flag has one role.
+# The role of each flag of the training scripts. A flag has one role.
 ROLES = {
-    # The weights and what they mean. A model is loaded with the values of its run.
-    "architecture": (
-        "recipe",
-        "model",
-        "rnn_size",
-        "rnn_layers",
-        "n_actions",
-        "lamda",
-        "forget_bias",
-        "carry_memory",
-        "agent_units",
-        "observation",
-        "EOS",
-        "vocab_size",
-        "n_numbers",
-        "sequence_length",
-    ),
-    # What evaluation computes. A loaded model takes the values of its run unless the
-    # user gives others.
-    "evaluation": (
-        "batch_size",
-        "num_unroll_steps",
-        "eval_actions",
-        "seed",
-        "unknown",
-        "score_tail",
-        "mixed_precision",
-        "released_data",
-        "jit_compile",
-    ),
-    # What training alone computes.
-    "training": (
-        "dropout",
-        "param_init",
-        "baseline",
-        "reward",
-        "credit",
-        "rl_weight",
-        "entropy_weight",
-        "learning_rate",
-        "learning_rate_decay",
-        "lr_threshold",
-        "decay_when",
-        "max_grad_norm",
-        "patience",
-        "print_every",
-    ),
-    # Where training ends. A run is continued with larger values.
-    "length": ("max_epochs", "max_steps"),
-    # Where the data are. A loaded model looks for them where its run found them.
-    "data": ("data_dir",),
-    # What each worker of a run may set for itself.
-    "worker": ("cache_dir", "gpu_portion", "train_dir"),
-    # How the computation is organised. The results are the same.
-    "execution": ("restart", "save_every", "strategy"),
-    # What is done with a trained model. No run is started with it.
-    "inference": (
-        "load_model",
-        "mode",
-        "input",
-        "sentences",
-        "prompt",
-        "n_words",
-        "temperature",
-        "top_k",
-    ),
+    role: tuple(names.split())
+    for role, names in {
+        # Define the model. A model is loaded with the values of its run.
+        "architecture": "recipe model rnn_size rnn_layers n_actions lamda forget_bias "
+        "carry_memory agent_units observation EOS vocab_size n_numbers sequence_length",
+        # Change what evaluation computes. A loaded model takes the values of its run
+        # unless the user gives others.
+        "evaluation": "batch_size num_unroll_steps eval_actions seed unknown "
+        "score_tail mixed_precision released_data jit_compile",
+        # Change what training computes.
+        "training": "dropout param_init baseline reward credit rl_weight "
+        "entropy_weight learning_rate learning_rate_decay lr_threshold decay_when "
+        "max_grad_norm patience print_every",
+        # End training. A run is continued with larger values.
+        "length": "max_epochs max_steps",
+        # Find the data. A loaded model looks for them where its run found them.
+        "data": "data_dir",
+        # May differ between the workers of a run.
+        "worker": "cache_dir gpu_portion train_dir",
+        # Organise the computation; the results are the same.
+        "execution": "restart save_every strategy",
+        # Use a trained model.
+        "inference": "load_model mode input sentences prompt n_words temperature top_k",
+    }.items()
 }
 
 
 def with_role(*roles):
-    """Names of the flags that have one of these `ROLES`, a tuple."""
+    """Names of the flags with one of these `ROLES`, a tuple."""
     return tuple(name for role in roles for name in ROLES[role])
 
 
-# Runs that differ in these alone compute the same.
+# Runs that differ only in these compute the same.
 IGNORED_FLAGS = with_role("data", "worker", "execution")
 
 
 class Group:
-    """Defines flags that `--help` lists together; every number has bounds.
+    """Defines flags that `--help` lists together.
 
-    Other kinds, such as `bool` and `enum`, are `absl.flags.DEFINE_bool` and so on.
+    `group.bool` is `absl.flags.DEFINE_bool`, and so on for the other kinds.
 
     Args:
         title: of the group; groups are listed in the order of their first flags.
@@ -124,11 +82,10 @@ class Group:
         self.check(name, lambda x: x is None or not math.isnan(x), finite)
 
     def path(self, name, default, help_text):
-        """A file or folder, which must not be empty as an unset variable is."""
+        """A file or folder; the empty text of an unset shell variable is refused."""
         self.string(name, default, help_text)
-        self.check(
-            name, lambda path: path != "", "it is empty; give a path or leave it out"
-        )
+        because = "it is empty; give a path or leave it out"
+        self.check(name, lambda path: path != "", because)
 
     def check(self, name, holds, because):
         """Refuses values of a flag for which `holds(value)` is false."""
@@ -136,13 +93,11 @@ class Group:
 
     def refuse_unless(self, names, holds, because):
         """Refuses values of the named flags for which `holds(dict)` is false."""
-        flags.register_multi_flags_validator(
-            names, holds, because, flag_values=self.defined
-        )
+        flags.register_multi_flags_validator(names, holds, because, self.defined)
 
 
 def values(defined):
-    """The flags that a run is started with, a dict from name to value.
+    """The flags of a run, a dict from name to value.
 
     Args:
         defined: `absl.flags.FlagValues` of a training script, parsed.
@@ -166,30 +121,25 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         "model",
         "dsc",
         MODELS,
-        "the DSC-LSTM, or what stands in its place to compare it with: an LSTM "
-        "(--n_actions is then 1); always the oldest of --n_actions states; one of them "
-        "at random; attention to all of them",
+        "the DSC-LSTM, or a baseline: an LSTM (--n_actions is then 1), always the "
+        "oldest of --n_actions states, a random one, attention to all of them",
     )
     model.integer("rnn_size", rnn_size, "units of each layer", 1, MAX_UNITS)
     model.integer(
-        "n_actions",
-        n_actions,
-        "past states to choose from; 1 is an LSTM",
-        1,
-        MAX_ACTIONS,
+        "n_actions", n_actions, "past states; 1 gives an LSTM", 1, MAX_ACTIONS
     )
     model.float(
         "lamda",
         1.0,
-        "how much of the chosen state enters the step; the rest is the newest state "
-        "(--recipe released: the forget bias, and nothing is mixed)",
+        "weight of the chosen state in the mix with the newest state (--recipe "
+        "released: the forget bias, and nothing is mixed)",
         0.0,
         1.0,
     )
     model.float(
         "forget_bias",
         1.0,
-        "added in the DSC-LSTM's forget gate (--recipe released: see --lamda)",
+        "bias of the DSC-LSTM's forget gate (--recipe released: see --lamda)",
     )
     agent.integer(
         "agent_units", agent_units, "units of the agent's layer", 1, MAX_UNITS
@@ -198,20 +148,17 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         "observation",
         "mean",
         OBSERVATIONS,
-        "what the agent sees of the past: the mean of the remembered hidden states "
-        "(release) or the last one (paper)",
+        "what the agent sees: the mean of the past hidden states (release) or the "
+        "last one (paper)",
     )
 
 
 def layer_arguments(values, recipe):
-    """What the flags say of the DSC-LSTM, as the models take it.
+    """The models' arguments from the flags of `define_model`, a dict.
 
     Args:
-        values: `absl.flags.FLAGS` with those of `define_model`.
+        values: `absl.flags.FLAGS`.
         recipe: `dsc.recipes.Recipe`.
-
-    Returns:
-        Dict of arguments.
     """
     lamda, forget_bias = recipe.cell_arguments(values.lamda, values.forget_bias)
     return {
@@ -226,53 +173,36 @@ def layer_arguments(values, recipe):
 
 
 def define_recipe(defined, recipes):
-    """`--recipe`, and one flag for each switch of it that is worth turning alone.
+    """`--recipe`, and flags that override single switches of it.
 
     Args:
         defined: `absl.flags.FlagValues` with the flags of `define_model`.
         recipes: dict from name to `dsc.recipes.Recipe`.
     """
-    default = recipes["corrected"]
     agent = Group("agent", defined)
 
-    def help_text(text, name):
-        return f"{text} (default: the recipe's; corrected: {getattr(default, name)})"
+    def help_of(name, text):
+        corrected = getattr(recipes["corrected"], name)
+        return f"{text} (default: the recipe's; corrected: {corrected})"
 
-    Group("model", defined).enum(
-        "recipe",
-        "corrected",
-        recipes,
-        "corrected, or the arithmetic of the authors' release (see README)",
-    )
-    agent.enum(
-        "baseline",
-        None,
-        BASELINES,
-        help_text("subtracted from the returns", "baseline"),
-    )
-    agent.float(
-        "rl_weight", None, help_text("weight of the policy loss", "rl_weight"), 0.0
-    )
-    agent.float(
-        "entropy_weight",
-        None,
-        help_text("weight of the policy's entropy", "entropy_weight"),
-        0.0,
-    )
-    agent.enum(
-        "eval_actions",
-        None,
-        ("greedy", "sample"),
-        help_text("the agent's actions in evaluation", "eval_actions"),
-    )
+    text = "corrected, or the arithmetic of the authors' release (see README)"
+    Group("model", defined).enum("recipe", "corrected", recipes, text)
+    text = help_of("baseline", "subtracted from the returns")
+    agent.enum("baseline", None, BASELINES, text)
+    text = help_of("rl_weight", "weight of the policy loss")
+    agent.float("rl_weight", None, text, 0.0)
+    text = help_of("entropy_weight", "weight of the policy's entropy")
+    agent.float("entropy_weight", None, text, 0.0)
+    text = help_of("eval_actions", "the agent's actions in evaluation")
+    agent.enum("eval_actions", None, ("greedy", "sample"), text)
     agent.refuse_unless(
         ("model", "rl_weight", "entropy_weight", "eval_actions"),
         lambda given: all(
             given[name] in (None, value)
             for name, value in MODEL_OVERRIDES.get(given["model"], {}).items()
         ),
-        "--model attention has no policy to weigh, and --model random_skip always "
-        "samples: leave the other flag out",
+        "--model attention has no policy loss, and --model random_skip always samples: "
+        "leave the other flag out",
     )
 
 
@@ -293,43 +223,33 @@ def define_run(defined, train_dir):
     group.path(
         "train_dir",
         train_dir,
-        "folder of the run: flags, metrics, states, best weights; the same command "
-        "goes on with a run that it holds",
+        "folder of the run: flags, metrics, states, best weights; repeat the command "
+        "to resume the run",
     )
-    group.float(
-        "save_every", 60.0, "seconds between states from which a run goes on", 0.0
-    )
-    group.bool("restart", False, "move a run in --train_dir aside, begin anew")
-    group.integer("seed", 3435, "of weights, dropout, actions", 0)
+    group.float("save_every", 60.0, "seconds between saved states", 0.0)
+    group.bool("restart", False, "move a run in --train_dir away and start over")
+    group.integer("seed", 3435, "seed of weights, dropout and actions", 0)
     group.integer("print_every", 400, "steps between reports", 1)
     group.enum(
         "strategy",
         "none",
         ("none", "mirrored", "multi_worker"),
-        "split each batch over this machine's GPUs (mirrored) or over the workers that "
-        "TF_CONFIG names and their GPUs (multi_worker); the results are those of none, "
-        "to rounding",
+        "split each batch over this machine's GPUs (mirrored) or over the GPUs of the "
+        "workers in TF_CONFIG (multi_worker); the results agree to rounding",
     )
-    group.float(
-        "gpu_portion", 1.0, "largest share of each GPU's memory to use", 0.01, 1.0
-    )
+    group.float("gpu_portion", 1.0, "share of each GPU's memory to use", 0.01, 1.0)
 
 
 def define_use(defined, modes, help_text):
-    """`--load_model`, and `--mode`, of which all but `evaluate` need it.
+    """`--load_model` and `--mode`; returns their `Group`.
 
     Args:
         defined: `absl.flags.FlagValues` of the program.
         modes: names of what can be done with a trained model.
-        help_text: what they do.
-
-    Returns:
-        Their `Group`.
+        help_text: of `--mode`.
     """
     group = Group("use of a trained model", defined)
-    group.path(
-        "load_model", None, "folder of a run whose model to use, without training"
-    )
+    group.path("load_model", None, "folder of a run: use its model, do not train")
     group.enum("mode", "evaluate", modes, help_text)
     group.refuse_unless(
         ("mode", "load_model"),

@@ -14,15 +14,15 @@ HELP = {"-h", "--h", "-help", "--help", "--helpshort", "--helpfull"}
 
 
 def parse(defined, doc, takes_arguments=False, known_only=False):
-    """Parses the command line; answers --help and refuses unknown flags.
+    """Parses the command line and installs the signal handlers.
 
-    Call it before the imports that take seconds. It also installs the signal handlers.
+    Call it before the slow imports.
 
     Args:
         defined: `absl.flags.FlagValues` of the program, see `dsc.cli.flags.Group`.
-        doc: what --help says first.
+        doc: beginning of the output of --help.
         takes_arguments: whether arguments other than flags are allowed.
-        known_only: whether to treat flags that are not defined as such arguments.
+        known_only: whether to treat unknown flags as such arguments.
 
     Returns:
         The command line without the flags, a list that begins with the program.
@@ -42,16 +42,15 @@ def parse(defined, doc, takes_arguments=False, known_only=False):
 
 
 def main(defined, run, *problems):
-    """Runs a program and ends the process on errors, with one sentence on stderr.
+    """Runs a program; an error ends the process with one sentence on stderr.
 
     The exit code is 1, or 128 + the number of the signal that ended the program (that
     of SIGPIPE if the standard output cannot be written).
 
     Args:
         defined: `absl.flags.FlagValues` of the program, parsed.
-        run: function without arguments, does the work.
-        problems: classes of exceptions, beside `RunError`, whose message tells the
-            user all that is needed.
+        run: function without arguments.
+        problems: exception classes, beside `RunError`, whose message is that sentence.
     """
     output = sys.stdout = Output(sys.stdout)
     try:
@@ -67,7 +66,7 @@ def main(defined, run, *problems):
         said = f"Interrupted by {interrupted.signal}"
         if output.failure:
             if isinstance(output.failure, BrokenPipeError) and not goes_on:
-                sys.exit()  # such as `head`, which has read enough
+                sys.exit()  # the reader has stopped, as `head` does
             said = f"The output cannot be written ({output.failure.strerror})"
         if goes_on:
             but = ", without --restart," if "restart" in given else ""
@@ -80,15 +79,13 @@ def main(defined, run, *problems):
             "There is not enough memory; lower --batch_size, --rnn_size or "
             "--agent_units, or use a machine with more."
         )
-    except OSError as error:  # of a path that no other code checks
+    except OSError as error:  # for a path that is checked nowhere else
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"{where}{one_line(error)}; put that right and repeat the command.")
 
 
 class Output:
     """The standard output; a failed write interrupts the program as SIGPIPE would.
-
-    `OSError` then means a file, and training stops only after a whole step.
 
     Attributes:
         failure: the `OSError` of the failed write, or None.
@@ -97,7 +94,7 @@ class Output:
     def __init__(self, stream):
         # The shell may have closed it.
         self._stream = stream or open(os.devnull, "w")  # noqa: SIM115
-        # A path may have bytes that no text has; they must be printable.
+        # Paths with undecodable bytes must be printable.
         self._stream.reconfigure(errors="backslashreplace")
         self.failure = None
 
@@ -115,12 +112,12 @@ class Output:
             action(*args)
         except OSError as error:
             self.failure = error
-            # What is written from here on is lost, but raises no error.
+            # Further writes are dropped.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             signals.interrupt(signal.SIGPIPE)
 
 
 def _out_of_memory():
-    """What says so: TensorFlow's exception too, where a program has imported it."""
+    """The exceptions for it, TensorFlow's only if the program has imported it."""
     tf = sys.modules.get("tensorflow")
     return (MemoryError, tf.errors.ResourceExhaustedError) if tf else MemoryError

@@ -1,37 +1,37 @@
-"""How far a piece of work is: a bar on a terminal, and little elsewhere."""
+"""Progress of long work: a bar on a terminal, one line elsewhere."""
 
 import sys
 import time
 
 WIDTH = 15  # of a bar
-REDRAW = 0.1  # seconds between two looks of a bar
-LONG = 5.0  # seconds of work without a bar until a line says how far it is
+REDRAW = 0.1  # seconds between two updates of a bar
+LONG = 5.0  # seconds of work before a line is printed where there is no bar
 
 
 def make_bar():
-    """A `rich.progress.Progress`, disabled where the output is no terminal.
-
-    While it is started, the lines that are printed stand above it.
-    """
-    # Imported here, since --help needs none of it.
+    """A `rich.progress.Progress`, disabled where the output is no terminal."""
+    # Imported here, since --help does not need it.
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+    console = Console()
     return Progress(
         BarColumn(WIDTH),
         TaskProgressColumn(),
         TextColumn("{task.description}", markup=False),
         transient=True,
         auto_refresh=False,
-        disable=not sys.stdout.isatty(),
+        console=console,
+        disable=not (sys.stdout.isatty() and console.is_interactive),
     )
 
 
 class Progress:
-    """How far a piece of work is: a bar, or one line if it takes long without one.
+    """Context that shows the progress of some work.
 
     Args:
-        what: the work, as it begins a line.
-        total: of what `add` counts.
+        what: the work, the beginning of the text.
+        total: what `add` counts up to.
     """
 
     def __init__(self, what, total):
@@ -59,7 +59,7 @@ class Progress:
         share = min(self.done / max(self.total, 1), 1.0)
         left = f"{clock((now - self.start) / share * (1 - share))} left"
         text = f"{self.what}, {left}"
-        self.bar.start()  # now, since short work has no bar
+        self.bar.start()  # only now: short work needs no bar
         self.bar.update(self.task, completed=self.done, description=text, refresh=True)
         if now - self.start > LONG and self.needs_line:
             self.needs_line = False

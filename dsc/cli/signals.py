@@ -1,14 +1,18 @@
-"""Ctrl-C, SIGTERM and similar signals end a program where nothing is lost."""
+"""Ctrl-C, SIGTERM and similar signals end a program without losing work."""
 
 import contextlib
 import signal
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # HUP: terminal closed
-SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)  # a cluster's warnings
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the terminal is closed
+SIGNALS += (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)  # batch systems warn with these
 
 
 class Interrupted(SystemExit):
-    """The program was told to end; it does so with 128 + the signal's number."""
+    """A signal ends the program, with exit code 128 + its number."""
 
     def __init__(self, number):
         super().__init__(128 + number)
@@ -16,14 +20,14 @@ class Interrupted(SystemExit):
 
 
 class _Flag:
-    """The signal that came while someone polled."""
+    """The signal that came inside `polled()`."""
 
     is_polled = False
     number = None
 
 
 def exit_on_signals():
-    """From now on a signal raises `Interrupted`, or sets the flag inside `polled()`.
+    """From now on a signal calls `interrupt`.
 
     A signal that was ignored at the start (`nohup`, `&` in a script) stays ignored.
     """
@@ -39,7 +43,7 @@ def exit_on_signals():
 
 
 def ignore_signals():
-    """From now on nothing is left to interrupt: the program is done."""
+    """Ignores signals from now on: the program is done."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Fixed settings and no start-up messages when a script imports Keras."""
+"""Importing Keras with fixed settings and without start-up messages."""
 
 import contextlib
 import os
@@ -7,8 +7,7 @@ import sys
 
 # Environment variables that change the results: random numbers or precision.
 CHANGING = ("KERAS_", "JAX_DEFAULT_", "JAX_ENABLE_X64", "JAX_NUMPY_", "JAX_THREEFRY_")
-# What TensorFlow prints whatever TF_CPP_MIN_LOG_LEVEL is: information, and an error if
-# there is no CUDA driver (303).
+# TensorFlow prints these whatever TF_CPP_MIN_LOG_LEVEL is; 303: no CUDA driver.
 MESSAGES = (
     r"WARNING: All log messages before absl::InitializeLog|I\d{4} "
     r"|E\d{4} .*failed call to cuInit: .*\(303\)$"
@@ -19,24 +18,24 @@ for line in sys.stdin.buffer:
 
 
 def fix_settings(name):
-    """Before Keras is imported: sets its backend and drops the user's settings."""
+    """Sets the backend and drops the user's settings, before Keras is imported."""
     for variable in [v for v in os.environ if v.startswith(CHANGING)]:
         del os.environ[variable]
-    # There is no keras.json in the null device, and Keras cannot write one.
+    # There Keras finds no keras.json and cannot write one.
     os.environ |= {"KERAS_BACKEND": name, "KERAS_HOME": os.devnull}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 
 
 @contextlib.contextmanager
 def backend(name):
-    """Context to import Keras in: `fix_settings`, and no `MESSAGES` on stderr."""
+    """Context in which to import Keras; hides `MESSAGES` on stderr."""
     fix_settings(name)
     if sys.stderr is None or os.environ["TF_CPP_MIN_LOG_LEVEL"] < "2":
-        yield  # closed by the shell, or the messages are asked for
+        yield  # stderr is closed, or the user asks for messages
         return
     stderr = os.dup(2)
     command = [sys.executable, "-ISc", FILTER, MESSAGES]
-    # A process in a session of its own: it survives a crash of this one, and Ctrl-C.
+    # In its own session, the process survives Ctrl-C and a crash of this one.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=stderr, start_new_session=True
     ) as process:
@@ -46,7 +45,7 @@ def backend(name):
             if name == "tensorflow":
                 import tensorflow
 
-                tensorflow.config.list_physical_devices()  # has messages as well
+                tensorflow.config.list_physical_devices()  # prints some, too
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

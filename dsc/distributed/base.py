@@ -1,4 +1,4 @@
-"""Training on one device: what the ways to train on several say of it.
+"""Training on one device: the interface that the distributed strategies override.
 
 Without TensorFlow.
 """
@@ -7,12 +7,12 @@ import contextlib
 
 
 class Distribution:
-    """No distribution: one process, one replica, which has all rows.
+    """One process with one replica, which has all rows of a batch.
 
     Attributes:
-        n_replicas: over all workers.
+        n_replicas: number of replicas of all workers.
         n_workers: number of processes.
-        worker: this process's number; 0 is the chief, who reports and decides.
+        worker: number of this process; 0 is the chief, which evaluates and prints.
     """
 
     n_replicas = 1
@@ -24,56 +24,57 @@ class Distribution:
         return self.worker == 0
 
     def scope(self):
-        """Where model and optimizer are to be made."""
+        """Context in which to create the model and the optimizer."""
         return contextlib.nullcontext()
 
     def folder(self, path):
-        """The folder of this worker's run: the chief's is `path` itself."""
+        """The run folder of this worker: `path` for the chief."""
         return path if self.is_chief else f"{path}.worker-{self.worker}"
 
-    def all_gather_object(self, value):
-        """What every worker gave: a list, in their order.
+    # All workers have to call each of the next three together.
 
-        All have to call it. Values are JSON-serialisable; lists come as tuples.
+    def all_gather_object(self, value):
+        """The values of all workers, a list in their order.
+
+        Values are JSON-serialisable; lists are returned as tuples.
         """
         return [value]
 
-    def shutdown_barrier(self):
-        """Waits, before a worker ends, until all are about to.
-
-        All have to call it: whoever ends without it is taken for lost, or cuts off
-        another that is still receiving what was exchanged last.
-        """
-
     def run_on_chief(self, function):
-        """What a function returns to the chief, who alone calls it."""
+        """Calls `function` on the chief only; returns its result on all workers."""
         return function()
+
+    def shutdown_barrier(self):
+        """Waits until all workers are about to end.
+
+        Without it the others take a worker that ends for lost.
+        """
 
     @contextlib.contextmanager
     def translate_worker_loss(self):
         """Turns the loss of another worker inside into a `RunError`."""
         yield
 
-    # Within a compiled step:
+    # For a compiled step:
 
     def run(self, step, *args):
-        """Calls `step` on each replica with the same arguments, all of them whole.
+        """Calls `step` on each replica with the same arguments.
 
-        Its results must be the same on each.
+        The results must be equal on all replicas.
         """
         return step(*args)
 
-    # Within a function that `run` calls:
+    # For a function that `run` calls:
 
     def local_rows(self, values):
-        """The replica's rows of whole tensors `[batch, ...]`, in any structure."""
+        """The replica's rows of tensors `[batch, ...]`, in any structure."""
         return values
 
     def join(self, gradients, state, metrics):
-        """The whole batch's from those of the replica's rows.
+        """Gradients, state and metrics of the batch from those of the replica's rows.
 
         Args:
-            gradients: list of tensors, `tf.IndexedSlices` or None: of the mean over the
+            gradients: list of tensors, `tf.IndexedSlices` or None, of the mean over the
                 rows.
             state: structure of tensors `[rows, ...]`.
             metrics: dict of float tensors, means over the rows.
@@ -81,13 +82,12 @@ class Distribution:
         return gradients, state, metrics
 
     def on_global_batch(self, function):
-        """A function of tensors `[batch, ...]` as one of the replica's rows.
+        """Makes a function of tensors `[batch, ...]` one of the replica's rows.
 
-        `function(x, *args)` returns a tensor `[batch, ...]` through which no gradient
-        goes.
+        `function(x, *args)` returns a tensor `[batch, ...]` without gradient.
         """
         return function
 
     def apply(self, optimizer, gradients, variables):
-        """Applies gradients that all replicas know."""
+        """Applies gradients that `join` returned."""
         optimizer.apply(gradients, variables)

@@ -1,14 +1,12 @@
-"""The processes that train one model together, as `TF_CONFIG` names them.
+"""The workers that `TF_CONFIG` names, and waiting for them before TensorFlow does.
 
     TF_CONFIG='{"cluster": {"worker": ["ann:2222", "bob:2222"]},
                 "task": {"type": "worker", "index": 0}}'
 
-Without TensorFlow: whoever is missing is noticed before TensorFlow waits for it, which
-it does deaf to signals and for an hour.
+TensorFlow waits for a missing worker for an hour and ignores signals meanwhile.
 """
 
 import json
-import os
 import socket
 import time
 
@@ -19,14 +17,14 @@ WAIT = 300.0  # seconds to wait for the others at the start
 
 
 class Cluster:
-    """The addresses of all workers, and which of them this process is.
+    """The addresses of all workers, and the number of this one.
 
     Args:
         config: text of `TF_CONFIG`, or None.
 
     Attributes:
         addresses: tuple of `(host, port)`, the chief's first.
-        index: this process's place among them.
+        index: number of this worker.
 
     Raises:
         RunError: the text does not describe a cluster of workers.
@@ -48,19 +46,14 @@ class Cluster:
                 f"workers ({one_line(error)}); see Scaling in README.md."
             ) from None
 
-    @classmethod
-    def from_environment(cls):
-        """The cluster that the variable `TF_CONFIG` describes."""
-        return cls(os.environ.get("TF_CONFIG"))
-
     def wait(self, limit=WAIT):
-        """Waits until every other worker listens at its address, as this one does.
+        """Listens at this worker's port until all other workers listen at theirs.
 
         Args:
             limit: seconds.
 
         Raises:
-            RunError: some were not there in time, or this one's port is taken.
+            RunError: some were not there in time, or this worker's port is in use.
         """
         port = self.addresses[self.index][1]
         both = socket.has_dualstack_ipv6()
@@ -76,14 +69,12 @@ class Cluster:
                 f"--strategy multi_worker: port {port} of TF_CONFIG cannot be used "
                 f"({one_line(error)}); end what uses it, or give another."
             ) from None
+        end = time.monotonic() + limit
         with listener:
             missing = self._missing(range(len(self.addresses)))
             if missing:
-                print(
-                    f"Waiting for {self._names(missing)}, at most {limit:.0f} s.",
-                    flush=True,
-                )
-            end = time.monotonic() + limit
+                names = self._names(missing)
+                print(f"Waiting for {names}, at most {limit:.0f} s.", flush=True)
             while missing:
                 if time.monotonic() > end:
                     raise RunError(
@@ -94,23 +85,23 @@ class Cluster:
                 time.sleep(0.2)
                 missing = self._missing(missing)
 
-    def name(self, index):
-        """A worker as the user knows it: `worker 1 (bob:2222)`."""
-        host, port = self.addresses[index]
-        return f"worker {index} ({host}:{port})"
+    def _missing(self, indices):
+        own, all_ = self.index, self.addresses
+        return [i for i in indices if i != own and not _listens(all_[i])]
 
     def _names(self, indices):
-        return ", ".join(map(self.name, indices))
+        """Text such as `worker 1 (bob:2222)`."""
+        return ", ".join(
+            "worker {} ({}:{})".format(i, *self.addresses[i]) for i in indices
+        )
 
-    def _missing(self, indices):
-        return [i for i in indices if i != self.index and not self._listens(i)]
 
-    def _listens(self, index):
-        try:
-            socket.create_connection(self.addresses[index], timeout=2.0).close()
-        except OSError:
-            return False
-        return True
+def _listens(address):
+    try:
+        socket.create_connection(address, timeout=2.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _tasks(config):

@@ -1,7 +1,7 @@
-"""What the workers of a training have to agree on: its command, its state, its end.
+"""Decisions that all workers make together: same command, same state, same end.
 
-Each comparison is made by all workers from the same values, so that all go on or all
-end with the same sentence. A process alone agrees with itself.
+All workers compare the same values, so that all continue or all end with the same
+message.
 """
 
 from dsc.cli import signals
@@ -10,19 +10,19 @@ from dsc.cli.flags import with_role
 
 # Each worker may have its own paths and its own share of a GPU's memory.
 PER_WORKER_FLAGS = with_role("data", "worker")
-VOTE_EVERY = 10  # steps between two votes, each of which takes a message
+VOTE_EVERY = 10  # steps between two votes, each of which costs a message
 
 
 def check_same_command(distribution, flags, data):
-    """Makes sure that all workers were started with the same flags and data.
+    """Checks that all workers were started with the same flags and data.
 
     Args:
-        distribution: `dsc.distributed.mirrored.Distribution`.
+        distribution: `dsc.distributed.base.Distribution`.
         flags: dict from name to value.
-        data: dict from split to a digest.
+        data: dict from split to checksum.
 
     Raises:
-        RunError: they were not; says who differs from the chief, and in what.
+        RunError: they were not; the message names the differences.
     """
     shared = {k: v for k, v in flags.items() if k not in PER_WORKER_FLAGS}
     chief, *others = distribution.all_gather_object({"flags": shared, "data": data})
@@ -44,20 +44,19 @@ def check_same_command(distribution, flags, data):
 
 
 def newest_common(distribution, candidates, n_states):
-    """The newest state that every worker can go on from.
+    """The newest state that is usable on all workers.
 
     Args:
-        distribution: `dsc.distributed.mirrored.Distribution`.
-        candidates: iterator over `(label, anything)` of this worker's states, the
-            newest first; labels sort as the states do. It is read no further than
-            needed.
-        n_states: how many states this worker has, damaged ones included.
+        distribution: `dsc.distributed.base.Distribution`.
+        candidates: iterator over `(step key, anything)` of this worker's usable states,
+            the newest first; it is read as far as necessary.
+        n_states: number of this worker's states, damaged ones included.
 
     Returns:
-        The candidate, or None if training has to begin at its beginning.
+        The candidate, or None if training starts from the beginning.
 
     Raises:
-        RunError: there were states that all held, but a worker's are gone.
+        RunError: all workers had a common state, but one has lost it.
     """
     candidate = next(candidates, None)
     while True:
@@ -69,44 +68,35 @@ def newest_common(distribution, candidates, n_states):
         while candidate and candidate[0] > oldest:
             candidate = next(candidates, None)
     counts = [n for _, n in offers]
-    # Who dies in the first save leaves one state there and none here; two states are
-    # only where all had the first.
+    # If a worker dies in the first save, the others have one state and it has none. Two
+    # states imply that all workers had the first one.
     if distribution.n_workers > 1 and candidate is None and max(counts) > 1:
         distribution.shutdown_barrier()
         there = ", ".join(f"worker {i} has {n}" for i, n in enumerate(counts))
         raise RunError(
-            f"There is no state that all workers can go on from ({there}): put the "
-            "folders of their runs back, copy another worker's folder to where one is "
-            "missing, or begin anew with --restart."
+            f"No checkpoint is usable on all workers ({there}). Restore the run "
+            "folders, copy another worker's folder to where one is missing, or start "
+            "over with --restart."
         )
     return candidate
 
 
-class SaveCoordinator:
-    """Lets all workers save at the same step, and end at the same step for a signal.
+def vote_on_save(distribution, due, step, must_vote=False):
+    """Lets all workers save at the same step, and stop at the same step on a signal.
 
     Args:
         distribution: `dsc.distributed.base.Distribution`.
+        due: whether a save is due by this worker's clock; the chief's counts.
+        step: number of finished steps.
+        must_vote: whether to vote at a step that is no multiple of `VOTE_EVERY`.
+
+    Returns:
+        `(whether all workers save now, the signal that stops all of them or None)`.
     """
-
-    def __init__(self, distribution):
-        self.distribution = distribution
-
-    def vote(self, due, step, must_vote=False):
-        """Polls the signal flag of every worker.
-
-        Args:
-            due: whether a save is due by this worker's clock; the chief's counts.
-            step: the number of steps that are done.
-            must_vote: whether to vote at this step whatever its number.
-
-        Returns:
-            `(whether all workers save now, the signal that ends all of them or None)`.
-        """
-        if self.distribution.n_workers == 1:
-            return due, signals.pending()
-        if step % VOTE_EVERY and not must_vote:
-            return False, None
-        votes = self.distribution.all_gather_object([due, signals.pending()])
-        numbers = [number for _, number in votes if number is not None]
-        return votes[0][0], numbers[0] if numbers else None
+    if distribution.n_workers == 1:
+        return due, signals.pending()
+    if step % VOTE_EVERY and not must_vote:
+        return False, None
+    votes = distribution.all_gather_object([due, signals.pending()])
+    numbers = [number for _, number in votes if number is not None]
+    return votes[0][0], numbers[0] if numbers else None

@@ -1,9 +1,9 @@
 """Several replicas in one process, with the results of one replica.
 
-Each replica holds all weights and trains on its own rows of the batch, a block that
-follows the block of the replica before. What depends on all rows (gradients, the
-baseline of the rewards, metrics, the recurrent state) is summed over the replicas or
-gathered, so after each step every replica has the same values as a process alone.
+Each replica holds all weights and trains on its own block of the batch's rows.
+Gradients, metrics, the recurrent state and the baseline of the rewards depend on all
+rows: they are summed over the replicas or gathered, so that after each step every
+replica has the values that one process with one replica would have.
 """
 
 import tensorflow as tf
@@ -51,7 +51,7 @@ class MirroredDistribution(Distribution):
                 indices.append(self.placed(g.indices))
             elif g is not None:
                 floats.append(g)
-        # float32 holds half precision exactly, and all goes in one message.
+        # As float32, which represents half precision exactly, all fits in one message.
         floats += [self.placed(tf.cast(part, tf.float32)) for part in parts]
         floats, indices = iter(all_reduce_sum(floats)), iter(all_reduce_sum(indices))
         metrics = {name: next(floats) / self.n_replicas for name in metrics}
@@ -78,8 +78,8 @@ class MirroredDistribution(Distribution):
         return over_rows
 
     def apply(self, optimizer, gradients, variables):
-        # Keras sums over the replicas once more; and not every optimizer takes rows
-        # that are there several times.
+        # Keras sums over the replicas once more, and not every optimizer accepts
+        # `tf.IndexedSlices` with repeated rows.
         shares = [
             None if g is None else tf.convert_to_tensor(g) / self.n_replicas
             for g in gradients
@@ -87,10 +87,9 @@ class MirroredDistribution(Distribution):
         optimizer.apply(shares, variables)
 
     def placed(self, x):
-        """A replica's rows at their place among zeros `[batch, ...]`.
+        """The replica's rows at their position in `[batch, ...]`, zeros elsewhere.
 
-        The sum of these over the replicas gathers the rows, exactly, and can travel
-        with other sums.
+        The sum over the replicas gathers all rows, in the same message as other sums.
         """
         before = tf.shape(x)[0] * _context().replica_id_in_sync_group
         after = tf.shape(x)[0] * (self.n_replicas - 1) - before

@@ -1,4 +1,4 @@
-"""Replicas in several processes, on one machine or many."""
+"""Replicas in several processes, on one machine or several."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ from dsc.cli.errors import RunError, one_line
 from dsc.cli.signals import SIGNALS
 from dsc.distributed.mirrored import MirroredDistribution, all_reduce_sum
 
-CONNECT = 60  # seconds for TensorFlow to connect workers that are there
+CONNECT = 60  # seconds for TensorFlow to connect the workers
 
-# What TensorFlow raises when another worker is gone, or ends by an error of its own.
+# What TensorFlow raises when another worker has died or failed.
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -42,7 +42,7 @@ class MultiWorkerDistribution(MirroredDistribution):
         cluster.wait()
         if not self.is_chief:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-            os.dup2(sys.stdout.fileno(), 1)  # for the processes that it starts
+            os.dup2(sys.stdout.fileno(), 1)  # for child processes
         with self.translate_worker_loss():
             super().__init__(_connected())
 
@@ -57,8 +57,8 @@ class MultiWorkerDistribution(MirroredDistribution):
 
     def shutdown_barrier(self):
         self.all_gather_object(None)
-        # Nobody gets through another before all have begun it, and so have had that
-        # one; that some are cut off from this one is to be expected.
+        # Whoever ends this second exchange knows that all have ended the first. Others
+        # may then lose the connection, which does no harm.
         with contextlib.suppress(RunError):
             self.all_gather_object(None)
 
@@ -78,9 +78,9 @@ class MultiWorkerDistribution(MirroredDistribution):
             cause = re.search(r"aborted by: (.*)", error.message)
             cause = one_line(cause[1] if cause else error.message)[:200]
             raise RunError(
-                f"Another worker is lost ({cause}); see what it said, then start all "
-                "workers again with their commands: they go on from the newest state "
-                "that all hold."
+                f"Another worker is lost ({cause}); see its output, then start all "
+                "workers again with their commands: they resume from the newest state "
+                "that all have."
             ) from None
 
     def _gathered(self, row):
@@ -95,10 +95,10 @@ class MultiWorkerDistribution(MirroredDistribution):
 
 
 def _connected():
-    """TensorFlow's strategy, when all workers are there."""
+    """TensorFlow's strategy, once it has connected all workers."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    # TensorFlow holds Python's lock until all are connected, so no handler or thread of
-    # this process can end the wait for a worker that has died: another process does.
+    # TensorFlow holds Python's lock until all workers are connected. If one has died,
+    # only another process can end the wait.
     end = 'sleep "$0"; kill -KILL "$1" && echo "$2" >&2'
     said = (
         f"Not all workers have connected within {CONNECT} s; see what the others said, "
@@ -112,10 +112,10 @@ def _connected():
     finally:
         os.killpg(watcher.pid, signal.SIGKILL)
         watcher.wait()
-        for number, handler in handlers.items():  # it has taken SIGTERM
+        for number, handler in handlers.items():  # TensorFlow replaced some
             signal.signal(number, handler)
 
 
 def _tuples(value):
-    """A value with tuples for its lists; those inside of dicts stay."""
+    """The value with tuples for its lists, except in dicts."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,5 +1,7 @@
 """The distribution that --strategy asks for."""
 
+import os
+
 import tensorflow as tf
 
 from dsc.cli.errors import RunError
@@ -10,9 +12,9 @@ from dsc.distributed.multi_worker import MultiWorkerDistribution
 
 
 def make_distribution(flags):
-    """The distribution that --strategy asks for; to be made before any TensorFlow op.
+    """The distribution that --strategy asks for; call it before any TensorFlow op.
 
-    Workers other than the chief print nothing from here on but their errors.
+    From here on workers other than the chief print errors only.
 
     Args:
         flags: `absl.flags.FLAGS` with those of `dsc.cli.flags`.
@@ -27,11 +29,11 @@ def make_distribution(flags):
             f"--strategy {flags.strategy} is for training: --load_model evaluates in "
             "one process, on one device; leave --strategy out."
         )
-    tf.get_logger().setLevel("WARNING")  # else each exchange is told when traced
+    tf.get_logger().setLevel("WARNING")  # no line for each all-reduce
     if flags.strategy == "mirrored":
         distribution = MirroredDistribution(tf.distribute.MirroredStrategy())
     else:
-        distribution = MultiWorkerDistribution(Cluster.from_environment())
+        distribution = MultiWorkerDistribution(Cluster(os.environ.get("TF_CONFIG")))
     n = distribution.n_replicas
     if flags.batch_size % n:
         raise RunError(

@@ -1,0 +1,1 @@
+"""A run on disk: flags, metrics, checkpoints, event files. Knows no training loop."""

@@ -1,4 +1,7 @@
-"""Whole files only: no crash, full disk or flipped bit makes one half true."""
+"""Atomic, checksummed file writes, and reading .npz files safely.
+
+A checksum is the first `DIGEST` hexadecimal digits of a SHA-256.
+"""
 
 import contextlib
 import errno
@@ -8,98 +11,87 @@ import json
 import os
 import shutil
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-DIGEST = 16  # hexadecimal digits of the sha256 that stand in a file's name
-# What arrays may take in memory beside their file: random digits shrink to less than
-# half, so more than this is a file that was made to exhaust the memory.
-MAX_EXPANSION = 20
-FREE_BYTES = 1 << 24
+DIGEST = 16
 
 
 def write(path, content, digest=False):
-    """Writes a file, whole or not at all.
+    """Writes a file atomically and flushes it to the disk.
 
-    The bytes are on the disk before the rename, and the rename before this returns, as
-    far as the file system can tell. If anything goes wrong before the rename, `path`
-    stays as it was and nothing is left aside.
+    If it fails, `path` stays as it was and no temporary file is left.
 
     Args:
-        path: file to write; its folder must be there.
+        path: file to write, in a folder that exists.
         content: bytes, or a function that writes the file to the path it is given.
-        digest: whether the name gets the content's digest, `name-<digest>.suffix`:
-            then checksum and file appear in one rename.
+        digest: whether to put the checksum into the name: `name-<digest>.suffix`.
 
     Returns:
-        The path of what was written.
+        The path of the file.
 
     Raises:
         OSError: the file cannot be written.
     """
     path = Path(path)
-    aside = path.with_name(f"aside.{os.getpid()}.{path.name}")
+    tmp = path.with_name(f"aside.{os.getpid()}.{path.name}")
     try:
         if callable(content):
-            content(aside)
+            content(tmp)
         else:
-            aside.write_bytes(content)
-        _sync(aside)
+            tmp.write_bytes(content)
+        _sync_folder(tmp) if tmp.is_dir() else _sync(tmp)
         if digest:
             stem, dot, suffixes = path.name.partition(".")
-            path = path.with_name(f"{stem}-{file_digest(aside)}{dot}{suffixes}")
-        os.replace(aside, path)
+            path = path.with_name(f"{stem}-{file_digest(tmp)}{dot}{suffixes}")
+        os.replace(tmp, path)
         _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+            shutil.rmtree(tmp) if tmp.is_dir() else tmp.unlink(missing_ok=True)
     return path
 
 
-def to_json(value, **layout):
-    """`json.dumps`, with null for infinities and NaN, which JSON does not have."""
-    value = json.loads(json.dumps(value), parse_constant=lambda name: None)
-    return json.dumps(value, allow_nan=False, **layout)
-
-
 def write_folder(path, fill):
-    """Writes a folder that is not there yet, whole or not at all; see `write`.
+    """Writes a new folder atomically and flushes it to the disk; see `write`.
 
     Args:
-        path: the folder.
+        path: folder to write, which does not exist.
         fill: function that writes the files into the folder that it is given.
 
     Raises:
         OSError: something cannot be written.
     """
-    aside = path.with_name(f"aside.{os.getpid()}.{path.name}")
-    try:
-        aside.mkdir()
-        fill(aside)
-        for file in aside.iterdir():
+
+    def make(tmp):
+        tmp.mkdir()
+        fill(tmp)
+        for file in tmp.iterdir():
             _sync(file)
-        _sync_folder(aside)
-        os.rename(aside, path)
-        _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+    write(path, make)
+
+
+def to_json(value, **layout):
+    """`json.dumps` with null for infinities and NaN, which JSON does not have."""
+    value = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    return json.dumps(value, allow_nan=False, **layout)
 
 
 def lock(path, wait=False):
-    """Keeps other processes out until the file is closed, or this process has ended.
+    """Locks a file until it is closed or this process ends.
 
     Args:
-        path: file to lock; made if it is not there, its folder must be.
-        wait: whether to wait for another process that holds it.
+        path: file, created if necessary, in a folder that exists.
+        wait: whether to wait while another process holds the lock.
 
     Returns:
         The open file.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: it cannot be opened.
+        BlockingIOError: another process holds the lock.
+        OSError: the file cannot be opened or locked.
     """
     file = open(path, "ab")  # noqa: SIM115
     try:
@@ -111,7 +103,7 @@ def lock(path, wait=False):
 
 
 def is_intact(path):
-    """Whether a file's content has the digest that its name tells."""
+    """Whether a file has the checksum that is in its name."""
     try:
         return path.name.partition(".")[0].endswith(f"-{file_digest(path)}")
     except OSError:
@@ -119,12 +111,7 @@ def is_intact(path):
 
 
 def file_digest(path, on_read=lambda n_bytes: None):
-    """The digest of a file's bytes, `DIGEST` hexadecimal digits.
-
-    Args:
-        path: the file.
-        on_read: called with the number of bytes that were read, some at a time.
-    """
+    """The checksum of a file; `on_read` gets the number of bytes of each read."""
     sha256 = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -134,7 +121,7 @@ def file_digest(path, on_read=lambda n_bytes: None):
 
 
 def digest(*contents):
-    """The digest of bytes or arrays, in that order."""
+    """The checksum of bytes or arrays, in that order."""
     sha256 = hashlib.sha256()
     for content in contents:
         sha256.update(np.ascontiguousarray(content) if np.ndim(content) else content)
@@ -142,26 +129,23 @@ def digest(*contents):
 
 
 def read_arrays(path):
-    """Reads a .npz file that may be hostile, without running code from it.
-
-    Args:
-        path: file, written by `numpy.savez` or `numpy.savez_compressed`.
+    """Reads a .npz file without running code from it.
 
     Returns:
         Dict from name to array.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds objects, or claims arrays of more memory
-            than such a file can hold; the message says which.
+        ValueError: the file is damaged or holds objects; the message says which.
     """
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("error")  # of headers that only Python 2 wrote
-            _check_headers(file, os.fstat(file.fileno()).st_size)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # for headers that Python 2 wrote
+            with np.load(path, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("it has members that are no arrays")
+        return found
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and NumPy raise many kinds for damaged files
@@ -169,31 +153,11 @@ def read_arrays(path):
         raise ValueError(reason) from None
 
 
-def _check_headers(file, size):
-    claimed = 0
-    with zipfile.ZipFile(file) as members:
-        for name in members.namelist():
-            with members.open(name) as member:
-                version = np.lib.format.read_magic(member)
-                if version == (1, 0):
-                    header = np.lib.format.read_array_header_1_0(member)
-                else:
-                    header = np.lib.format.read_array_header_2_0(member)
-            shape, _, dtype = header
-            if dtype.hasobject:
-                raise ValueError(f"{name} holds objects, not numbers")
-            if min(shape, default=0) < 0:
-                raise ValueError(f"{name} has a negative size")
-            claimed += int(np.prod(shape, dtype=object)) * max(dtype.itemsize, 1)
-    if claimed > MAX_EXPANSION * size + FREE_BYTES:
-        raise ValueError(f"{size:,} bytes claim to hold {claimed:,} bytes of arrays")
-
-
 def _sync_folder(path):
     try:
         _sync(path)
     except OSError as error:
-        # Some file systems keep no folder on request: what they can do is done.
+        # Some file systems cannot flush a folder.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
 

@@ -1,11 +1,10 @@
-"""The newest states of a run and its best weights, each with its checksum.
+"""The newest states of a run and its best weights, in files with checksums.
 
     last/state-<epochs>-<step>-<digest>.npz
     best/best-<epochs>-<step>-<digest>.weights.h5
 
-The digest in a name is that of the file's content, so a damaged file is known before
-it is opened. Of the states the newest `KEPT` stay, of the weights those that were the
-best when one of these states was saved: each state can be gone on from.
+The newest `KEPT` states are kept, and with each the weights that were the best when it
+was saved, so that training can be resumed from any of them.
 """
 
 import re
@@ -17,13 +16,13 @@ from dsc.cli.errors import RunError, one_line, writing
 from dsc.runs import atomic_io
 
 KEPT = 3
-# Names of the files that are ours: a user may keep others beside them.
+# A user may keep files with other names in the same folders.
 STATE = r"state-\d+-\d+-\w+\.npz"
 BEST = r"best-\d+-\d+-\w+\.weights\.h5"
 
 
 class Checkpoints:
-    """States and best weights in the folder of a run.
+    """States and best weights of a run.
 
     Args:
         path: the run's folder.
@@ -35,27 +34,27 @@ class Checkpoints:
         self.best = self.path / "best"
 
     def save_state(self, epochs, step, arrays):
-        """Keeps a state, and removes what no longer counts.
+        """Saves a state and removes the files that are no longer needed.
 
         Args:
-            epochs: number of epochs that are done.
-            step: number of training steps that are done.
+            epochs: number of finished epochs.
+            step: number of finished training steps.
             arrays: dict from name to array.
 
         Returns:
             The state's path.
         """
-        name = f"state-{_step_key(epochs, step)}.npz"
-        path = self._write(self.last / name, lambda aside: np.savez(aside, **arrays))
+        name = f"state-{epochs:06}-{step:012}.npz"
+        path = self._write(self.last / name, lambda tmp: np.savez(tmp, **arrays))
         with writing(self.path):
             self._prune(path)
         return path
 
     def states(self, skip=lambda path, reason: None):
-        """Yields `(path, arrays)` of the states that are whole, the newest first.
+        """Yields `(path, arrays)` of the undamaged states, the newest first.
 
         Args:
-            skip: function of the path and the reason, told of those that are not.
+            skip: called with the path of each damaged state and the reason.
         """
         for path in reversed(_sorted(self.last, STATE)):
             try:
@@ -66,36 +65,35 @@ class Checkpoints:
                 skip(path, one_line(error))
 
     def n_states(self):
-        """How many states there are, damaged ones included."""
+        """The number of states, damaged ones included."""
         return len(_sorted(self.last, STATE))
 
     def save_weights(self, model, epochs, step):
-        """Keeps a model's weights as the best; returns the file's name."""
-        name = f"best-{_step_key(epochs, step)}.weights.h5"
+        """Saves a model's weights as the best; returns the file's name."""
+        name = f"best-{epochs:06}-{step:012}.weights.h5"
         return self._write(self.best / name, model.save_weights).name
 
-    def has_weights(self, name):
-        """Whether the best weights of that name are there and whole."""
-        return atomic_io.is_intact(self.best / name)
-
     def best_weights(self):
-        """The path of the newest best weights, or None."""
-        return next(reversed(_sorted(self.best, BEST)), None)
-
-    def load_weights(self, model):
-        """Loads the best weights into a built model of the same sizes.
+        """The path of the newest best weights.
 
         Raises:
-            RunError: there are none, or the file is damaged or belongs to a model of
-                other sizes.
+            RunError: there are none.
+        """
+        if paths := _sorted(self.best, BEST):
+            return paths[-1]
+        raise RunError(
+            f"The run in {self.path} has no weights (none in {self.best}): no epoch "
+            "has ended with a validation score that is a number. Continue training, or "
+            "start over with --restart and a lower --learning_rate."
+        )
+
+    def load_weights(self, model):
+        """Loads the best weights into a built model.
+
+        Raises:
+            RunError: there are none, they are damaged, or they do not fit the model.
         """
         path = self.best_weights()
-        if path is None:
-            raise RunError(
-                f"The run in {self.path} has no weights (none in {self.best}): no "
-                "epoch has ended with a score on validation that is a number; train "
-                "on, or begin anew with --restart and a lower --learning_rate."
-            )
         try:
             if not atomic_io.is_intact(path):
                 raise ValueError("its checksum is wrong")
@@ -112,10 +110,7 @@ class Checkpoints:
             return atomic_io.write(path, content, digest=True)
 
     def _prune(self, newest):
-        """Keeps the newest states up to this one, and the best weights of each.
-
-        Later ones were passed over as damaged, or belong to an end that was taken back.
-        """
+        """Removes old states, damaged states after the newest, and unused weights."""
         states = _sorted(self.last, STATE)
         kept = [path for path in states if step_key(path) <= step_key(newest)][-KEPT:]
         weights = _sorted(self.best, BEST)
@@ -127,12 +122,8 @@ class Checkpoints:
             path.unlink()
 
 
-def _step_key(epochs, step):
-    return f"{epochs:06}-{step:012}"
-
-
 def step_key(path):
-    """What a file was saved after: `<epochs>-<step>`, which sorts as the numbers."""
+    """`<epochs>-<step>` of a file's name; keys sort as the numbers do."""
     return "-".join(path.name.split("-")[1:3])
 
 

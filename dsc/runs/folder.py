@@ -34,21 +34,19 @@ OWN = re.compile(
 
 
 class RunFolder:
-    """Where a run is kept.
+    """The folder of a run.
 
-    `config.json` holds what the run was started with: `flags`, a dict from name to
-    value, `data`, a dict from split to digest, and `about`, a dict of
-    `dsc.runs.provenance`. `metrics.jsonl` has one JSON object per report and per epoch,
-    `result.json` what `finish` was given: it is there when the training script has
-    ended. `last` and `best` are the folders of `dsc.runs.checkpoints`, event files are
-    those of `dsc.runs.tensorboard`. All files are written atomically; the metrics are
-    truncated to where the checkpoint left them.
+    - `config.json`: `flags`, a dict from name to value; `data`, a dict from split to
+      checksum; `about`, see `dsc.runs.provenance`.
+    - `metrics.jsonl`: one JSON object per report and per epoch.
+    - `vocabulary.txt`: the words in the order of their ids.
+    - `result.json`: scores; exists only when the run has finished.
 
     Attributes:
-        path: the folder; `begin` makes it, `open` expects it.
-        config: dict, what `config.json` holds; see `read_config`.
+        path: the folder.
+        config: dict, the content of `config.json`.
         checkpoints: `Checkpoints`.
-        records: list of dicts, the metrics from which the run was resumed.
+        records: list of dicts, the metrics when the run was resumed.
     """
 
     def __init__(self, path, config):
@@ -62,17 +60,16 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path, flags, data=None, about=None, restart=False, vocabulary=None):
-        """Begins a run, or goes on with the same one; no other process may.
+        """Starts a run, or resumes the one in the folder, and locks the folder.
 
         Args:
-            path: folder.
-            flags: dict from name to value. A run that the folder holds must have the
-                same but for `IGNORED_FLAGS`; those of the role `length` may be larger.
-            data: dict from split to digest; that run must have the same.
-            about: dict, see `dsc.runs.provenance`; that run must have the same backend.
-            restart: whether a run that the folder already holds is moved aside, to
-                `path.1` or the next free number; where the folder cannot be renamed,
-                to `path/run.1`.
+            path: folder, created if necessary.
+            flags: dict from name to value. To resume a run they must equal those of the
+                run, except for `IGNORED_FLAGS`; those of the role `length` may grow.
+            data: dict from split to checksum; must equal those of the run.
+            about: dict, see `dsc.runs.provenance`; the backend must be the run's.
+            restart: whether to move a run in the folder to `path.1` (or the next free
+                number), or to `path/run.1` if the folder cannot be renamed.
             vocabulary: words to keep, in the order of their ids, or None.
 
         Raises:
@@ -89,17 +86,13 @@ class RunFolder:
 
     @classmethod
     def open(cls, path):
-        """A run made before, to read from.
+        """A run to read from.
 
         Raises:
-            RunError: there is no run with weights in the folder.
+            RunError: the folder holds no run, or one without weights.
         """
         run = cls(path, read_config(Path(path), "--load_model: "))
-        if run.checkpoints.best_weights() is None:
-            raise RunError(
-                f"--load_model: the run in {path} has no weights yet (none in "
-                f"{run.checkpoints.best}); let it finish its first epoch."
-            )
+        run.checkpoints.best_weights()
         return run
 
     @property
@@ -109,12 +102,12 @@ class RunFolder:
         return {k: v for k, v in flags.items() if k not in IGNORED_FLAGS}
 
     def close(self):
-        """Lets other processes train in the folder, as the end of this one does."""
+        """Unlocks the folder, as the end of the process does."""
         if self._lock_file:
             self._lock_file.close()
 
     def restore_flags(self, flags):
-        """Gives the flags of evaluation the values that the run was started with.
+        """Sets the flags that a trained model needs to the values of the run.
 
         Args:
             flags: `absl.flags.FlagValues` of a training script, parsed.
@@ -126,19 +119,19 @@ class RunFolder:
         saved = self.config["flags"]
         for name in with_role("evaluation", "data"):
             if name in flags and not flags[name].present and name in saved:
-                self._take_flag(flags[name])
+                self._restore_flag(flags[name])
         for name in filter(flags.__contains__, ROLES["architecture"]):
             if name not in saved:
                 raise RunError(
-                    f"--load_model: {self.path} does not say the model's {name}; it is "
-                    "no run of this script, or of an older version: train it again."
+                    f"--load_model: {self.path} has no value for --{name}: another "
+                    "script or an older version made the run. Train it again."
                 )
             if flags[name].present and flags[name].value != saved[name]:
                 raise RunError(
                     f"--{name} {flags[name].value} does not fit the model in "
                     f"{self.path}, which has {saved[name]}; leave the flag out."
                 )
-            self._take_flag(flags[name])
+            self._restore_flag(flags[name])
         try:
             flags.validate_all_flags()
         except absl_flags.Error as error:
@@ -147,8 +140,7 @@ class RunFolder:
                 f"({one_line(error)})."
             ) from None
 
-    def _take_flag(self, flag):
-        """Gives a flag the run's value, which must be one that the flag may have."""
+    def _restore_flag(self, flag):
         value = self.config["flags"][flag.name]
         try:
             flag.value = None if value is None else flag.parser.parse(value)
@@ -159,12 +151,12 @@ class RunFolder:
             ) from None
 
     def check_data(self, digests, flags, *choosing):
-        """Refuses data that the run was not trained on, unless the user asked for them.
+        """Refuses data other than the run's, unless the user asked for them.
 
         Args:
-            digests: dict from split to digest, or None if there are no data.
+            digests: dict from split to checksum, or None if there are no data.
             flags: `absl.flags.FLAGS` with --data_dir, where the data are.
-            choosing: names of the flags that, if given, ask for other data.
+            choosing: names of the flags with which the user asks for other data.
 
         Raises:
             RunError: the data are not those of the run.
@@ -179,15 +171,15 @@ class RunFolder:
             )
 
     def read_vocabulary(self):
-        """The words behind the ids, a tuple.
+        """The words in the order of their ids, a tuple.
 
         Raises:
-            RunError: they cannot be read, or have changed since the run wrote them.
+            RunError: the file is missing or damaged.
         """
         path = self.path / VOCABULARY
         try:
             content = path.read_bytes()
-            known = self.config["about"].get(VOCABULARY)  # none in older runs
+            known = self.config["about"].get(VOCABULARY)  # None in older runs
             if known not in (None, atomic_io.digest(content)):
                 raise ValueError("its checksum is wrong")
             return tuple(content.decode().split("\n")[:-1])
@@ -198,7 +190,7 @@ class RunFolder:
             ) from None
 
     def log(self, record):
-        """Appends a record to the metrics; see `files.to_json`."""
+        """Appends a record to the metrics."""
         line = f"{atomic_io.to_json(record)}\n".encode()
         with writing(self.path), open(self.path / METRICS, "ab") as file:
             file.write(line)
@@ -206,16 +198,16 @@ class RunFolder:
         self._metrics_bytes += len(line)
 
     def metrics_mark(self):
-        """Where the metrics end, once they are on the disk: `[bytes, digest]`."""
+        """Flushes the metrics to the disk; returns their `[bytes, checksum]`."""
         with writing(self.path), open(self.path / METRICS, "ab") as file:
             os.fsync(file.fileno())
         return [self._metrics_bytes, self._metrics_digest.hexdigest()]
 
     def metrics_before(self, mark=None):
-        """The metrics before a mark, as bytes; None is the beginning.
+        """The metrics up to a mark, as bytes; up to None there are none.
 
         Raises:
-            ValueError: they have changed since.
+            ValueError: they have changed since the mark was made.
         """
         length, expected = mark or (0, hashlib.sha256().hexdigest())
         content = b""
@@ -235,11 +227,7 @@ class RunFolder:
         self.records = [json.loads(line) for line in content.splitlines()]
 
     def finish(self, result):
-        """Writes `result.json`.
-
-        Args:
-            result: dict: `scores` by name, and `State.summary` of the training.
-        """
+        """Writes `result.json`; see `dsc.training.run`."""
         with writing(self.path):
             self._write_json(RESULT, result)
 
@@ -247,24 +235,12 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
         if restart and self._holds_a_run():
-            self._move_aside()
+            self._move_away()
         old = None
         if self._holds_a_run():
-            old = _read_json(self.path, "--train_dir: ")
-            if "flags" not in old:
-                raise RunError(
-                    f"--train_dir: {self.path} holds a run of an older version, which "
-                    "cannot be resumed; give another folder, or start over with "
-                    "--restart, which moves the old run aside."
-                )
-            self._refuse_another(old)
-            before, now = _versions(old), _versions(self.config)
-            if before != now:
-                print(
-                    f"The run was begun with {before} and goes on with {now}: its end "
-                    "need not be the same to the last bit."
-                )
-        (self.path / RESULT).unlink(missing_ok=True)  # until training has ended again
+            old = read_config(self.path, "--train_dir: ")
+            self._check_same_run(old)
+        (self.path / RESULT).unlink(missing_ok=True)
         for name in self._contents():
             if "aside." in name and OWN.fullmatch(name):  # of a process that was killed
                 (self.path / name).unlink()
@@ -277,18 +253,31 @@ class RunFolder:
         if vocabulary is not None:
             atomic_io.write(self.path / VOCABULARY, words)
 
+    def _check_same_run(self, old):
+        if differences := list(_differences(old, self.config)):
+            raise RunError(
+                f"--train_dir: {self.path} holds another run, with "
+                f"{', '.join(differences)}; repeat its command to resume it, give "
+                "another folder, or start over with --restart, which moves it away."
+            )
+        before, now = _versions(old), _versions(self.config)
+        if before != now:
+            print(
+                f"The run was started with {before} and is resumed with {now}: the "
+                "last bits of its numbers may differ."
+            )
+
     def _write_json(self, name, value):
         content = f"{atomic_io.to_json(value, indent=2)}\n".encode()
         atomic_io.write(self.path / name, content)
 
     def _lock(self):
-        """Keeps other processes out until this one ends, however it ends."""
         try:
             self._lock_file = atomic_io.lock(self.path / LOCK)
         except BlockingIOError:
             raise RunError(
-                f"--train_dir: another process is training in {self.path}; wait for "
-                "its end, or give another folder."
+                f"--train_dir: another process is training in {self.path}; wait until "
+                "it ends, or give another folder."
             ) from None
 
     def _holds_a_run(self):
@@ -301,107 +290,93 @@ class RunFolder:
         paths = (path for folder in folders for path in sorted(folder.glob("*")))
         return [path.relative_to(self.path).as_posix() for path in paths]
 
-    def _move_aside(self):
-        place = self.path.resolve()  # where a link leads to; the link stays
+    def _move_away(self):
+        folder = self.path.resolve()  # the target of a link; the link stays
         foreign = [name for name in self._contents() if not OWN.fullmatch(name)]
-        if Path.cwd().is_relative_to(place):
+        if Path.cwd().is_relative_to(folder):
             foreign = ["the working directory"]
         if foreign:
             raise RunError(
                 f"--restart: {self.path} also contains {foreign[0]}, which would be "
-                "moved aside with the run; give another --train_dir."
+                "moved away with the run; give another --train_dir."
             )
-        aside = _free(place)
+        target = _free(folder)
         try:
-            place.rename(aside)
-        except OSError:  # a mount point, or in a folder that may not be written to
-            aside = _free(place / "run")
-            aside.mkdir()
-            for path in place.iterdir():
+            folder.rename(target)
+        except OSError:  # a mount point, or its parent is read-only
+            target = _free(folder / "run")
+            target.mkdir()
+            for path in folder.iterdir():
                 if not path.name.startswith("run."):
-                    shutil.move(path, aside)
-        print(f"The run that was in {self.path} is now in {aside}.")
-        place.mkdir(exist_ok=True)
+                    shutil.move(path, target)
+        print(f"The run that was in {self.path} is now in {target}.")
+        folder.mkdir(exist_ok=True)
         self._lock()
-
-    def _refuse_another(self, old):
-        if differences := list(_differences(old, self.config)):
-            raise RunError(
-                f"--train_dir: {self.path} holds another run, with "
-                f"{', '.join(differences)}; repeat its command to go on with it, "
-                "give another folder, or begin anew with --restart, which moves it "
-                "aside."
-            )
 
 
 def _free(path):
-    """`path.1`, or with the next number of which there is nothing."""
+    """`path.1`, or with the next number that is free."""
     names = (f"{path.name}.{n}" for n in itertools.count(1))
     return next(p for p in map(path.with_name, names) if not p.exists())
 
 
 def read_config(path, prefix=""):
-    """What a run was started with, also one of an older version.
+    """The content of a run's `config.json`, also one of an older version.
 
     Args:
-        path: the run's folder.
-        prefix: beginning of the messages of errors.
+        path: the run's folder, a `pathlib.Path`.
+        prefix: beginning of the error messages.
 
     Returns:
         Dict of three dicts, `flags`, `data` and `about`; see `RunFolder`.
 
     Raises:
-        RunError: there is no run, or its config is damaged.
-    """
-    config = _read_json(path, prefix)
-    if "flags" in config:
-        return config
-    # An older version had the flags beside the other two.
-    data, about = config.pop("data"), config.pop("about")
-    about = {TRAINED_WITH: config.pop(TRAINED_WITH, "TensorFlow"), **about}
-    return {"flags": config, "data": data, "about": about}
-
-
-def read_result(path):
-    """What `RunFolder.finish` was given; infinities and NaN have become None.
-
-    Raises:
-        RunError: the training script has not ended, or the file is damaged.
+        RunError: the folder holds no run, or the file is damaged.
     """
     try:
-        result = dict(json.loads((Path(path) / RESULT).read_text(encoding="utf-8")))
-        if not isinstance(result["scores"], dict):
-            raise ValueError("its scores are no object")
-        return result
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise RunError(
-            f"{Path(path) / RESULT} cannot be read ({one_line(error)}); repeat the "
-            "command that trained the run, which writes it at its end."
-        ) from None
-
-
-def _read_json(path, prefix):
-    try:
-        config = dict(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         config = {"data": {}, "about": {}, **config}
-        for part in {"flags", "data", "about"} & config.keys():
-            if not isinstance(config[part], dict):
+        if "flags" not in config:  # older versions had the flags beside the other two
+            data, about = config.pop("data"), config.pop("about")
+            about = {TRAINED_WITH: config.pop(TRAINED_WITH, "TensorFlow"), **about}
+            config = {"flags": config, "data": data, "about": about}
+        for part, value in config.items():
+            if not isinstance(value, dict):
                 raise ValueError(f"{part} is no object")
         return config
     except FileNotFoundError:
         raise RunError(
             f"{prefix}{path} holds no run (no {CONFIG}); give the folder of one, or "
-            "begin one with --train_dir (and --restart, if something else is there)."
+            "start one with --train_dir (and --restart, if something else is there)."
         ) from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
             f"{prefix}{path / CONFIG} cannot be read ({one_line(error)}); give "
-            "another folder: this run must be trained again, with --restart if there."
+            "another folder, or train the run again, with --restart if necessary."
+        ) from None
+
+
+def read_result(path):
+    """What `RunFolder.finish` wrote, with None for infinities and NaN.
+
+    Raises:
+        RunError: the training has not finished, or the file is damaged.
+    """
+    path = Path(path) / RESULT
+    try:
+        result = dict(json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(result["scores"], dict):
+            raise ValueError("its scores are no object")
+        return result
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RunError(
+            f"{path} cannot be read ({one_line(error)}); repeat the command that "
+            "trained the run, which writes it at its end."
         ) from None
 
 
 def _differences(old, new):
-    """Yields in words what differs between the configs of two runs."""
+    """Yields what differs between the configs of two runs, as text."""
     before, after = old["flags"], new["flags"]
     for name in sorted({*before, *after} - {*IGNORED_FLAGS}):
         value, other = before.get(name), after.get(name)
@@ -416,11 +391,9 @@ def _differences(old, new):
 
 
 def _versions(config):
-    """The versions in a config, as text."""
-    versions = config["about"].get("versions")
-    if not isinstance(versions, dict):
-        return "unknown versions"
-    return one_line(", ".join(f"{k} {versions[k]}" for k in sorted(versions)))
+    """The package versions in a config, as text."""
+    versions = config["about"].get("versions") or {}
+    return ", ".join(f"{k} {versions[k]}" for k in sorted(versions)) or "other versions"
 
 
 def _is_more(before, after):

@@ -1,4 +1,4 @@
-"""Where a run comes from, for those who read its folder later."""
+"""Provenance of a run: model size, versions, commit, machine."""
 
 import contextlib
 import os
@@ -17,17 +17,12 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
 
 def about(model, corpus, accelerator=None):
-    """What a run's `config.json` says beside flags and digests.
+    """The part `about` of a run's `config.json`, a dict.
 
     Args:
         model: built `keras.Model`.
-        corpus: name of what it is trained on.
-        accelerator: name of what computes in the processor's place, where it is known
-            (JAX tells it), or None.
-
-    Returns:
-        JSON-serialisable dict: `trained with` (the backend, which draws the random
-        numbers), `corpus`, `n_weights`, `versions`, `git_commit`, `machine`.
+        corpus: name of the data.
+        accelerator: name of the GPU or other accelerator, or None if it is unknown.
     """
     return {
         TRAINED_WITH: BACKENDS[keras.backend.backend()],
@@ -40,7 +35,7 @@ def about(model, corpus, accelerator=None):
 
 
 def machine():
-    """The machine in a few words: system, logical CPUs and what they are."""
+    """System, number of logical CPUs and processor, as text."""
     processor = platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
@@ -50,33 +45,29 @@ def machine():
 
 
 def versions():
-    """Dict from the packages that numbers depend on, as far as they are installed."""
+    """Dict from the installed packages that numbers depend on to their versions."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def git_commit():
-    """The commit that runs, marked where code differs from it; None if unknown."""
+    """The commit, with a mark if the code differs from it; None if unknown."""
     if not (ROOT / ".git").exists():
         return None
     try:
         commit = _git("rev-parse", "HEAD")
-        what_is_told = ":(exclude)results", ":(exclude)*.md"  # of runs, also by runs
-        changed = _git(
-            "status", "--porcelain", "--untracked-files=no", "--", ".", *what_is_told
-        )
+        code = ".", ":(exclude)results", ":(exclude)*.md"
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *code)
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit} with changes" if changed else commit
 
 
 def _git(*arguments):
-    # Without locks: a run that is killed must leave none in the repository.
+    # A killed run must leave no lock in the repository.
     command = ["git", "--no-optional-locks", "-C", str(ROOT), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return result.stdout.strip()

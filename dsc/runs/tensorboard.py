@@ -1,4 +1,4 @@
-"""A run's event files, which TensorBoard shows; TensorFlow alone can write them."""
+"""Event files for TensorBoard, written with TensorFlow."""
 
 import contextlib
 import os
@@ -22,26 +22,25 @@ RATE = "_per_second"
 class Events:
     """Writes the event file of a run.
 
-    The file begins with the metrics so far and replaces the files that the run wrote
-    before. TensorBoard would show what is in those, even if the run was resumed from
-    an earlier step.
+    A resumed run gets a new file, which starts with the metrics so far, and its older
+    files are removed: they may have steps after the one that it was resumed from.
 
     Args:
         folder: the run's.
-        records: list of dicts, what `metrics.jsonl` holds.
+        records: list of dicts, the metrics so far.
         hparams: dict of the run's hyper-parameters, for the HParams tab, which needs
-            the package `tensorboard`; what is no number, text or truth value is left
-            out.
+            the package `tensorboard`; values other than numbers and texts are left out.
 
     Raises:
-        RunError: the file cannot be written; so do all methods.
+        RunError: the file cannot be written; also raised by `log`.
     """
 
     def __init__(self, folder, records, hparams):
         self.folder = folder
         old = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
         shown = {_key(event): event for path in old for event in _read(path)}
-        # TensorBoard reads files in the order of their names, but clocks are set back.
+        # TensorBoard reads files in the order of their names, even if the clock was set
+        # back.
         times = [path.name.split(".")[3] for path in folder.glob(f"{PREFIX}*")]
         times = [int(time.time()), *(int(t) + 1 for t in times if t.isdecimal())]
         name = f"{PREFIX}{max(times)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
@@ -64,9 +63,8 @@ class Events:
     def log(self, record):
         """Writes a record of the metrics: a report, or the scores of an epoch.
 
-        Numbers become scalars, and `actions`, the share of each choice, a histogram of
-        the skip lengths; other values are left out. Names that end with `RATE` need
-        not be in the metrics.
+        Numbers become scalars, and `actions` a histogram of the skip lengths; other
+        values are left out. `records` need not have the names that end with `RATE`.
         """
         with writing(self.folder, "--train_dir", tf.errors.OpError):
             self._write(_event(record))
@@ -91,13 +89,13 @@ def _event(record):
 
 
 def _key(event):
-    """The step and the group of an event, which no other event of a run has."""
+    """The step and the group of an event, which identify it."""
     return event.step, *(v.tag.partition("/")[0] for v in event.summary.value[:1])
 
 
 def _read(path):
     """Yields the events in a file."""
-    with contextlib.suppress(tf.errors.OpError):  # a kill may have cut the last one
+    with contextlib.suppress(tf.errors.OpError):  # the last event may be truncated
         contents = tf.data.TFRecordDataset(os.fsencode(path), buffer_size=1 << 18)
         yield from map(Event.FromString, contents.as_numpy_iterator())
 

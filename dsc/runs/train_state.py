@@ -1,7 +1,7 @@
-"""All that a training is at one moment, as arrays, so that it can go on from there.
+"""Training state to and from arrays: weights, optimizer, recurrent state, counters.
 
-Randomness is not part of it: a step's random numbers depend on (seed, step) alone, see
-`dsc.noise`.
+The state of a random-number generator is not needed: the random numbers of a step
+depend on (seed, step) alone, see `dsc.noise`.
 """
 
 import dataclasses
@@ -11,14 +11,24 @@ from typing import Any
 import keras
 import numpy as np
 
-READ_EVERY = 100  # steps whose metrics may wait on the device to be read
+READ_EVERY = 100  # steps between two reads of the metrics from the device
+
+
+class NotFinite(Exception):
+    """A loss, gradient norm or weight became NaN or infinite."""
+
+    def __init__(self, what, value, step):
+        super().__init__(what, value, step)
+        self.what = what
+        self.value = value
+        self.step = step
 
 
 class Means:
     """Means of the metrics since the last report.
 
-    Values are added up in float64, step by step, so it does not matter when they are
-    read back from the device, which must not be every step.
+    A read waits for the device, so it happens every `READ_EVERY` steps. Values are
+    summed in float64, step by step, so the means do not depend on when they are read.
     """
 
     def __init__(self, n=0, sums=None):
@@ -27,23 +37,24 @@ class Means:
         self._unread = []
 
     def add(self, step, metrics):
-        """Takes in the metrics of a step, a dict of tensors."""
+        """Adds the metrics of a step, a dict of tensors."""
         self._unread.append((step, metrics))
         if len(self._unread) == READ_EVERY:
             self.read()
 
     def read(self):
-        """Reads back what waits.
+        """Reads all metrics from the device.
 
         Raises:
-            NotFinite: the loss or the gradient of a step was no number.
+            NotFinite: the loss or the gradient norm of a step is NaN or infinite.
         """
         unread, self._unread = self._unread, []
         for step, metrics in unread:
             values = {k: np.asarray(v).astype(np.float64) for k, v in metrics.items()}
             for name in ("loss", "grad_norm"):
                 if not np.isfinite(values[name]):
-                    raise NotFinite(name, values[name], step)
+                    what = name.replace("grad_", "gradient ")
+                    raise NotFinite(what, values[name], step)
             for name, value in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.n += 1
@@ -54,24 +65,14 @@ class Means:
         return {name: total / self.n for name, total in self.sums.items()}
 
     def take(self):
-        """The means, of which the next ones begin anew."""
+        """Returns the means and starts over."""
         means = self.so_far()
         self.n, self.sums = 0, {}
         return means
 
 
-class NotFinite(Exception):
-    """Training has left the numbers: what, its value, and in which step."""
-
-    def __init__(self, what, value, step):
-        super().__init__(what, value, step)
-        self.what = {"loss": "loss", "grad_norm": "gradient norm"}.get(what, what)
-        self.value = value
-        self.step = step
-
-
-# What a state file keeps of a `State` beside its arrays.
-COUNTS = (
+# The fields of `State` that a file keeps as JSON.
+COUNTERS = (
     "epochs",
     "position",
     "step",
@@ -79,25 +80,24 @@ COUNTS = (
     "best_weights",
     "stop_reason",
     "truncated",
-    "seconds",
 )
 
 
 @dataclasses.dataclass
 class State:
-    """Where a training stands, but for the weights and the optimizer's variables.
+    """Progress of a training; weights and optimizer variables belong to its task.
 
     Attributes:
         recurrent: the recurrent state, a structure of tensors.
         means: `Means` since the last report.
-        epochs: number of epochs that are done.
-        position: number of batches of the current epoch that are done.
-        step: number of training steps that are done.
-        best_score: of the best weights; None if there are none yet.
-        best_weights: name of their file.
+        epochs: number of finished epochs.
+        position: number of finished batches of the current epoch.
+        step: number of finished training steps.
+        best_score: score of the best weights, or None.
+        best_weights: file name of the best weights, or None.
         stop_reason: why the task ended the training, or None.
         truncated: whether --max_steps ended the last epoch before its last batch.
-        seconds: of training and evaluation until the last save, over all processes.
+        seconds: of training and evaluation up to the last save, over all processes.
     """
 
     recurrent: Any
@@ -112,7 +112,7 @@ class State:
     seconds: float = 0.0
 
     def why_finished(self, max_epochs, max_steps):
-        """Why nothing is left to do, not even the evaluation of an epoch, or None."""
+        """Why the training is finished, evaluation included; None if it is not."""
         if self.stop_reason is not None or self.position > 0:
             return self.stop_reason
         if self.step == max_steps:
@@ -121,81 +121,71 @@ class State:
             f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
         )
 
-    def summary(self, max_epochs, max_steps):
-        """What `result.json` says of a training that has ended, but for its scores."""
-        best = self.best_weights  # best-<epochs>-...
-        return {
-            "best_epoch": None if best is None else int(best.split("-")[1]),
-            "epochs": self.epochs,
-            "steps": self.step,
-            "stop_reason": self.why_finished(max_epochs, max_steps),
-            "seconds": self.seconds,
-        }
-
 
 def to_arrays(state, task, metrics_mark):
-    """Everything as a dict of arrays.
+    """The state of a training as a dict of arrays.
+
+    Two runs of one command give the same arrays, except for `seconds`.
 
     Args:
         state: `State`, whose means are read.
-        task: `dsc.training.task.Task`, whose optimizer is built.
-        metrics_mark: of `RunFolder.metrics_mark`.
+        task: `dsc.training.task.Task`.
+        metrics_mark: see `RunFolder.metrics_mark`.
 
     Raises:
-        NotFinite: a weight, or another of the numbers, is none.
+        NotFinite: a weight or another number is NaN or infinite.
     """
-    arrays = _arrays(state.recurrent, task)
+    arrays = _tensors(state.recurrent, task)
     for name, value in arrays.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise NotFinite(f"state ({name})", "not finite", state.step - 1)
     arrays |= {f"mean/{name}": total for name, total in state.means.sums.items()}
-    counts = {name: getattr(state, name) for name in COUNTS}
+    counts = {name: getattr(state, name) for name in COUNTERS}
     counts |= {"n_means": state.means.n, "metrics": metrics_mark}
     counts |= {"schedule": task.schedule_state()}
     arrays["counts"] = np.frombuffer(json.dumps(counts).encode(), np.uint8)
+    arrays["seconds"] = np.float64(state.seconds)
     return arrays
 
 
 def from_arrays(arrays, task):
-    """The state in `arrays`, and its metrics mark; the task stays as it is.
+    """`(State, metrics mark)` from what `to_arrays` returned; changes no variable.
 
     Raises:
-        ValueError: they are not the state of such a task.
+        ValueError: the arrays do not fit the task, or another version wrote them.
     """
-    counts = _counts(arrays)
+    counts = _read_counts(arrays)
     sums = {k[len("mean/") :]: v for k, v in arrays.items() if k.startswith("mean/")}
-    others = {k: v for k, v in arrays.items() if k != "counts" and k[:5] != "mean/"}
-    if _spec(others) != _spec(_arrays(task.initial_state(), task)):
+    own = {"counts", "seconds", *(f"mean/{name}" for name in sums)}
+    initial = task.initial_state()
+    expected = _tensors(initial, task)
+    if _spec(arrays, arrays.keys() - own) != _spec(expected, expected):
         raise ValueError("its arrays are not those of this model")
     if counts["schedule"].keys() != task.schedule_state().keys():
         raise ValueError("its schedule is not that of this task")
     recurrent = [
-        keras.ops.cast(others[f"recurrent/{i}"], part.dtype)
-        for i, part in enumerate(_recurrent_parts(task.initial_state()))
+        keras.ops.cast(arrays[f"recurrent/{i}"], part.dtype)
+        for i, part in enumerate(_flat(initial))
     ]
     state = State(
-        recurrent=keras.tree.pack_sequence_as(task.initial_state(), recurrent),
+        recurrent=keras.tree.pack_sequence_as(initial, recurrent),
         means=Means(counts["n_means"], sums),
-        **{name: counts[name] for name in COUNTS},
+        seconds=float(arrays["seconds"]),
+        **{name: counts[name] for name in COUNTERS},
     )
     return state, counts["metrics"]
 
 
 def restore(arrays, task):
-    """Brings a task to where it was; `from_arrays` has to accept the arrays first."""
+    """Assigns weights, optimizer variables and schedule that `from_arrays` accepted."""
     for name, variable in _variables(task).items():
         variable.assign(arrays[name])
-    task.restore_schedule(_counts(arrays)["schedule"])
+    task.restore_schedule(_read_counts(arrays)["schedule"])
 
 
-def _counts(arrays):
-    """What is no array: counts, scores, schedule.
-
-    Raises:
-        ValueError: another version of this program has written them.
-    """
-    counts = json.loads(arrays["counts"].tobytes())
-    if counts.keys() != {*COUNTS, "n_means", "metrics", "schedule"}:
+def _read_counts(arrays):
+    counts = json.loads(arrays["counts"].tobytes()) if "seconds" in arrays else {}
+    if counts.keys() != {*COUNTERS, "n_means", "metrics", "schedule"}:
         raise ValueError("another version of this program has written it")
     counts["best_score"] = _tuples(counts["best_score"])
     counts["schedule"] = {k: _tuples(v) for k, v in counts["schedule"].items()}
@@ -207,6 +197,7 @@ def _tuples(value):
 
 
 def _variables(task):
+    """The task's variables by their names in a file."""
     task.optimizer.build(task.model.trainable_variables)
     groups = {"weight": task.model.weights, "optimizer": task.optimizer.variables}
     return {
@@ -216,20 +207,20 @@ def _variables(task):
     }
 
 
-def _recurrent_parts(recurrent):
+def _flat(recurrent):
     return [keras.ops.convert_to_tensor(p) for p in keras.tree.flatten(recurrent)]
 
 
-def _arrays(recurrent, task):
+def _tensors(recurrent, task):
+    """Variables and recurrent state as arrays, by their names in a file."""
     values = {name: variable.numpy() for name, variable in _variables(task).items()}
-    for i, part in enumerate(_recurrent_parts(recurrent)):
-        values[f"recurrent/{i}"] = np.asarray(part)
-    # A .npz file keeps no bfloat16; float32 holds it exactly.
+    values |= {f"recurrent/{i}": np.asarray(p) for i, p in enumerate(_flat(recurrent))}
+    # A .npz file cannot hold bfloat16; float32 represents it exactly.
     return {
         name: value.astype(np.float32) if value.dtype.kind == "V" else value
         for name, value in values.items()
     }
 
 
-def _spec(arrays):
-    return {name: (value.shape, value.dtype) for name, value in arrays.items()}
+def _spec(arrays, names):
+    return {name: (arrays[name].shape, arrays[name].dtype) for name in names}

@@ -1,0 +1,1 @@
+"""Training of any task: one step, the loop over epochs, reports, resuming."""

@@ -1,4 +1,4 @@
-"""The loop over epochs: reports, states, the best weights. Without TensorFlow."""
+"""The training loop: epochs, reports, checkpoints. Without TensorFlow."""
 
 import numpy as np
 
@@ -9,25 +9,25 @@ from dsc.training.resume import Saver, resume
 
 
 def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
-    """Trains, or goes on where the folder's newest state stands.
+    """Trains, or resumes training from the newest state in the folder.
 
-    What is computed, the weights and the metrics, is the same whether training was
-    interrupted or not.
+    An interrupted and resumed training computes the same weights and metrics as one in
+    one piece.
 
     Args:
-        task: `dsc.training.task.Task`, or what has its attributes and methods but for
-            `batch` and `loss`, which only its `train` needs.
-        folder: `dsc.runs.folder.RunFolder`, takes metrics, states and the best weights.
+        task: `dsc.training.task.Task`, or an object with its attributes and methods;
+            `batch` and `loss` are needed by `Task.train` only.
+        folder: `dsc.runs.folder.RunFolder`.
         max_epochs: whole number.
         print_every: steps between reports.
-        max_steps: ends training (and the epoch) after this many steps, or None.
-        save_every: seconds between states; there is one at each epoch's end too.
+        max_steps: step after which training (and its epoch) ends, or None.
+        save_every: seconds between states; one is also saved at the end of each epoch.
 
     Returns:
         The `dsc.runs.train_state.State` at the end.
 
     Raises:
-        RunError: the folder cannot be written, or training has left the numbers.
+        RunError: the folder cannot be written, or training has diverged.
         Interrupted: a signal; the state is saved.
     """
     with task.distribution.scope():

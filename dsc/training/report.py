@@ -7,10 +7,10 @@ import numpy as np
 from dsc.cli.progress import clock, make_bar
 
 COLUMNS = 100  # of a line
-# Without a bar, a first line is printed after so many seconds if the next is not due
-# within as many.
+# Without a bar an extra first line is printed after so many seconds, unless the next
+# line is due within as many.
 SOON = 5.0
-LOOK = 0.5  # seconds between two looks of the bar, each of which reads the metrics
+LOOK = 0.5  # seconds between two updates of the bar, each of which reads the metrics
 
 
 class Report:
@@ -20,8 +20,7 @@ class Report:
         task: `dsc.training.task.Task`.
         state: `dsc.runs.train_state.State`, whose means are reported.
         max_epochs: number of epochs.
-        print_every: batches between reports; an epoch that has fewer has one, at
-            its end.
+        print_every: batches between reports; a shorter epoch has one, at its end.
     """
 
     def __init__(self, task, state, max_epochs, print_every):
@@ -29,13 +28,13 @@ class Report:
         self.state = state
         self.max_epochs = max_epochs
         self.print_every = min(print_every, task.n_batches)
-        self.speed = 0.0  # units per second since the report before
+        self.speed = 0.0  # units per second since the last report
         self.bar = make_bar()
         self.bar_task = self.bar.add_task("", total=task.n_batches)
         self.drawn = -LOOK
         self.begun = time.monotonic()
         self.needs_line = self.bar.disable
-        self.is_traced = False  # by the first step, which takes seconds
+        self.is_traced = False  # the first step traces the model, which takes seconds
 
     def begin_epoch(self):
         """Starts the epoch's clock."""
@@ -43,9 +42,9 @@ class Report:
         self.timed = self.lap = self.start, self.state.position
 
     def after_step(self):
-        """Prints and returns a record where one is due, else None.
+        """Prints and returns a record if one is due, else None.
 
-        A record repeats exactly: there are no times in it.
+        Records contain no times, so a repeated training gives the same ones.
         """
         now, done = time.monotonic(), self.state.position
         if not self.is_traced:
@@ -68,7 +67,7 @@ class Report:
         }
 
     def end_epoch(self, scores):
-        """Prints an epoch's scores, and the learning rate that it had."""
+        """Prints an epoch's scores and learning rate."""
         told = [f"{k} = {v:.6f}, " for k, v in scores.items() if np.ndim(v) == 0]
         print(
             f"epoch {self.state.epochs} done in {clock(time.monotonic() - self.start)}"
@@ -85,7 +84,7 @@ class Report:
         self.bar.update(self.bar_task, completed=done, description=text, refresh=True)
 
     def _print(self, now, means):
-        """Prints a line; returns what of the means is to be logged."""
+        """Prints a line; returns the metrics to log."""
         means, done = self.task.record(means), self.state.position
         lap, first = self.lap
         self.speed = (done - first) * self.task.batch_units / max(now - lap, 1e-9)
@@ -99,7 +98,7 @@ class Report:
         return means
 
     def _seconds(self, now, n_steps):
-        """Seconds for `n_steps`, from the epoch's steps but for one that traced."""
+        """Estimated seconds for `n_steps`, from the epoch's steps so far."""
         start, first = self.timed
         return (now - start) / max(self.state.position - first, 1) * n_steps
 

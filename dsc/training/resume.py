@@ -1,29 +1,29 @@
-"""A training's states: saved while it runs, found again by the next process."""
+"""Resuming a training from its newest usable state, and saving states."""
 
 import contextlib
 import time
 
 from dsc.cli.errors import RunError
 from dsc.cli.signals import Interrupted
-from dsc.distributed.coordination import SaveCoordinator, newest_common
+from dsc.distributed.coordination import newest_common, vote_on_save
+from dsc.runs import atomic_io
 from dsc.runs.checkpoints import step_key
 from dsc.runs.train_state import NotFinite, State, from_arrays, restore, to_arrays
 
 
 def resume(task, folder, max_steps):
-    """Brings a task to the newest state from which a run can go on, on all workers.
+    """Restores the newest state that is usable on all workers.
 
     Args:
-        task: `dsc.training.task.Task`; if there is no such state it stays as it is.
+        task: `dsc.training.task.Task`; without a state it stays as it is.
         folder: `dsc.runs.folder.RunFolder`; its metrics are cut back to the state.
-        max_steps: where the run is to end now, or None.
+        max_steps: step after which training ends, or None.
 
     Returns:
-        `(State, its path)`; the path is None at the beginning of a run.
+        `(State, its path)`; the path is None at the start of a run.
 
     Raises:
-        RunError: there are states, but each is damaged, or what it needs is; or other
-            workers have states and this one has not.
+        RunError: there are states but none is usable, or a worker has lost its states.
     """
     skipped = []
 
@@ -44,16 +44,15 @@ def resume(task, folder, max_steps):
         return state, path
     if skipped:
         raise RunError(
-            f"None of the states in {folder.checkpoints.last} can be gone on from: put "
-            "back what was damaged, or begin anew with --restart, which moves this run "
-            "aside."
+            f"No usable checkpoint in {folder.checkpoints.last}. Restore the damaged "
+            "files, or start over with --restart (the old run is moved away)."
         )
     folder.rewind_metrics()
     return State(task.initial_state()), None
 
 
 def _usable_states(task, folder, max_steps, skip):
-    """Yields `(label, (State, path, arrays, metrics mark))`, newest first.
+    """Yields `(step key, (State, path, arrays, metrics mark))`, newest first.
 
     Changes nothing in the folder: other workers may lack the states yielded here.
     """
@@ -61,9 +60,9 @@ def _usable_states(task, folder, max_steps, skip):
         try:
             state, metrics_mark = from_arrays(arrays, task)
             if state.truncated and state.step != max_steps:
-                continue  # a longer run ends its epoch later: the state before will do
+                continue  # a longer run resumes before the end of the truncated epoch
             best = state.best_weights
-            if best and not folder.checkpoints.has_weights(best):
+            if best and not atomic_io.is_intact(folder.checkpoints.best / best):
                 raise ValueError(f"its best weights, {best}, are missing or damaged")
             folder.metrics_before(metrics_mark)
         except ValueError as error:
@@ -73,12 +72,12 @@ def _usable_states(task, folder, max_steps, skip):
 
 
 class Saver:
-    """Saves the state of a training, every so many seconds or when told to.
+    """Saves the state of a training at intervals and on signals.
 
     Args:
         task: `dsc.training.task.Task`.
         folder: `dsc.runs.folder.RunFolder`.
-        state: `State`, the training's.
+        state: `State` of the training.
         path: of the last state saved, or None.
         every: seconds between states.
     """
@@ -89,7 +88,6 @@ class Saver:
         self.state = state
         self.path = path
         self.every = every
-        self.coordinator = SaveCoordinator(task.distribution)
         self.time = time.monotonic()
         self.start = self.time - state.seconds
 
@@ -100,13 +98,14 @@ class Saver:
             must_save: whether to save in any case.
 
         Raises:
-            Interrupted: this worker or another one was told to end; all have saved.
-            NotFinite: there is something in the state, or happened since the last save,
-                that must not be saved.
+            Interrupted: this worker or another one got a signal; all have saved.
+            NotFinite: see `to_arrays` and `Means.read`; nothing was saved.
             RunError: the folder cannot be written.
         """
         due = must_save or time.monotonic() - self.time >= self.every
-        due, number = self.coordinator.vote(due, self.state.step, must_save)
+        due, number = vote_on_save(
+            self.task.distribution, due, self.state.step, must_save
+        )
         if due or number is not None:
             self._save()
         if number is not None:
@@ -131,6 +130,6 @@ class Saver:
             raise RunError(
                 f"The {error.what} of step {error.step + 1} is {error.value}: training "
                 "has diverged, and nothing since then was saved. The last good state "
-                f"is {self.path or 'the beginning'}. Begin anew with --restart and a "
+                f"is {self.path or 'the beginning'}. Start over with --restart and a "
                 f"lower --learning_rate or --{remedy}."
             ) from None

@@ -1,4 +1,4 @@
-"""What a training script does once it has a task: train or load, then report."""
+"""The part that all training scripts share: train or load a model, then score it."""
 
 from dsc.cli import flags as shared_flags
 from dsc.distributed.coordination import check_same_command
@@ -8,25 +8,24 @@ from dsc.training.loop import fit
 
 
 def run_task(task, saved, flags, corpus, data, vocabulary=None, accelerator=None):
-    """Trains a task, or loads a trained model, and reports how well the model does.
+    """Trains a task, or loads a trained model, and prints the final scores.
 
     Starts or resumes the run in --train_dir, and writes its `result.json` at the end.
-    With --load_model or --max_epochs 0, nothing is trained.
+    With --load_model or --max_epochs 0 nothing is trained.
 
     Args:
-        task: `Task`.
+        task: `dsc.training.task.Task`.
         saved: `RunFolder` of --load_model, or None.
         flags: `absl.flags.FLAGS` with those of `dsc.cli.flags`.
         corpus: name of the data.
-        data: dict from split to a digest of its content. Runs with other data are
-            other runs.
+        data: dict from split to checksum. Other data make another run.
         vocabulary: words to keep with a new run, or None.
         accelerator: see `dsc.runs.provenance.about`.
 
     Raises:
         RunError: a run cannot be read or written.
     """
-    folder, score = None, None
+    folder = state = None
     if saved:
         saved.checkpoints.load_weights(task.model)
     elif flags.max_epochs:
@@ -40,22 +39,26 @@ def run_task(task, saved, flags, corpus, data, vocabulary=None, accelerator=None
             flags.restart,
             vocabulary,
         )
-        state = fit(
-            task,
-            folder,
-            flags.max_epochs,
-            flags.print_every,
-            flags.max_steps,
-            flags.save_every,
-        )
-        score = state.best_score
+        length = flags.max_epochs, flags.print_every, flags.max_steps
+        state = fit(task, folder, *length, flags.save_every)
         folder.checkpoints.load_weights(task.model)
         print(f"The best weights on validation are in {folder.checkpoints.best}.")
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
     if task.distribution.is_chief:
-        scores = task.report(score)
+        scores = task.report(state and state.best_score)
         if folder:
-            summary = state.summary(flags.max_epochs, flags.max_steps)
-            folder.finish({"scores": scores, **summary})
+            best = state.best_weights  # best-<epochs>-...
+            folder.finish(
+                {
+                    "scores": scores,
+                    "best_epoch": best and int(best.split("-")[1]),
+                    "epochs": state.epochs,
+                    "steps": state.step,
+                    "stop_reason": state.why_finished(
+                        flags.max_epochs, flags.max_steps
+                    ),
+                    "seconds": state.seconds,
+                }
+            )
     task.distribution.shutdown_barrier()

@@ -8,10 +8,7 @@ from dsc.cli.errors import RunError, one_line
 
 
 def make_train_step(task):
-    """The compiled training step: `(step, batch, state) -> (state, metrics)`.
-
-    All of them are whole, whatever the number of replicas.
-    """
+    """The compiled training step: `(step, batch, state) -> (state, metrics)`."""
     variables = task.model.trainable_variables
     distribution = task.distribution
 
@@ -27,7 +24,7 @@ def make_train_step(task):
         distribution.apply(task.optimizer, gradients, variables)
         return state, {"loss": means.pop("loss"), "grad_norm": norm, **means}
 
-    # No Python here depends on a tensor's value, and AutoGraph would read all of it.
+    # Nothing here needs AutoGraph, which would take seconds.
     @tf.function(jit_compile=task.jit_compile, autograph=False)
     def train_step(step, batch, state):
         return distribution.run(replica_step, step, batch, state)
@@ -42,13 +39,12 @@ def clip(gradients, max_norm, dense_norm):
         gradients: list of tensors or `tf.IndexedSlices`, or None where a variable has
             no part in the loss.
         max_norm: positive number, or None for no clipping.
-        dense_norm: whether rows of `tf.IndexedSlices` that belong together are added
-            before they are squared; False counts each for itself, which is the norm
-            of TensorFlow 1's `clip_by_global_norm`.
+        dense_norm: whether repeated rows of `tf.IndexedSlices` are summed before they
+            are squared; TensorFlow 1's `clip_by_global_norm` did not.
 
     Returns:
-        `(gradients, norm)`: the gradients, in `tf.IndexedSlices` each row once, and
-        the norm before clipping.
+        `(gradients, norm)`: gradients without repeated rows, and the norm before
+        clipping.
     """
     merged = [
         _merge_rows(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients
@@ -60,26 +56,26 @@ def clip(gradients, max_norm, dense_norm):
 
 
 def _merge_rows(slices):
-    """`tf.IndexedSlices` of the same gradient that names each row once."""
+    """The same gradient with each row once."""
     rows, place = tf.unique(slices.indices)
     values = tf.math.unsorted_segment_sum(slices.values, place, tf.size(rows))
     return tf.IndexedSlices(values, rows, slices.dense_shape)
 
 
 def limit_gpu_memory(portion):
-    """Lets this process use at most a share of each GPU's memory; no GPU, no effect.
+    """Lets this process use at most a share of each GPU's memory.
 
     Args:
         portion: between 0 and 1; 1 sets no limit.
 
     Raises:
-        RunError: the driver does not say how much memory there is.
+        RunError: the driver does not report the memory of a GPU.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if portion == 1.0 or not gpus:
         return
-    # TensorFlow reports a GPU's memory only after it has initialised the GPU. It
-    # numbers GPUs as CUDA does, after CUDA_VISIBLE_DEVICES; nvidia-smi lists all.
+    # TensorFlow reports a GPU's memory only after it has initialised the GPU, and
+    # nvidia-smi ignores CUDA_VISIBLE_DEVICES.
     device, total = ctypes.c_int(), ctypes.c_size_t()
     for number, gpu in enumerate(gpus):
         try:

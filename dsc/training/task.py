@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a task."""
+"""The base class of the tasks that `dsc.training.loop.fit` trains."""
 
 import abc
 import functools
@@ -10,7 +10,7 @@ from dsc.training.step import make_train_step
 
 
 class Task(abc.ABC):
-    """What `fit` needs to know of a task.
+    """A model with its data, loss, evaluation and learning-rate schedule.
 
     Attributes:
         model: built `keras.Model`.
@@ -19,9 +19,9 @@ class Task(abc.ABC):
         max_grad_norm: global norm at which gradients are clipped, or None.
         dense_norm: see `dsc.recipes.Recipe`.
         schedule_fields: names of the attributes in which `end_epoch` keeps scores:
-            numbers, tuples of them, or None.
-        unit: what a batch has `batch_units` of, for the speed in the reports.
-        batch_units: how many words or sequences one batch has.
+            numbers, tuples of numbers, or None.
+        unit: what the speed in the reports counts, such as `words`.
+        batch_units: how many of them a batch has.
         jit_compile: whether XLA compiles the training step.
         distribution: `dsc.distributed.base.Distribution` in whose scope the model and
             the optimizer were created.
@@ -35,7 +35,7 @@ class Task(abc.ABC):
 
     @property
     def learning_rate(self):
-        """The optimizer's, a float, also where each replica has one."""
+        """The optimizer's learning rate, a float."""
         return float(self.optimizer.learning_rate.numpy())
 
     @functools.cached_property
@@ -45,7 +45,7 @@ class Task(abc.ABC):
     def train(self, state):
         """Takes the next step of a `dsc.runs.train_state.State`; returns the metrics.
 
-        Changes the state's recurrent state and nothing else of it.
+        Of the state it changes `recurrent` only.
         """
         batch = self.batch(state.epochs, state.position)
         step = noise.number(state.step)
@@ -53,12 +53,12 @@ class Task(abc.ABC):
         return metrics
 
     def open_log(self, folder):
-        """A function that logs a record where TensorBoard shows it; see `Events`."""
+        """A function that logs a record for TensorBoard; see `Events`."""
         return Events(folder.path, folder.records, folder.hparams).log
 
     @abc.abstractmethod
     def batch(self, epoch, i):
-        """Batch i of an epoch, numbered from 0: a tuple of arrays."""
+        """Batch i of an epoch, counted from 0: a tuple of arrays."""
 
     def initial_state(self):
         """The recurrent state at the start of an epoch."""
@@ -66,22 +66,21 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, step, batch, state):
-        """`(loss, state, metrics)` of a batch; traced. All randomness is in `step`.
+        """`(loss, state, metrics)` of a replica's rows; traced.
 
-        Batch and state are a replica's rows, the loss and the metrics means over them.
+        Loss and metrics are means over the rows. Random numbers depend on `step` only.
         """
 
     def record(self, metrics):
-        """What is logged of the mean metrics of some steps (NumPy), a dict.
+        """The metrics to log, a dict, from the means of some steps.
 
-        `actions` in it, if any, is `[n_actions]`: the share of each, oldest state
-        first.
+        `actions`, if any, is `[n_actions]`: the share of each, oldest state first.
         """
         return metrics
 
     @abc.abstractmethod
     def describe(self, record):
-        """A report's text from what `record` gave: first the loss, then the score."""
+        """The text of a report from what `record` returned: loss, score, others."""
 
     @abc.abstractmethod
     def evaluate(self):
@@ -92,11 +91,11 @@ class Task(abc.ABC):
         """
 
     def report(self, score=None):
-        """Prints the final scores and returns them, a dict; `run_task` alone needs it.
+        """Prints the final scores and returns them, a dict; needed by `run_task` only.
 
         Args:
-            score: that `evaluate` gave for the model's weights, which are then not
-                evaluated again; None if this process has not trained them.
+            score: what `evaluate` returned for the model's weights, if this process
+                trained them; they are then not evaluated again.
         """
         raise NotImplementedError
 
@@ -105,10 +104,10 @@ class Task(abc.ABC):
         """Adapts the schedule to a score; returns why training should end, or None."""
 
     def schedule_state(self):
-        """What `end_epoch` remembers, by name; see `schedule_fields`."""
+        """The `schedule_fields`, a dict."""
         return {name: getattr(self, name) for name in self.schedule_fields}
 
     def restore_schedule(self, state):
-        """Takes back what `schedule_state` gave."""
+        """Sets the `schedule_fields` to what `schedule_state` returned."""
         for name, value in state.items():
             setattr(self, name, value)

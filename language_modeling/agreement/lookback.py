@@ -1,17 +1,18 @@
-"""Does the agent look back to the word that decides the next one?
+"""Whether the agent looks back to the word that determines the next one.
 
-The grammar of the embedded corpus says which earlier word decides each verb and each
-closing bracket (`agreement.deciders`). Reading word t of the text, ends of lines among
-its words, the model predicts word t + 1, and a skip of k continues from the state that
-word t - k left behind. If word t + 1 is decided by word d, the skip lands if t - k = d.
+The grammar of the embedded corpus says which earlier word determines each verb and each
+closing bracket (`grammar.deciders`). When the model reads word t of the text, ends of
+lines included, it predicts word t + 1, and a skip of k continues from the state after
+word t - k. If word t + 1 is determined by word d, the skip lands if t - k = d.
 
-Counted are the words t + 1 that are scored and whose d a skip of more than one word
-can reach at step t: 2 <= t - d <= n_actions, and the memory holds the state that d
-left, in the same row and, unless memory is carried, in the same window. For t - d = 1
-the ordinary step of an LSTM lands, and an agent that takes no other would seem to know
-where to look; for t = d there is nothing to look back to. An agent may do well without
-landing: a state may have brought along what an earlier skip reached.
+A word t + 1 counts if it is scored and a skip of more than one step can reach the state
+after d: 2 <= t - d <= n_actions, and that state is in the memory, which means in the
+same row and, unless memory is carried, in the same window. Words with t - d = 1 do not
+count, since there an ordinary LSTM step lands. An agent may do well without landing: a
+state may contain what an earlier skip reached.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,18 +22,29 @@ from language_modeling.agreement import grammar
 LAND, BY_CHANCE = "skips that land", "skips that land by chance"  # names of scores
 
 
+class GrammarFacts(NamedTuple):
+    """What the grammar says about the test split of the embedded corpus.
+
+    Attributes:
+        floor: its lowest possible perplexity.
+        deciders: int `[words]`, see `deciders`.
+    """
+
+    floor: float
+    deciders: np.ndarray
+
+
 def deciders(sentences):
-    """The word of a text that decides each of its words.
+    """The position of the word that determines each word of a text.
 
     Args:
         sentences: the text, each sentence a list of words without its end.
 
     Returns:
-        int `[words]`, ends of sentences among them: the place in the text of the word
-        that decides, or -1 where none does.
+        int `[words]`, ends of sentences included; -1 for words that none determines.
 
     Raises:
-        ValueError: a sentence is not of the language; see `agreement.score`.
+        ValueError: a sentence is not grammatical; see `grammar.score`.
     """
     found = []
     for sentence in sentences:
@@ -45,26 +57,26 @@ def deciders(sentences):
 
 
 def count(read, windows, deciders, n_actions, carry_memory):
-    """Counts words by where the word that decides lies and where the agent looked.
+    """Counts words by the skip that would land and the skip that was taken.
 
     Args:
-        read: iterable of `(word losses, actions, scored)`, each `[batch, time]`: what a
-            model did on all windows of a text, in order.
-        windows: `reader.Windows` of the text.
+        read: iterable of `(word losses, actions, scored)`, each `[batch, time]`: the
+            model's results on all windows, in order.
+        windows: `corpora.Windows` of the text.
         deciders: int `[words]` of the text, from `deciders`.
         n_actions: number of actions.
         carry_memory: whether a window can look back into the one before.
 
     Returns:
-        int `[n_actions + 1, n_actions + 1]`: how many of the words that count have
-        t - d = row and were predicted after a skip of column; see the module.
+        int `[n_actions + 1, n_actions + 1]`: the number of words by t - d (row) and
+        skip taken (column); see the module.
     """
     counts = np.zeros((n_actions + 1, n_actions + 1), int)
     for i, (_, actions, scored) in enumerate(read):
-        place, _ = windows.places(i)
-        decider = deciders[place + 1]
-        distance = place - decider
-        # The memory is empty at the beginning of a window, or only at that of a row.
+        position, _ = windows.positions(i)
+        decider = deciders[position + 1]
+        distance = position - decider
+        # The memory is empty at the start of a window, or only at that of a row.
         remembered = np.arange(windows.n_steps) + i * windows.n_steps * carry_memory
         reach = np.minimum(remembered, n_actions)
         counted = scored & (decider >= 0) & (distance >= 2) & (distance <= reach)
@@ -73,9 +85,7 @@ def count(read, windows, deciders, n_actions, carry_memory):
 
 
 def scores(counts):
-    """The share of skips that land, and the share that would land by chance.
-
-    By chance as many would land if the same skips did not depend on the word.
+    """The share of skips that land, and the share if skips were independent of words.
 
     Args:
         counts: from `count`.
@@ -94,13 +104,13 @@ def scores(counts):
 
 
 def describe(counts):
-    """Two lines that say how many skips land, of all and by the length that it takes.
+    """Lines with the share of skips that land, in total and by needed length.
 
     Args:
         counts: from `count`.
 
     Returns:
-        List of lines, empty if no word counts.
+        List of two lines, empty if no word counts.
     """
     found = scores(counts)
     if not found:
@@ -114,5 +124,5 @@ def describe(counts):
     return [
         f"test skips that land on the word that decides = {found[LAND]:.4f} of "
         f"{counts.sum()} ({found[BY_CHANCE]:.4f} by chance)",
-        f"test skips that land, by the length that it takes = {by_length}",
+        f"test skips that land, by needed length = {by_length}",
     ]

@@ -1,9 +1,9 @@
-"""Text files to word ids, and the windows that are cut from them.
+"""Text files to word ids and windows.
 
-The same vocabulary and ids as the release's reader (release:
-`language_modeling/reader.py`): words stand between blanks, the end of a line is a word
-of its own, and the vocabulary is that of the training file. `text` splits words,
-`vocabulary` gives them ids, `corpus` stores the ids in files and `cache` keeps these.
+Vocabulary and ids are those of the release's reader (release:
+`language_modeling/reader.py`): words are separated by blanks, the end of a line is a
+word, and the vocabulary is that of the training file. `text` splits words, `vocabulary`
+assigns ids, `corpus` stores them in files and `cache` keeps these files.
 """
 
 from language_modeling.corpora.corpus import SPLITS, UNKNOWN, Corpus

@@ -1,18 +1,16 @@
-"""Prepared corpora, kept so that each is made once.
+"""A cache of prepared corpora, so that the ids of each are computed once.
 
-In the cache's folder lies, for each corpus and each way to read it, a folder with what
-`corpus.prepare` has written, named after the digest of the texts and of the options; so
-a corpus that was copied, or moved, is found again. Another text, or another option, is
-another folder; nothing is ever removed, and all of it may be deleted at any time.
+Each corpus has a folder with the output of `corpus.prepare`, named after the digest of
+the texts and of the options. A corpus that was copied or moved is therefore found
+again. Nothing is ever removed; the cache may be deleted at any time.
 
-To hash a large text at every start would take seconds. So the digest of a file is
-remembered, by its path, size, time of change and inode: one that was changed without
-any of them changing, which takes intent (as `touch` has it), is taken for what it was.
-The same is true of the prepared files: damage that the disk does to them, and that
-changes no time, is not seen.
+Hashing a large text at every start would take seconds, so the digest of a file is
+cached by its path, size, modification time and inode. A change that keeps all of them
+(`touch` can do it, and so can a failing disk) is not noticed.
 
-Preparing takes a process of its own, which does not import TensorFlow and so has the
-memory for it. Where several prepare the same at once, one does and the others wait.
+A corpus is prepared in a separate process, which does not import TensorFlow and so
+needs less memory. If several processes need the same corpus, one prepares it and the
+others wait.
 """
 
 import contextlib
@@ -20,7 +18,6 @@ import functools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -28,33 +25,32 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this clone's code
 
+from dsc.cli.errors import RunError, writing
 from dsc.cli.progress import Progress
 from dsc.runs import atomic_io
 from language_modeling.corpora import corpus
 from language_modeling.corpora.text import DataError
 
-VERSION = 1  # of what `corpus.prepare` writes
+VERSION = 1  # of the files that `corpus.prepare` writes
 # A file that was changed less than these nanoseconds ago may change again within the
-# same tick of the file system's clock: its digest is not remembered.
+# same tick of the file system's clock: its digest is not cached.
 FRESH = 2_000_000_000
 
 
 def read(paths, options, folder):
-    """The corpus from the cache, where it is put if it is not there.
+    """Loads a `corpus.Corpus` from the cache, after preparing it if necessary.
 
     Args:
         paths: dict from split to path of the text.
         options: `corpus.Options`.
         folder: of the cache.
 
-    Returns:
-        `corpus.Corpus`.
-
     Raises:
-        DataError: a text cannot be used, or the cache cannot be written.
+        DataError: a text cannot be used.
+        RunError: the cache cannot be written.
     """
     folder = Path(folder)
-    with corpus.writing(folder):
+    with writing(folder, "--cache_dir"):
         folder.mkdir(parents=True, exist_ok=True)
         sources = {split: _digest(path, folder) for split, path in paths.items()}
     key = json.dumps([VERSION, sources, *options])
@@ -63,18 +59,18 @@ def read(paths, options, folder):
         return _load(entry)
     except ValueError as error:
         if entry.exists():
-            print(f"The prepared corpus in {entry} is made again: {error}.")
-    _prepare_in_a_process(paths, options, sources, entry)
+            print(f"The prepared corpus in {entry} is replaced: {error}.")
+    _prepare_in_subprocess(paths, options, sources, entry)
     try:
         return _load(entry)
     except ValueError as error:
-        raise DataError(
-            f"--cache_dir: what was written to {entry} cannot be read again ({error}); "
-            "give another folder."
+        raise RunError(
+            f"--cache_dir: what was written to {entry} cannot be read ({error}); give "
+            "another folder."
         ) from None
 
 
-def _prepare_in_a_process(paths, options, sources, entry):
+def _prepare_in_subprocess(paths, options, sources, entry):
     paths = {split: str(path) for split, path in paths.items()}
     arguments = json.dumps([paths, options, sources, str(entry)])
     sys.stdout.flush()
@@ -87,24 +83,20 @@ def _prepare_in_a_process(paths, options, sources, entry):
     if process.returncode == os.EX_DATAERR:
         raise DataError(process.stderr.strip())
     if process.returncode:
-        reason = f"exit code {process.returncode}"
-        if process.returncode < 0:
-            reason = signal.Signals(-process.returncode).name
-        elif process.stderr.strip():
-            reason = process.stderr.strip().splitlines()[-1]
+        reason, *_ = reversed(process.stderr.splitlines() or ["it was killed"])
         raise DataError(
-            f"The process that prepares the corpus has ended too early ({reason}); "
-            "repeat the command, on a machine with more memory if that was short."
+            f"The process that prepares the corpus has failed ({reason}); repeat the "
+            "command, on a machine with more memory if that ran out."
         )
 
 
 def _prepare(paths, options, sources, entry):
-    """What that process does."""
+    """What the subprocess does."""
     folder = entry.parent
-    with corpus.writing(folder), _locked(entry.with_suffix(".lock")):
+    with writing(folder, "--cache_dir"), _locked(entry.with_suffix(".lock")):
         with contextlib.suppress(ValueError):
             _load(entry)
-            return  # another process has done it
+            return  # another process has prepared it
         for leftover in folder.glob(f"aside.*.{entry.name}"):  # of a killed one
             shutil.rmtree(leftover)
         if entry.exists():
@@ -114,21 +106,20 @@ def _prepare(paths, options, sources, entry):
             corpus.prepare(paths, options, aside)
             if sources != {s: _digest(path, folder) for s, path in paths.items()}:
                 raise DataError(
-                    "--data_dir: a text has changed while it was read; repeat the "
-                    "command."
+                    "--data_dir: a text changed while it was read; repeat the command."
                 )
 
         atomic_io.write_folder(entry, fill)
 
 
 def _load(entry):
-    # What is there was written in one piece: it is not about to change.
+    # The folder was written atomically: its files do not change any more.
     digest_of = functools.partial(_digest, folder=entry.parent, settled_after=0)
     return corpus.load(entry, digest_of)
 
 
 def _digest(path, folder, settled_after=FRESH):
-    """A file's digest, remembered if it has not changed since it was computed."""
+    """A file's digest, from the cache if the file has not changed."""
     record = folder / f"{atomic_io.digest(os.fsencode(path.resolve()))}.digest"
     try:
         stamp = _stamp(path)
@@ -144,7 +135,7 @@ def _digest(path, folder, settled_after=FRESH):
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if is_settled:
-        with contextlib.suppress(OSError):  # the next start is slower, nothing else
+        with contextlib.suppress(OSError):  # only makes the next start slower
             atomic_io.write(record, json.dumps([*stamp, digest]).encode())
     return digest
 
@@ -155,23 +146,23 @@ def _stamp(path):
 
 
 def _locked(path):
-    """Keeps other processes out until the file that it returns is closed."""
+    """Takes the lock, waiting for other processes; returns the open file."""
     try:
         return atomic_io.lock(path)
     except BlockingIOError:
-        print("Another process prepares this corpus; waiting for it.", flush=True)
+        print("Waiting for another process to prepare this corpus.", flush=True)
         return atomic_io.lock(path, wait=True)
 
 
 def main():
-    """Prepares what the command line says; ends with `EX_DATAERR` and a sentence."""
+    """Prepares the corpus of the command line; exits with EX_DATAERR on errors."""
     if sys.stdout is None:  # closed by the shell
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     paths, options, sources, entry = json.loads(sys.argv[1])
     paths = {split: Path(path) for split, path in paths.items()}
     try:
         _prepare(paths, corpus.Options(*options), sources, Path(entry))
-    except DataError as error:
+    except (DataError, RunError) as error:
         print(error, file=sys.stderr)
         sys.exit(os.EX_DATAERR)
 

@@ -1,18 +1,17 @@
-"""A corpus as word ids on disk: made in bounded memory, read by mapping the files.
+"""A corpus as word ids on disk: written in bounded memory, read by memory-mapping.
 
-In its folder lie `train.ids`, `valid.ids` and `test.ids`, int32 `[words]`, little
-endian; `vocabulary.txt`, one word a line; and `corpus-<digest>.json`, which has the
-digests of the other files.
+Its folder holds `train.ids`, `valid.ids` and `test.ids`, little-endian int32 `[words]`;
+`vocabulary.txt`, one word per line; and `corpus-<digest>.json` with the digests of the
+other files.
 """
 
-import contextlib
 import json
 import shutil
 from typing import NamedTuple
 
 import numpy as np
 
-from dsc.cli.errors import cannot_write, one_line
+from dsc.cli.errors import one_line
 from dsc.cli.progress import Progress
 from dsc.runs import atomic_io
 from language_modeling.corpora import text
@@ -29,11 +28,11 @@ class Corpus(NamedTuple):
     """A text in three splits.
 
     Attributes:
-        vocabulary: tuple of words; a word's id is its place. By falling count in the
+        vocabulary: tuple of words, a word's id is its index: by descending count in the
             training file, ties in alphabetical order.
         ids: dict from split to int32 `[words]`.
-        n_unknown: dict from split to the number of words that the vocabulary does not
-            have (the release drops them silently).
+        n_unknown: dict from split to the number of words outside the vocabulary (the
+            release drops them silently).
         digests: dict from split to the digest of its words and their ids.
     """
 
@@ -44,20 +43,20 @@ class Corpus(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What becomes of a text's words; see `reader.read`."""
+    """How words become ids; see `read_corpus`."""
 
     eos: str = "<eos>"
     unknown: str = "drop"
     vocab_size: int | None = None
 
     def check(self):
-        """Raises a `DataError` if the options make no sense."""
+        """Raises a `DataError` if the options are invalid."""
         if len(self.eos.split()) != 1 or not self.eos.isprintable():
             raise DataError(f"--EOS must be one word without blanks, not {self.eos!r}.")
         if self.vocab_size is not None and self.unknown == "error":
             raise DataError(
-                "--unknown error: with --vocab_size every word that is not in the "
-                f"vocabulary is read as {UNK}; leave one of the two out."
+                "--unknown error: with --vocab_size every word outside the vocabulary "
+                f"is read as {UNK}; leave one of the two flags out."
             )
 
 
@@ -74,16 +73,25 @@ def prepare(paths, options, folder):
         OSError: the folder cannot be written.
     """
     runs = {}
-    # The shortest comes first: what is wrong with it is then known soon.
-    for split in sorted(paths, key=lambda split: _size(paths[split])):
-        runs[split] = _number(paths[split], options.eos, folder / f"{split}.ids")
+    sizes = {s: p.stat().st_size if p.is_file() else 0 for s, p in paths.items()}
+    # The shortest text first: its errors are then reported soon.
+    for split in sorted(paths, key=sizes.get):
+        path, ids = paths[split], folder / f"{split}.ids"
+        with Progress(f"Reading {path.name}", sizes[split]) as progress:
+            blocks = _tracked(text.read_blocks(path), progress, len)
+            words = text.split_words(blocks, path, options.eos)
+            runs[split] = tokens.number(words, ids)
     try:
-        vocabulary = _choose(runs["train"], options)
+        n_words = runs["train"][-1].stop
+        with Progress("Choosing the vocabulary", n_words) as progress:
+            counts = _tracked(tokens.count(runs["train"]), progress, lambda c: c[1])
+            vocabulary = tokens.choose_vocabulary(
+                counts, options.eos, options.vocab_size
+            )
     except tokens.TooLarge:
         raise DataError(
             f"{paths['train']} has more distinct words than fit into "
-            f"{tokens.MEMORY // 10**6} MB of memory; give --vocab_size, or a smaller "
-            "one."
+            f"{tokens.MEMORY // 10**6} MB of memory; give a smaller --vocab_size."
         ) from None
     index = {word: i for i, word in enumerate(vocabulary)}
     if options.unknown == "unk" and UNK not in index:
@@ -105,8 +113,8 @@ def prepare(paths, options, folder):
             if options.unknown == "error" and n_unknown[split]:
                 raise DataError(
                     f"--unknown error: {paths[split]} has {n_unknown[split]} words "
-                    f"that the training file does not have, {first!r} first; put them "
-                    "into the training file, or give --unknown drop or unk."
+                    f"that are not in the training file, {first!r} first; add them to "
+                    "it, or give --unknown drop or unk."
                 )
     shutil.rmtree(folder / tokens.RUNS)
     (folder / VOCABULARY).write_bytes("".join(f"{w}\n" for w in vocabulary).encode())
@@ -116,17 +124,14 @@ def prepare(paths, options, folder):
 
 
 def load(folder, digest_of=atomic_io.file_digest):
-    """Maps a corpus that `prepare` has written; its ids are read when they are used.
+    """Memory-maps a `Corpus` that `prepare` has written.
 
     Args:
         folder: `Path`.
         digest_of: function from a path to the digest of the file.
 
-    Returns:
-        `Corpus`.
-
     Raises:
-        ValueError: the folder is damaged, or not there.
+        ValueError: the folder is damaged or missing.
     """
     try:
         found = list(folder.glob("corpus-*.json"))
@@ -153,44 +158,14 @@ def load(folder, digest_of=atomic_io.file_digest):
         raise ValueError(one_line(error)) from None
 
 
-@contextlib.contextmanager
-def writing(folder):
-    """Turns a failure to write below a folder into a `DataError`."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(cannot_write(folder, "--cache_dir", error)) from None
-
-
-def _size(path):
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _number(path, eos, place):
-    """Numbers the words of a text; returns its runs."""
-
-    def blocks():
-        for block in text.read_blocks(path):
-            progress.add(len(block))
-            yield block
-
-    with Progress(f"Reading {path.name}", _size(path)) as progress:
-        return tokens.number(text.split_words(blocks(), path, eos), place)
-
-
-def _choose(runs, options):
-    """The vocabulary of a text that was numbered."""
-
-    def counted():
-        for word, count in tokens.count(runs):
-            progress.add(count)
-            yield word, count
-
-    with Progress("Choosing the vocabulary", runs[-1].stop) as progress:
-        return tokens.choose_vocabulary(counted(), options.eos, options.vocab_size)
+def _tracked(items, progress, size):
+    """Yields the items and adds their sizes to the progress."""
+    for item in items:
+        progress.add(size(item))
+        yield item
 
 
 def _map(path):
-    if not path.stat().st_size:  # no file of no bytes can be mapped
+    if not path.stat().st_size:  # an empty file cannot be mapped
         return np.zeros(0, tokens.IDS)
     return np.asarray(np.memmap(path, tokens.IDS, "r"))

@@ -1,9 +1,10 @@
-"""Finding the files of a corpus, and reading them as word ids."""
+"""Finds the files of a corpus and reads them as word ids."""
 
 import os
 import tempfile
 from pathlib import Path
 
+from dsc.cli.errors import writing
 from language_modeling.corpora import cache, corpus
 from language_modeling.corpora.corpus import SPLITS
 from language_modeling.corpora.text import DataError
@@ -22,7 +23,7 @@ def find_splits(data_dir):
         DataError: the folder or one of the files is missing.
     """
     folder = Path(data_dir)
-    if not os.path.isdir(folder):  # Path's own raises where it may not look
+    if not os.path.isdir(folder):  # Path.is_dir raises without permission
         raise DataError(
             f"--data_dir: there is no folder {folder}; give a folder with train.txt, "
             "valid.txt and test.txt, or fetch the Penn Treebank with "
@@ -46,35 +47,35 @@ def find_splits(data_dir):
 
 
 def read_corpus(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=None):
-    """Reads a corpus, of any size: its ids are made once and then mapped from files.
+    """Reads a corpus of any size: its ids are computed once and memory-mapped.
 
-    Lines may end in LF, CRLF or CR, and a byte order mark at the beginning is no part
-    of the text. A blank line is a line: it has the word for its end.
+    See `text.split_words` for what a word is.
 
     Args:
         paths: dict from split to path, from `find_splits`.
         eos: the word that stands for the end of a line.
-        unknown: what becomes of words that the training file does not have: `drop`,
-            as in the release; `unk`, they are read as `<unk>`; `error`.
-        vocab_size: how many words the vocabulary may have, or None for all. The most
-            frequent of the training file are kept, of equally frequent ones the first
-            in the alphabet, and always `<unk>` and `eos`; every other word is read as
-            `<unk>`, in all splits, so `drop` and `unk` are then the same.
-        cache_dir: folder in which the ids are kept, see `corpora.cache`; None
-            keeps them as long as they are used.
+        unknown: treatment of words that are not in the training file: `drop` as in the
+            release, `unk` reads them as `<unk>`, `error` refuses them.
+        vocab_size: size of the vocabulary, None for all words. The most frequent words
+            of the training file are kept, ties in alphabetical order, and always
+            `<unk>` and `eos`. All others are read as `<unk>` in all splits, also with
+            `drop`.
+        cache_dir: folder that keeps the ids, see `corpora.cache`; None keeps them only
+            while they are in use.
 
     Returns:
         `Corpus`.
 
     Raises:
-        DataError: a file cannot be read, is no text in UTF-8 or has no words; there
-            are unknown words where none may be, or there is no `<unk>` for them; the
-            vocabulary does not fit into memory; the ids cannot be written.
+        DataError: a file cannot be read, is not UTF-8 text or has no words; there are
+            unknown words but `unknown` is `error`, or it is `unk` and there is no
+            `<unk>`; the vocabulary does not fit into memory.
+        RunError: the ids cannot be written.
     """
     options = corpus.Options(eos, unknown, vocab_size)
     options.check()
     if cache_dir is not None:
         return cache.read(paths, options, cache_dir)
-    with tempfile.TemporaryDirectory() as name, corpus.writing(name):
+    with tempfile.TemporaryDirectory() as name, writing(name, "--cache_dir"):
         corpus.prepare(paths, options, Path(name))
-        return corpus.load(Path(name))  # what is mapped outlives its folder
+        return corpus.load(Path(name))  # mapped files outlive their folder

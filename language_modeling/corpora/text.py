@@ -1,35 +1,27 @@
-"""Text files cut into words, in blocks: no text is ever in memory as a whole."""
+"""Splits text files into words, block by block."""
 
 import codecs
 import io
 import itertools
 import sys
 
-BLOCK = 1 << 17  # bytes; the words of more do not fit a processor's cache
+BLOCK = 1 << 17  # bytes; words of larger blocks do not fit a processor's cache
 LONGEST = 1_000_000  # characters of a word
 
 
 class DataError(ValueError):
-    """The data cannot be used; the message says what is wrong and what to do."""
+    """The data cannot be used; the message says why and what to do."""
 
 
 def words(path, eos):
-    """Yields the words of a file, or of the standard input for `-`; see `split_words`.
-
-    Raises:
-        DataError: it cannot be read, or see `split_words`.
-    """
+    """Yields the words of a file, or of the standard input for `-`."""
     name = "The standard input" if path == "-" else path
     for some in split_words(read_blocks(path), name, eos):
         yield from some
 
 
 def read_blocks(path):
-    """Yields the bytes of a file, or of the standard input for `-`, some at a time.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Yields the blocks of a file, or of the standard input for `-`, as bytes."""
     try:
         source = sys.stdin.fileno() if path == "-" else path
         with open(source, "rb", closefd=path != "-") as file:
@@ -42,12 +34,11 @@ def read_blocks(path):
 
 
 def split_words(blocks, path, eos):
-    """Yields the words of a text, lists of those that end in one block.
+    """Yields the words of a text, one list per block.
 
-    A word is what stands between blanks, as for `str.split`. Lines may end in LF, CRLF
-    or CR, a byte order mark at the beginning is no part of the text, and a blank line
-    is a line: it has the word for its end. Where one block ends and the next begins
-    changes nothing.
+    Words are separated by blanks as in `str.split`. Lines may end in LF, CRLF or CR,
+    and blank lines have an end too. A byte order mark at the start is skipped. Block
+    boundaries do not matter.
 
     Args:
         blocks: iterable of bytes, the text in UTF-8.
@@ -55,14 +46,14 @@ def split_words(blocks, path, eos):
         eos: the word that stands for the end of a line.
 
     Raises:
-        DataError: it is no text in UTF-8, or has a NUL byte, a word of more than
-            `LONGEST` characters, or no words at all.
+        DataError: the text cannot be read, is not UTF-8, or has a NUL byte, a word of
+            more than `LONGEST` characters, or no words.
     """
     decoder = io.IncrementalNewlineDecoder(
         codecs.getincrementaldecoder("utf-8-sig")(), translate=True
     )
     n_bytes = n_lines = n_words = 0
-    rest = ""  # of a word that the next block may go on with
+    rest = ""  # of a word that may continue in the next block
     for block in itertools.chain(blocks, [b""]):
         n_bytes += len(block)
         try:
@@ -76,8 +67,8 @@ def split_words(blocks, path, eos):
         if (place := text.find("\0")) >= 0:
             line = n_lines + text.count("\n", 0, place) + 1
             raise DataError(
-                f"{path} has a NUL byte in line {line}, so it is no text or is "
-                "damaged; put a whole copy there."
+                f"{path} has a NUL byte in line {line}, so it is not text or is "
+                "damaged; replace it by an intact copy."
             )
         n_lines += text.count("\n")
         text = rest + text.replace("\n", f" {eos} ")
@@ -86,11 +77,11 @@ def split_words(blocks, path, eos):
         if len(rest) > LONGEST:
             raise DataError(
                 f"{path} has a word of more than {LONGEST:,} characters in line "
-                f"{n_lines + 1}; put blanks between the words."
+                f"{n_lines + 1}; separate the words by blanks."
             )
         n_words += len(words)
         yield words
     if rest:
         yield [rest]
     elif not n_words:
-        raise DataError(f"{path} has no words in it; put text there, line by line.")
+        raise DataError(f"{path} has no words in it; write text into it, line by line.")

@@ -1,11 +1,11 @@
-"""Words to ids in bounded memory, by way of numbers on disk.
+"""Words to ids in bounded memory.
 
-A text's words are numbered in the order in which they come up, in one pass over the
-text (`number`). What each counts decides on the vocabulary (`choose_vocabulary`), and
-a pass over the numbers makes ids of them (`renumber`). When the table of the words
-grows too large it is written to disk and another is begun, which numbers from zero
-again: what one table has numbered is a run. The words of a run lie sorted, so those of
-all runs can be merged without being in memory.
+One pass over the text numbers its words in order of appearance and writes the numbers
+to disk (`number`). Their counts determine the vocabulary (`choose_vocabulary`), and a
+pass over the numbers turns them into ids (`renumber`). When the table of words grows
+too large, it is written to disk and a new one starts from zero: the text that one table
+numbered is a run. The words of a run are sorted on disk, so runs can be merged without
+loading them.
 """
 
 import heapq
@@ -19,24 +19,23 @@ import numpy as np
 
 IDS = np.dtype("<i4")
 UNK = "<unk>"
-MEMORY = 160_000_000  # bytes that the words of a table, or of a vocabulary, may take
-ENTRY = 100  # of them, what a word takes beside its characters
+MEMORY = 160_000_000  # bytes for the words of a table or vocabulary
+ENTRY = 100  # bytes per word beside its characters
 CHUNK = 1 << 20  # numbers read at a time
-FAN_IN = 200  # runs merged at a time, each an open file
-RUNS = "runs"  # folder of their files, beside that of the numbers
+RUNS = "runs"  # folder of the runs, beside the file of the numbers
 
 
 class TooLarge(Exception):
-    """A vocabulary does not fit into the memory for it."""
+    """A vocabulary does not fit into its memory."""
 
 
 class Run(NamedTuple):
-    """A part of a text, numbered by a table of its own.
+    """A part of a text that was numbered by one table.
 
     Attributes:
-        path: file of lines `word count number`, by word.
-        n_words: how many lines it has.
-        start, stop: the part's place in the file of the text's numbers.
+        path: file of lines `word count number`, sorted by word.
+        n_words: number of its lines.
+        start, stop: range of the part in the file of the text's numbers.
     """
 
     path: Path
@@ -46,7 +45,7 @@ class Run(NamedTuple):
 
 
 class _Table(dict):
-    """Numbers words in the order in which they are asked for."""
+    """Numbers words in order of first access."""
 
     n_bytes = 0
 
@@ -62,7 +61,7 @@ def number(words, path, memory=MEMORY):
     Args:
         words: iterable of lists of words, from `text.split_words`.
         path: file for the numbers; the words are written into `RUNS` beside it.
-        memory: bytes that a table of words may take.
+        memory: bytes for a table of words.
 
     Returns:
         List of `Run`.
@@ -87,15 +86,11 @@ def _write_run(table, path, start, stop):
         for numbers in _read_numbers(file, start, stop):
             counts += np.bincount(numbers, minlength=len(table))
     counts = counts.tolist()
-    lines = ((word, counts[table[word]], table[word]) for word in sorted(table))
     words = path.parent / RUNS / f"{path.name}.{start}"
-    _write_lines(words, lines)
+    with open(words, "w", encoding="utf-8", newline="\n") as file:
+        for word in sorted(table):
+            file.write(f"{word} {counts[table[word]]} {table[word]}\n")
     return Run(words, len(table), start, stop)
-
-
-def _write_lines(path, lines):
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{word} {count} {number}\n" for word, count, number in lines)
 
 
 def _read_lines(path):
@@ -106,25 +101,15 @@ def _read_lines(path):
 
 
 def _read_numbers(file, start, stop):
-    for place in range(start, stop, CHUNK):
-        file.seek(place * IDS.itemsize)
-        n = min(CHUNK, stop - place)
+    for position in range(start, stop, CHUNK):
+        file.seek(position * IDS.itemsize)
+        n = min(CHUNK, stop - position)
         yield np.frombuffer(file.read(n * IDS.itemsize), IDS)
 
 
 def count(runs):
-    """Yields `(word, count)` of all words of some runs, by word."""
-    paths = [run.path for run in runs]
-    while len(paths) > FAN_IN:
-        merged = paths[0].with_name(f"{paths[0].name}.merged")
-        first, paths = paths[:FAN_IN], paths[FAN_IN:]
-        _write_lines(merged, ((*counted, -1) for counted in _merge(first)))
-        paths.append(merged)
-    return _merge(paths)
-
-
-def _merge(paths):
-    lines = heapq.merge(*map(_read_lines, paths))
+    """Yields `(word, count)` of all words of some runs, sorted by word."""
+    lines = heapq.merge(*(_read_lines(run.path) for run in runs))
     for word, same in itertools.groupby(lines, operator.itemgetter(0)):
         yield word, sum(count for _, count, _ in same)
 
@@ -135,40 +120,36 @@ def choose_vocabulary(counted, eos, size=None, memory=MEMORY):
     Args:
         counted: iterable of `(word, count)`, each word once.
         eos: the word that stands for the end of a line.
-        size: how many words there may be, or None for all. `<unk>` and the end of a
-            line are always among them; of the others the most frequent are, of those
-            with the same count the first in the alphabet. `<unk>` then counts as what
-            is read as `<unk>`: itself, and all words that are left out.
-        memory: bytes that the words may take; while they are looked for, as many more.
+        size: see `vocab_size` of `read_corpus`. The count of `<unk>` then includes all
+            words that are left out.
+        memory: bytes for the words; while selecting, as many again.
 
     Returns:
-        List of words, a word's id is its place: by falling count, ties in alphabetical
-        order.
+        List of words by descending count, ties in alphabetical order; a word's id is
+        its index.
 
     Raises:
         TooLarge: the vocabulary does not fit into `memory`.
     """
     always = {} if size is None else {eos: 0, UNK: 0}
-    n_others = None if size is None else size - len(always)
+    limit = memory // ENTRY + 1  # so many words do not fit
+    if size is not None:
+        limit = min(limit, size - len(always))
+    total = 0
 
-    def best(others):
-        others = sorted(others)[:n_others]
-        n_bytes = sum(sys.getsizeof(word) + ENTRY for _, word in others)
-        if n_bytes > memory:
-            raise TooLarge
-        return others, n_bytes
+    def candidates():
+        nonlocal total
+        for word, n in counted:
+            total += n
+            if word in always:
+                always[word] = n
+            else:
+                yield -n, word
 
-    total, n_bytes, others = 0, 0, []
-    for word, n in counted:
-        total += n
-        if word in always:
-            always[word] = n
-            continue
-        others.append((-n, word))
-        n_bytes += sys.getsizeof(word) + ENTRY
-        if n_bytes > 2 * memory:
-            others, n_bytes = best(others)
-    others, _ = best(others)
+    # One more than needed, since `nsmallest` reads nothing if it is asked for nothing.
+    others = heapq.nsmallest(limit + 1, candidates())[:limit]
+    if sum(sys.getsizeof(word) + ENTRY for _, word in others) > memory:
+        raise TooLarge
     if UNK in always:
         n_kept = sum(-n for n, _ in others) + (always[eos] if eos != UNK else 0)
         always[UNK] = total - n_kept
@@ -180,22 +161,21 @@ def renumber(path, runs, index, stand_in, progress):
     """Turns the numbers in a file into ids, in place.
 
     Args:
-        path: file of `number`.
-        runs: what it returned.
+        path, runs: file and result of `number`.
         index: dict from word to id.
-        stand_in: the id of words that have none, or None to leave them out.
+        stand_in: id of unknown words, or None to drop them.
         progress: `dsc.cli.progress.Progress`, counts words.
 
     Returns:
-        `(n_unknown, first_unknown)`: how many words have no id of their own, and the
-        first of them or None.
+        `(n_unknown, first_unknown)`: the number of unknown words, and the first of them
+        or None.
     """
     n_ids, n_unknown, first_unknown = 0, 0, None
     with open(path, "r+b") as file:
         for run in runs:
             ids = [-1] * run.n_words
-            for word, _, place in _read_lines(run.path):
-                ids[place] = index.get(word, -1)
+            for word, _, number in _read_lines(run.path):
+                ids[number] = index.get(word, -1)
             id_of = np.array(ids, IDS)
             for numbers in _read_numbers(file, run.start, run.stop):
                 found = id_of[numbers]
@@ -203,19 +183,17 @@ def renumber(path, runs, index, stand_in, progress):
                 if unknown.any():
                     n_unknown += np.count_nonzero(unknown)
                     if first_unknown is None:
-                        first_unknown = _word(run, numbers[unknown.argmax()])
+                        number = numbers[unknown.argmax()]
+                        words = (w for w, _, n in _read_lines(run.path) if n == number)
+                        first_unknown = next(words)
                     if stand_in is None:
                         found = found[~unknown]
                     else:
                         found[unknown] = stand_in
-                # Never beyond what was read: a text gets no longer.
+                # Never beyond what was read: a text only becomes shorter.
                 file.seek(n_ids * IDS.itemsize)
                 file.write(found)
                 n_ids += len(found)
                 progress.add(len(numbers))
         file.truncate(n_ids * IDS.itemsize)
     return int(n_unknown), first_unknown
-
-
-def _word(run, number):
-    return next(word for word, _, place in _read_lines(run.path) if place == number)

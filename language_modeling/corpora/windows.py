@@ -1,4 +1,4 @@
-"""The windows of a text that truncated back-propagation sees.
+"""Windows of a text for truncated back-propagation.
 
 They are those of the release's reader (release: `language_modeling/reader.py`).
 """
@@ -12,20 +12,19 @@ from language_modeling.corpora.text import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """A text cut for truncated back-propagation.
+    """A text cut into rows, and the rows into windows.
 
-    The text stands in `batch_size` rows; window i holds the steps i * n_steps ..
-    (i + 1) * n_steps of every row, so a row's windows follow one another too, and carry
-    their state. A window is read from the text when it is asked for.
+    Window i holds the steps i * n_steps .. (i + 1) * n_steps of every row, so each
+    window continues the one before and takes over its state. A window is read from the
+    text on access.
 
     Attributes:
         ids: int32 `[words]`.
         batch_size: number of rows.
-        per_row: words from the beginning of a row to that of the next.
+        per_row: words from the start of a row to the start of the next.
         n_steps: steps per window.
-        n_windows: how many windows there are.
-        n_uncovered: how many of the text's words are no target, the first ones of the
-            rows among them.
+        n_windows: number of windows.
+        n_unscored: number of words of the text that are not predicted.
     """
 
     ids: np.ndarray
@@ -39,37 +38,32 @@ class Windows:
         return self.n_windows
 
     def __getitem__(self, i):
-        """`(words, targets, scored)` of a window, each `[batch_size, n_steps]`.
+        """`(words, targets, scored)` of window i, each `[batch_size, n_steps]`.
 
-        What is read, int32; the word after each, int32; and whether that is one of the
-        text that counts in this row, bool.
+        The input, int32; the word after each, int32; whether that word counts, bool.
         """
         if not 0 <= i < len(self):
             raise IndexError(f"window {i} of {len(self)}")
-        place, scored = self.places(i)
-        return self.ids[place], self.ids[place + 1], scored
+        position, scored = self.positions(i)
+        return self.ids[position], self.ids[position + 1], scored
 
-    def places(self, i):
-        """`(places, scored)` of window i, each `[batch_size, n_steps]`.
+    def positions(self, i):
+        """`(positions, scored)` of window i, each `[batch_size, n_steps]`.
 
-        Where in the text stands what is read, 0 if it does not count; and `scored`, see
-        above.
+        Where the input stands in the text, 0 where it is not scored.
         """
         step = np.arange(i * self.n_steps, (i + 1) * self.n_steps)
-        place = np.arange(self.batch_size)[:, None] * self.per_row + step
-        scored = (step < self.per_row) & (place + 1 < len(self.ids))
-        return np.where(scored, place, 0), scored
+        position = np.arange(self.batch_size)[:, None] * self.per_row + step
+        scored = (step < self.per_row) & (position + 1 < len(self.ids))
+        return np.where(scored, position, 0), scored
 
 
 def whole_windows(ids, batch_size, n_steps, split):
-    """Cuts a text as the release does.
-
-    Rows of len(ids) // batch_size words follow one another. What the last whole window
-    of a row does not cover is left out.
+    """Cuts a text as the release does: what fills no whole window is left out.
 
     Args:
         ids: int32 `[words]`.
-        batch_size: number of rows.
+        batch_size: number of rows, each of len(ids) // batch_size words.
         n_steps: steps per window.
         split: the text's name, for the error message.
 
@@ -79,38 +73,38 @@ def whole_windows(ids, batch_size, n_steps, split):
     Raises:
         DataError: the text is too short for one window.
     """
-    words_per_row = len(ids) // batch_size
-    if words_per_row <= n_steps and _n_pairs(ids, split):
+    per_row = len(ids) // batch_size
+    if per_row <= n_steps and _n_pairs(ids, split):
         tail = "" if split == "train" else ", give --score_tail"
         raise DataError(
             f"The {split} split has {len(ids)} words, fewer than the "
             f"{batch_size * (n_steps + 1)} that one window needs; lower --batch_size "
             f"({batch_size}) or --num_unroll_steps ({n_steps}){tail}, or use more text."
         )
-    n_windows = (words_per_row - 1) // n_steps
+    n_windows = (per_row - 1) // n_steps
     n_unscored = len(ids) - batch_size * n_windows * n_steps
-    return Windows(ids, batch_size, words_per_row, n_steps, n_windows, n_unscored)
+    return Windows(ids, batch_size, per_row, n_steps, n_windows, n_unscored)
 
 
 def all_windows(ids, batch_size, n_steps, split):
-    """Cuts a text such that every word after the first is a target, once.
+    """Cuts a text such that every word after the first is predicted once.
 
-    The text's len(ids) - 1 pairs of a word and the next are dealt to the rows one after
-    another, as many to each, rounded up; the last rows may be shorter, or empty. What
-    fills them, and the last window, is not scored. One row is the whole text, read from
-    beginning to end; of more than one, each begins in a state of zeros.
+    The len(ids) - 1 pairs of a word and the next are split evenly over the rows,
+    rounded up; the last rows may be shorter or empty. Padding is not scored. With one
+    row the text is read from start to end; with more, each row starts from a state of
+    zeros.
 
     Args, returns: see `whole_windows`.
 
     Raises:
-        DataError: the text has no word after the first.
+        DataError: the text has fewer than two words.
     """
     per_row = -(-_n_pairs(ids, split) // batch_size)
     return Windows(ids, batch_size, per_row, n_steps, -(-per_row // n_steps), 1)
 
 
 def _n_pairs(ids, split):
-    """How many of a text's words have a word before them: at least one."""
+    """The number of words that have a word before them, at least one."""
     if len(ids) < 2:
         raise DataError(
             f"The {split} split has fewer than two words that the model knows; use "

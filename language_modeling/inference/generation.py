@@ -1,4 +1,6 @@
-"""Text that a trained model writes, word by word."""
+"""Samples text from a trained model."""
+
+import itertools
 
 import numpy as np
 import tensorflow as tf
@@ -11,15 +13,15 @@ from language_modeling.model import ACTIONS, EVALUATION_SEED
 class Sampler:
     """Samples text from a model.
 
-    The memory is emptied every `n_steps` words, as it is between the windows in which
-    the model was trained and is evaluated (not with `carry_memory`): the text has the
-    probability that scoring it gives.
+    Without `carry_memory` the memory is reset every `n_steps` words, as between the
+    windows in training and evaluation. The text then has the probability that
+    `scoring.Scorer` gives it.
 
     Args:
         trained: `TrainedModel`.
         n_steps: words per window.
         actions: the agent's, `greedy` or `sample`.
-        seed: of the words, and of sampled actions.
+        seed: of the words and of sampled actions.
     """
 
     def __init__(self, trained, n_steps, actions="greedy", seed=0):
@@ -29,29 +31,28 @@ class Sampler:
         self.seed = seed
 
     def sample(self, prompt, temperature=1.0, top_k=None):
-        """Yields word ids without an end.
+        """Yields word ids, endlessly.
 
         Args:
-            prompt: ids of the words that come before, at least one.
-            temperature: divides the logits; 0 always takes the likeliest word.
-            top_k: number of likeliest words to choose among; None is all.
+            prompt: ids of the words to continue, at least one.
+            temperature: divides the logits; 0 takes the likeliest word.
+            top_k: number of likeliest words to sample from; None is all.
         """
         rng = np.random.Generator(np.random.PCG64(self.seed))
         states = self._initial_states()
         logits = None
-        for step, word in enumerate(prompt):
+        for step in itertools.count():
+            if step < len(prompt):
+                word = prompt[step]
+            else:
+                word = _choose(logits.numpy(), temperature, top_k, rng)
+                yield word
             logits, states = self._read(step, word, states)
-        step = len(prompt)
-        while True:
-            word = _choose(logits.numpy(), temperature, top_k, rng)
-            yield word
-            logits, states = self._read(step, word, states)
-            step += 1
 
     def _initial_states(self):
         layers = (*self.model.lstms, self.model.dsc)
         states = [layer.cell.get_initial_state(1) for layer in layers]
-        if self.model.dsc.carry_memory:  # the first step chooses too
+        if self.model.dsc.carry_memory:  # the agent chooses from the first step on
             states[-1][-1] = ops.ones_like(states[-1][-1])
         return states
 
@@ -63,7 +64,7 @@ class Sampler:
 
     @tf.function(autograph=False)
     def _step(self, step, word, states):
-        """One step of every layer; see `LanguageModel.call` for the same over time."""
+        """One step of `LanguageModel.call`: `(logits [vocab_size], states)`."""
         gumbel = None
         if self.actions == "sample":
             shape = (1, self.model.dsc.n_actions)
@@ -86,6 +87,6 @@ def _choose(logits, temperature, top_k, rng):
     if top_k is not None and top_k < len(logits):
         candidates = np.argpartition(logits, -top_k)[-top_k:]
     chosen_from = logits[candidates].astype(np.float64)
-    with np.errstate(over="ignore"):  # minus infinity is a probability of 0
+    with np.errstate(over="ignore"):  # minus infinity gives a probability of 0
         probs = np.exp((chosen_from - chosen_from.max()) / temperature)
     return int(rng.choice(candidates, p=probs / probs.sum()))

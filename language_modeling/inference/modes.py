@@ -1,7 +1,7 @@
-"""What can be done with a trained model beside evaluating it: the modes of a script.
+"""The modes of `rl_train.py` that use a trained model.
 
-Each takes a `TrainedModel` and the parsed flags. Text goes to the standard output,
-messages about it to the standard error.
+Each takes a `TrainedModel` and the parsed flags. Results are printed to the standard
+output, messages to the standard error.
 """
 
 import itertools
@@ -17,7 +17,7 @@ LINE_WIDTH = 88  # columns
 
 
 def score(trained, values):
-    """Prints a line for each word of a text, as TSV, and at last the perplexity."""
+    """Prints one line per word of a text, as TSV, and its perplexity as a message."""
     scorer = make_scorer(trained, values)
     print("word", "read_as", "log_prob", "skip", sep="\t")
     for scored in scorer.score(text.words(values.input or "-", values.EOS)):
@@ -28,19 +28,19 @@ def score(trained, values):
     log_unknown(values, scorer.n_unknown)
     if not scorer.n_words:
         raise DataError(
-            "--input: there is no word after the first that the model knows, so "
-            "nothing to score; give more text."
+            "--input: there is nothing to score, since the model knows fewer than two "
+            "of the words; give more text."
         )
     log(f"perplexity = {scorer.perplexity:.6f}")
 
 
 def visualize(trained, values):
-    """Prints sentences, and below each word the skip that the agent chose for it."""
-    path = values.input or data.split_of_run(values, trained.run, "valid", log)
+    """Prints sentences, and below each word the agent's skip."""
+    path = values.input or data.load(values, trained.run, log)[0]["valid"]
     scorer = make_scorer(trained, values)
     log(
-        "Below each word: how many words back lies the state from which it was read (1 "
-        "is an ordinary LSTM step, - a place where nothing was remembered yet)."
+        "Below each word: how many words back the state lies that the LSTM continued "
+        "from (1 is an ordinary LSTM step; -: the memory was empty)."
     )
     found = sentences(scorer.score(text.words(path, values.EOS)), values.EOS)
     for sentence in itertools.islice(found, values.sentences):
@@ -49,7 +49,7 @@ def visualize(trained, values):
 
 
 def generate(trained, values):
-    """Prints a text that the model writes after the prompt."""
+    """Prints the prompt and a text sampled from the model."""
     end = trained.encode(values.EOS)
     words = values.prompt.split()
     read_as = [trained.encode(word, language_flags.unknown(values)) for word in words]
@@ -57,22 +57,22 @@ def generate(trained, values):
     log_unknown(values, sum(word not in trained.vocabulary for word in words))
     actions = language_flags.recipe(values).eval_actions
     sampler = Sampler(trained, values.num_unroll_steps, actions, values.seed)
-    # A text begins where another has ended, if the model knows ends.
+    # A text starts after the end of a line, if the model knows it.
     prompt = known if end is None else [end, *known]
     if not prompt:
         raise DataError(
-            "--prompt: the model does not know the end of a line, after which a text "
-            "could begin; give words that it knows."
+            "--prompt: the model does not know the end of a line to start after; give "
+            "words that it knows."
         )
     sampled = sampler.sample(prompt, values.temperature, values.top_k)
-    beginning = True
+    at_start = True
     for word in itertools.chain(known, itertools.islice(sampled, values.n_words)):
         if word == end:
             print(flush=True)
         else:
-            print("" if beginning else " ", trained.vocabulary[word], sep="", end="")
-        beginning = word == end
-    if not beginning:
+            print("" if at_start else " ", trained.vocabulary[word], sep="", end="")
+        at_start = word == end
+    if not at_start:
         print()
 
 
@@ -80,7 +80,7 @@ MODES = {"score": score, "visualize": visualize, "generate": generate}
 
 
 def make_scorer(trained, values):
-    """A `Scorer` that reads a text as the flags say."""
+    """The `Scorer` of the flags."""
     return Scorer(
         trained,
         values.num_unroll_steps,
@@ -96,14 +96,12 @@ def log(line):
 
 def log_unknown(values, n):
     if n:
-        done = {"drop": "dropped", "unk": "read as <unk>"}[
-            language_flags.unknown(values)
-        ]
-        log(f"Words that the model does not know, {done}: {n}.")
+        treatment = data.TREATMENT[language_flags.unknown(values)]
+        log(f"Words that the model does not know, {treatment}: {n}.")
 
 
 def _print_columns(rows):
-    """Prints pairs of texts below one another, in lines of at most LINE_WIDTH."""
+    """Prints pairs of texts, one below the other, in lines of at most LINE_WIDTH."""
     top = bottom = ""
     for upper, lower in rows:
         width = max(len(upper), len(lower)) + 1

@@ -1,4 +1,4 @@
-"""Word by word: how likely the model found each, and where it looked back to."""
+"""Log-probability and skip of each word of a text."""
 
 from typing import NamedTuple
 
@@ -15,16 +15,15 @@ class Scored(NamedTuple):
     """A word of a text.
 
     Attributes:
-        word: as it stands in the text.
-        read_as: as the model knows it; None if it was dropped, and then the fields
-            below have their defaults.
-        log_prob: its log-probability in nats, given the words before it; None for the
-            first, which has none.
-        skip: how many words back lies the state from which the LSTM continued when it
-            read this word: 1 is an ordinary LSTM step, 0 a place in the memory in which
-            there was nothing yet, zeros. Of attention, the state with most weight.
+        word: as in the text.
+        read_as: the word of the vocabulary that it was read as; None if it was dropped,
+            and then the fields below have their defaults.
+        log_prob: log-probability in nats given the words before; None for the first.
+        skip: how many words back the state lies that the LSTM continued from to read
+            this word: 1 is an ordinary LSTM step, 0 an empty slot of the memory
+            (zeros). With attention, the state with the largest weight.
         policy: dict from each possible skip to the agent's probability of it.
-        guesses: `(word, probability)` of the words that the model found likeliest here.
+        guesses: `(word, probability)` of the likeliest words here.
     """
 
     word: str
@@ -36,20 +35,19 @@ class Scored(NamedTuple):
 
 
 class Scorer:
-    """Scores a text of any length as evaluation does, one window in memory at a time.
+    """Scores a text of any length, with one window in memory at a time.
 
-    One stream in windows of `n_steps` words: the perplexity is that of
-    `corpora.all_windows` with one row.
+    The perplexity is that of `corpora.all_windows` with one row.
 
     Args:
         trained: `TrainedModel`.
-        n_steps: words per window, dropped ones not counted.
+        n_steps: words per window, without dropped ones.
         unknown: see `TrainedModel.encode`.
         actions, seed: see `Evaluator`.
 
     Attributes:
-        n_words: how many words have a log-probability so far.
-        n_unknown: how many words were unknown so far.
+        n_words: number of words with a log-probability so far.
+        n_unknown: number of unknown words so far.
     """
 
     def __init__(self, trained, n_steps, unknown="drop", actions="greedy", seed=0):
@@ -60,7 +58,7 @@ class Scorer:
         self.n_unknown = 0
         self._total = 0.0
         self._evaluator = _DetailedEvaluator(trained.model, actions, seed)
-        self._words = []  # those of the window that is being read
+        self._words = []  # `(word, id or None)` of the current window
 
     @property
     def perplexity(self):
@@ -68,11 +66,7 @@ class Scorer:
         return perplexity(self._total / self.n_words if self.n_words else np.nan)
 
     def score(self, words):
-        """Yields a `Scored` for each word.
-
-        Args:
-            words: iterable of words, ends of lines among them.
-        """
+        """Yields a `Scored` for each word; ends of lines are words."""
         vocabulary = self.trained.vocabulary
         log_prob, guesses = None, ()
         windows = self._evaluator.run(self._windows(words))
@@ -94,7 +88,7 @@ class Scorer:
                 step += 1
 
     def _windows(self, words):
-        """The windows of `corpora.all_windows`, but that the last word is read too."""
+        """The windows of `corpora.all_windows`, with the last word as input too."""
         self._words, ids = [], []
         for word in words:
             read_as = self.trained.encode(word, self.unknown)
@@ -110,22 +104,20 @@ class Scorer:
             yield self._window(ids)
 
     def _window(self, ids):
-        words, targets = ids[: self.n_steps], ids[1:]
-        steps = np.zeros((3, 1, self.n_steps), np.int32)
-        steps[0, 0, : len(words)] = words
-        steps[1, 0, : len(targets)] = targets
-        steps[2, 0, : len(targets)] = 1
-        return steps[0], steps[1], steps[2].astype(bool)
+        padded = np.zeros((1, self.n_steps + 1), np.int32)
+        padded[0, : len(ids)] = ids
+        scored = np.arange(self.n_steps) < len(ids) - 1
+        return padded[:, :-1], padded[:, 1:], scored[None]
 
     def _choice(self, i, step, action, policy):
-        """`(skip, policy)` of a step of window i, as `Scored` has them."""
+        """`(skip, policy)` of a step of window i; see `Scored`."""
         dsc = self.trained.model.dsc
         skip, policy = dsc.n_actions - int(action), policy[::-1].tolist()
         reach = step
         if dsc.carry_memory:
             reach += i * self.n_steps
         elif i and not step:
-            # The first step of a window continues from the last state of all.
+            # The first step of a window continues from the newest state.
             skip, policy, reach = 1, [1.0], 1
         outcomes = dict(enumerate(policy[:reach], 1))
         if nothing := policy[reach:]:
@@ -134,7 +126,7 @@ class Scorer:
 
 
 class _DetailedEvaluator(Evaluator):
-    """Also yields the policy, and probabilities and ids of the likeliest next words."""
+    """Adds the policy, and probabilities and ids of the likeliest next words."""
 
     def details(self, outputs):
         probs = ops.softmax(ops.cast(outputs.logits, "float32"))
@@ -144,11 +136,11 @@ class _DetailedEvaluator(Evaluator):
 
 
 def sentences(scored, end):
-    """Yields the sentences of a text, lists of the words that were read.
+    """Yields the sentences of a text, lists of `Scored` without dropped words.
 
     Args:
         scored: iterable of `Scored`.
-        end: the word that stands for the end of a line, the last of a sentence.
+        end: the word that stands for the end of a line and ends a sentence.
     """
     sentence = []
     for row in scored:

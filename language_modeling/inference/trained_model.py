@@ -1,4 +1,4 @@
-"""A trained language model with its words."""
+"""A trained language model with its vocabulary."""
 
 from dsc.runs.folder import RunFolder
 from language_modeling import flags as language_flags
@@ -6,31 +6,13 @@ from language_modeling.corpora import UNK, DataError
 from language_modeling.model import LanguageModel
 
 
-def restore(values):
-    """Gives the flags the values of the run in --load_model.
-
-    Args:
-        values: `absl.flags.FlagValues` of `language_modeling.flags`, parsed.
-
-    Returns:
-        `RunFolder`.
-
-    Raises:
-        RunError: it is no run of a language model with weights, or the user gave a
-            flag that does not fit its model.
-    """
-    run = RunFolder.open(values.load_model)
-    run.restore_flags(values)
-    return run
-
-
 class TrainedModel:
     """A model and the words behind its ids.
 
     Args:
         model: built `LanguageModel` with the weights of a run.
-        vocabulary: tuple of words; a word's id is its place.
-        run: `RunFolder` that they are from, or None.
+        vocabulary: tuple of words; a word's id is its index.
+        run: the `RunFolder` that both are from, or None.
     """
 
     def __init__(self, model, vocabulary, run=None):
@@ -42,8 +24,18 @@ class TrainedModel:
 
     @classmethod
     def open(cls, values):
-        """The best model of a run; see `restore` for arguments and errors."""
-        run = restore(values)
+        """Loads the best model of the run in --load_model.
+
+        Args:
+            values: `absl.flags.FlagValues` of `language_modeling.flags`, parsed. Flags
+                that were not given get the run's values.
+
+        Raises:
+            RunError: the folder has no trained language model, or a flag that was given
+                does not fit it.
+        """
+        run = RunFolder.open(values.load_model)
+        run.restore_flags(values)
         vocabulary = run.read_vocabulary()
         model = LanguageModel(len(vocabulary), **language_flags.model_arguments(values))
         model.build()
@@ -51,18 +43,16 @@ class TrainedModel:
         return cls(model, vocabulary, run)
 
     def encode(self, word, unknown="drop"):
-        """A word's id.
+        """A word's id, or None for a word to drop.
 
         Args:
             word: any word.
-            unknown: what becomes of one that the vocabulary does not have; see
+            unknown: treatment of words outside the vocabulary; see
                 `corpora.read_corpus`.
 
-        Returns:
-            An integer, or None for a word to drop.
-
         Raises:
-            DataError: there is an unknown word where none may be, or no `<unk>`.
+            DataError: the word is unknown, and `unknown` is `error`, or `unk` and the
+                vocabulary has no `<unk>`.
         """
         known = self._ids.get(word)
         if known is not None or unknown == "drop":

@@ -1,7 +1,7 @@
-"""What `benchmark.py` measures: steps of the models, and their matrix products alone.
+"""The cases of `benchmark.py`: steps of the models, and their matrix products alone.
 
-Each case is a function that builds it and returns another, which takes one step and
-waits for its end.
+Each case is a function that builds a model and returns a function, which takes one
+step and waits for its end.
 """
 
 import keras
@@ -25,7 +25,6 @@ model.integer("batch_size", 20, "rows of a window", 1)
 model.integer("num_unroll_steps", 35, "steps of a window", 2)
 model.integer("vocab_size", 10_000, "words", 2)
 model.integer("n_actions", 5, "states to choose from", 2, MAX_ACTIONS)
-SIZES = ("rnn_size", "batch_size", "num_unroll_steps", "vocab_size", "n_actions")
 
 RNN_LAYERS = 2
 DROPOUT = 0.5
@@ -62,7 +61,7 @@ def lm_task(n_actions, steps, dtype="float32"):
 
 
 def training_step(task):
-    """Training steps of a task, its batches and state carried on."""
+    """A function that takes the next training step of a task."""
     train_step = make_train_step(task)
     state, count = task.initial_state(), 0
 
@@ -81,86 +80,59 @@ def lm(n_actions=None, steps=None, **options):
     return training_step(lm_task(n_actions or FLAGS.n_actions, steps, **options))
 
 
-def lm_plain():
-    """The same stack with an ordinary LSTM of ours in the place of the DSC-LSTM."""
-    return lm(n_actions=1)
-
-
 def lm_keras():
     """The same stack of `keras.layers.LSTM`, with the same loss, clipping and SGD."""
-    units, batch = FLAGS.rnn_size, FLAGS.batch_size
-    tokens = keras.Input((None,), dtype="int32")
-    states = [
-        [keras.Input((units,)), keras.Input((units,))] for _ in range(RNN_LAYERS + 1)
-    ]
-    x = keras.layers.Embedding(FLAGS.vocab_size, units)(tokens)
-    x = keras.layers.Dropout(DROPOUT)(x)
-    final_states = []
-    for state in states:
-        lstm = keras.layers.LSTM(units, return_sequences=True, return_state=True)
-        x, h, c = lstm(x, initial_state=state)
-        x = keras.layers.Dropout(DROPOUT)(x)
-        final_states.append([h, c])
-    logits = keras.layers.Dense(FLAGS.vocab_size)(x)
-    model = keras.Model([tokens, states], [logits, final_states])
+    shape = (FLAGS.batch_size, FLAGS.num_unroll_steps)
+    model = keras.Sequential()
+    model.add(keras.Input(batch_shape=shape, dtype="int32"))
+    model.add(keras.layers.Embedding(FLAGS.vocab_size, FLAGS.rnn_size))
+    model.add(keras.layers.Dropout(DROPOUT))
+    for _ in range(RNN_LAYERS + 1):
+        lstm = keras.layers.LSTM(FLAGS.rnn_size, return_sequences=True, stateful=True)
+        model.add(lstm)
+        model.add(keras.layers.Dropout(DROPOUT))
+    model.add(keras.layers.Dense(FLAGS.vocab_size))
     optimizer = keras.optimizers.SGD(1.0)
     variables = model.trainable_variables
     rng = np.random.default_rng(0)
-    shape = (batch, FLAGS.num_unroll_steps)
-    x = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
-    y = rng.integers(0, FLAGS.vocab_size, shape).astype(np.int32)
+    x, y = rng.integers(0, FLAGS.vocab_size, (2, *shape)).astype(np.int32)
 
     @tf.function(autograph=False)
-    def train_step(x, y, state):
+    def train_step(x, y):
         with tf.GradientTape() as tape:
-            logits, state = model([x, state], training=True)
+            logits = model(x, training=True)
             nll = keras.ops.sparse_categorical_crossentropy(y, logits, from_logits=True)
             loss = shape[1] * tf.reduce_mean(nll)
         gradients = tape.gradient(loss, variables)
         gradients, _ = clip(gradients, 5.0, dense_norm=True)
         optimizer.apply(gradients, variables)
-        return loss, state
+        return loss
 
-    state = [[tf.zeros((batch, units)), tf.zeros((batch, units))] for _ in states]
-
-    def step():
-        nonlocal state
-        loss, state = train_step(x, y, state)
-        loss.numpy()
-
-    return step
+    return lambda: train_step(x, y).numpy()
 
 
-def lm_floor(steps=None):
-    """The matrix products of `lm`."""
-    steps = steps or FLAGS.num_unroll_steps
+def lm_products(backward):
+    """The matrix products of a language model's step, with or without its gradients."""
     return products(
         batch=FLAGS.batch_size,
-        steps=steps,
+        steps=FLAGS.num_unroll_steps,
         layers=[(FLAGS.rnn_size, FLAGS.rnn_size)] * (RNN_LAYERS + 1),
         agent=(AGENT_UNITS, FLAGS.n_actions),
-        readout=(FLAGS.batch_size * steps, FLAGS.vocab_size),
-        backward=True,
-        first_input_gradient=True,
+        readout=(FLAGS.batch_size * FLAGS.num_unroll_steps, FLAGS.vocab_size),
+        backward=backward,
+        first_input_gradient=backward,
     )
 
 
 def evaluation():
     """Greedy evaluation of four windows of words."""
     task = lm_task(FLAGS.n_actions, FLAGS.num_unroll_steps)
-    return lambda: task.perplexity("valid")
+    return lambda: task.score("valid")
 
 
 def evaluation_floor():
     """The matrix products of `evaluation`."""
-    window = products(
-        batch=FLAGS.batch_size,
-        steps=FLAGS.num_unroll_steps,
-        layers=[(FLAGS.rnn_size, FLAGS.rnn_size)] * (RNN_LAYERS + 1),
-        agent=(AGENT_UNITS, FLAGS.n_actions),
-        readout=(FLAGS.batch_size * FLAGS.num_unroll_steps, FLAGS.vocab_size),
-        backward=False,
-    )
+    window = lm_products(backward=False)
     return lambda: [window() for _ in range(4)]
 
 
@@ -197,20 +169,18 @@ def number_prediction_floor():
     )
 
 
-def products(
-    batch, steps, layers, agent, readout, backward, first_input_gradient=False
-):
-    """The matrix products of a step, and as little else as can be.
+def products(batch, steps, layers, agent, readout, backward, first_input_gradient):
+    """The matrix products of a step, and as little else as possible.
 
-    Those that wait for one another in the step do so here: steps, layers, the way
-    back. The products of the weights' gradients are free to run beside them.
+    Products that depend on one another in the step run in that order here: steps,
+    layers, backward pass. The products of the weights' gradients may run beside them.
 
     Args:
         batch, steps: size of the window.
         layers: `(features, units)` of each recurrent layer.
         agent: `(units of the hidden layer, actions)` of the last layer's agent.
         readout: `(rows, classes)` of the output layer.
-        backward: whether to count the products of the gradients.
+        backward: whether to include the products of the gradients.
         first_input_gradient: whether the first layer's inputs need a gradient.
     """
     rng = np.random.default_rng(0)
@@ -223,8 +193,8 @@ def products(
     rows = batch * steps
     units = layers[-1][1]
     hidden_units, n_actions = agent
-    # W_h twice: the walk back multiplies by its transpose, and a transposed copy in
-    # memory is the faster way.
+    # W_h twice: the backward pass multiplies by its transpose, which is faster as a
+    # copy in memory.
     weights = [
         (
             matrix(f, 4 * u),
@@ -235,7 +205,7 @@ def products(
         )
         for f, u in layers
     ]
-    # Every step has tensors of its own: equal products would be merged into one.
+    # Each step has its own tensors, since TensorFlow merges equal products into one.
     starts = [[matrix(batch, 4 * u) for _ in range(steps)] for _, u in layers]
     agent_x, agent_h, agent_out = (
         matrix(layers[-1][0], hidden_units),
@@ -250,7 +220,7 @@ def products(
     @tf.function(autograph=False)
     def run():
         results = []
-        last = None  # the product that the next of the serial ones has to wait for
+        last = None  # the product that the next serial one has to wait for
 
         def serial(*arguments, **transpose):
             nonlocal last
@@ -292,7 +262,7 @@ def products(
                 ]
                 if n > 0 or first_input_gradient:
                     results.append(serial(d_z, w_x, transpose_b=True))
-        # One number of each keeps all of them alive.
+        # One number of each result, so that TensorFlow prunes none.
         return tf.add_n([r[0, 0] for r in results])
 
     return lambda: run().numpy()
@@ -300,8 +270,8 @@ def products(
 
 CASES = {
     "lm": lm,
-    "lm_floor": lm_floor,
-    "lm_plain": lm_plain,
+    "lm_floor": lambda: lm_products(backward=True),
+    "lm_plain": lambda: lm(n_actions=1),  # our LSTM in place of the DSC-LSTM
     "lm_keras": lm_keras,
     "lm_bfloat16": lambda: lm(dtype="mixed_bfloat16"),
     "lm_k20": lambda: lm(n_actions=20),

@@ -1,4 +1,4 @@
-"""Draws what `benchmark.py` measured."""
+"""The plot of `benchmark.py`."""
 
 from plots import style
 
@@ -6,13 +6,7 @@ OURS, OTHERS, FLOOR = style.BLUE, style.GREY, style.ORANGE
 
 
 def draw(figures, path, n_actions, n_steps):
-    """Draws the language model's training step.
-
-    Args:
-        figures: dict as `--json` writes it, of the groups lm, actions and steps.
-        path: file to write, .svg or .png.
-        n_actions, n_steps: K and T of the language model that was measured.
-    """
+    """Plots a training step of the language model, from the dict that --json writes."""
     pyplot = style.require("--plot")
     milliseconds = 1e3 * figures["lm_step_s"]
     steps = {

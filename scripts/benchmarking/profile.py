@@ -1,4 +1,4 @@
-"""Where the time of a step goes, from TensorFlow's own profiler."""
+"""The shares of a step's time, from TensorFlow's profiler."""
 
 import collections
 import itertools
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-# The first that fits an operation's "name:type" has it.
+# An operation belongs to the first part that occurs in its "name:type".
 PARTS = {
     "agent": ("agent",),
     "optimizer": ("global_norm", "clip_by", "sgd", "adam"),
@@ -22,17 +22,10 @@ BETWEEN = "between operations"
 
 
 def shares(step, n_steps=5):
-    """The parts of a step's wall time.
+    """The share of each part in the wall time of a step; the shares sum to 1.
 
-    Where several operations run at once, each has its share of that time. Input and
-    everything else that Python does is in the time between operations.
-
-    Args:
-        step: function that takes one step and waits for its end, warmed up.
-        n_steps: how many to look at.
-
-    Returns:
-        Dict from part to its share, 1 in all.
+    Operations that run at the same time share that time equally. Input and everything
+    else that Python does counts as time between operations. `step` must be warmed up.
     """
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
@@ -58,7 +51,7 @@ def shares(step, n_steps=5):
 
 def _operations(profile):
     """List of `(start, end, part)` of every operation on the CPU, in picoseconds."""
-    # Not part of TensorFlow's public interface, unlike the file that it reads.
+    # This module is not part of TensorFlow's public interface.
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     found = []
@@ -76,6 +69,4 @@ def _operations(profile):
 
 
 def _part(name):
-    return next(
-        part for part, marks in PARTS.items() if any(mark in name for mark in marks)
-    )
+    return next(part for part, marks in PARTS.items() if any(m in name for m in marks))

@@ -1,4 +1,4 @@
-"""The sentences of a text as a model read them, each with the words before it."""
+"""The sentences of a text as a model read them."""
 
 import collections
 import itertools
@@ -8,30 +8,17 @@ from language_modeling.inference import scoring
 
 
 class Sentence(NamedTuple):
-    """A sentence as a model read it, in the course of its text.
+    """A sentence and the words before it."""
 
-    Attributes:
-        context: the words before it that can be looked back to, at most n_actions; if
-            fewer, there were no more.
-        words: tuple of `scoring.Scored`.
-    """
-
-    context: tuple
-    words: tuple
+    context: tuple  # of the last n_actions words before it, or fewer if there are fewer
+    words: tuple  # of `scoring.Scored`, including the end of its line
 
 
 def of_text(scored, end, n_actions, first=0, count=None):
-    """Some sentences of a text.
+    """Yields the `Sentence`s of a text from number `first` on, `count` at most.
 
-    Args:
-        scored: iterable of `scoring.Scored`, read no further than needed.
-        end: the word that stands for the end of a line.
-        n_actions: how many words back a skip may lead.
-        first: number of the first sentence, from 0.
-        count: how many at most, or None for all.
-
-    Yields:
-        `Sentence`, with the end of its line.
+    `scored` is an iterable of `scoring.Scored`, of which no more than needed is read;
+    `end` is the word that marks the end of a line.
     """
     context = collections.deque(maxlen=n_actions)
     last = None if count is None else first + count

@@ -1,4 +1,4 @@
-"""Makes a page of sentences with their arcs that needs no other file and no network."""
+"""An HTML page of sentences with their arcs, without other files or network access."""
 
 import base64
 import hashlib
@@ -14,20 +14,12 @@ DIGITS = 4  # of a probability
 
 
 def html(sentences, title, first=None):
-    """A page.
+    """The text of a page with a list of `skips.Sentence`, the first with this number.
 
-    Words may be anything: they are in the page as JSON without any `<`, and become text
-    of the document and nothing else.
-
-    Args:
-        sentences: list of `skips.Sentence`.
-        title: what the sentences are of.
-        first: number of the first in its text, or None if they have no numbers.
-
-    Returns:
-        The page's text.
+    Words may contain anything: they are in the page as JSON without any `<`, and become
+    nothing but text of the document.
     """
-    data = {"first": first, "sentences": [_plain(sentence) for sentence in sentences]}
+    data = {"first": first, "sentences": [_as_json(sentence) for sentence in sentences]}
     page = TEMPLATE.read_text(encoding="utf-8")
     (style,), (script,) = (
         re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
@@ -45,7 +37,7 @@ def html(sentences, title, first=None):
     return re.sub("{{([A-Z]+)}}", lambda match: filled[match[1]], page)
 
 
-def _plain(sentence):
+def _as_json(sentence):
     words = sentence.words
     return {
         "context": sentence.context,

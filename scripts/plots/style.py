@@ -1,4 +1,4 @@
-"""What all pictures share: colours, fonts, and how a figure is kept."""
+"""Colours and fonts of all pictures, and how they are written."""
 
 import contextlib
 import io
@@ -12,22 +12,18 @@ from pathlib import Path
 from dsc.cli import errors
 from dsc.runs import atomic_io
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# The colour-blind safe palette of Okabe and Ito.
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, GREY, BLACK = "#e69f00", "#56b4e9", "#999999", "#000000"
 LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-# For what has an order; made for the colour-blind too.
-ORDERED = "cividis"
+ORDERED = "cividis"  # a colour-blind safe map for ordered values
 
 
 def require(asked_by):
-    """Ends the program in one sentence if there is nothing to draw with.
+    """Returns `matplotlib.pyplot`, set to write files in the project's style.
 
-    Args:
-        asked_by: the flag or script that needs it.
-
-    Returns:
-        `matplotlib.pyplot`, which draws to files in the project's style.
+    Ends the program with a message that names `asked_by`, a flag or script, if
+    Matplotlib is missing.
     """
     try:
         import matplotlib
@@ -41,10 +37,10 @@ def require(asked_by):
             "font.size": 11,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            # A ground of its own: the page's may be light or dark.
+            # Not transparent, since the page may be light or dark.
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
-            "svg.hashsalt": "dsc-lstm",  # the same picture is the same file
+            "svg.hashsalt": "dsc-lstm",  # same figure, same bytes
         }
     )
     return pyplot
@@ -52,11 +48,7 @@ def require(asked_by):
 
 @contextlib.contextmanager
 def writing(out, *suffixes):
-    """Yields the paths of `--out`, one for each suffix; says what was written there.
-
-    Raises:
-        RunError: they cannot be written.
-    """
+    """Yields the paths of `--out`, one for each suffix; prints what was written."""
     if not os.path.basename(out).strip("."):
         raise errors.RunError(
             f"--out: {out!r} names no file; give a path without suffix, such as "
@@ -74,37 +66,33 @@ def save_small(figure, path):
     """Writes a figure as a .png of 256 colours, which takes a third of the space."""
     from PIL import Image
 
-    _make_drawable(figure)
+    _set_fonts(figure)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=100)
     image = Image.open(picture).convert("RGB")
-    # Other methods replace colours that few pixels have.
+    # Other methods lose colours that few pixels have.
     method = Image.Quantize.MAXCOVERAGE
     image = image.quantize(method=method, dither=Image.Dither.NONE)
     atomic_io.write(path, partial(image.save, format="png", optimize=True))
 
 
 def save(figure, *paths):
-    """Writes a figure to .svg or .png files, the same bytes each time.
-
-    Raises:
-        OSError: one cannot be written.
-    """
-    _make_drawable(figure)
+    """Writes a figure to .svg or .png files, the same bytes each time."""
+    _set_fonts(figure)
     for path in paths:
         metadata = {"Date": None} if Path(path).suffix == ".svg" else None
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # has been said
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # already reported
             atomic_io.write(path, partial(figure.savefig, dpi=150, metadata=metadata))
 
 
-def _make_drawable(figure):
-    """Gives texts installed fonts that have their characters; says what none has."""
+def _set_fonts(figure):
+    """Chooses installed fonts that have all characters; prints those that none has."""
     from matplotlib import font_manager, text
 
     texts = figure.findobj(text.Text)
     for each in texts:
-        # A path may have bytes that no text has, and a $ begins no formula.
+        # A path may contain invalid Unicode, and a $ must not begin a formula.
         shown = each.get_text().encode(errors="replace").decode()
         each.set_text(re.sub(r"(?<!\\)\$", r"\$", shown))
     missing = {ord(c) for each in texts for c in each.get_text() if c.isprintable()}
@@ -122,7 +110,7 @@ def _make_drawable(figure):
     if missing:
         shown = " ".join(map(chr, sorted(missing)[:9]))
         print(
-            f"No installed font has {shown}: boxes are drawn; install one that has, "
-            "such as Noto Sans CJK.",
+            f"No installed font has {shown}, so boxes are drawn; install a font that "
+            "has, such as Noto Sans CJK.",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Draws a table of the study: a dot for each run, and the training of some rows."""
+"""The figures of a table: a dot for each run, and the training of some rows."""
 
 import plot_run
 from plots import run_reader, style
@@ -7,16 +7,10 @@ from plots import run_reader, style
 def draw(pyplot, table, rows):
     """A figure of the table's first column: a dot for each run, a bar for their mean.
 
-    None if there are no runs.
-
-    Args:
-        pyplot: see `plots.style.require`.
-        table: `study.tables.Table`.
-        rows: from `study.results.by_row`; those without a run are left out.
+    `rows` is from `study.results.by_row`. None if there are no runs.
     """
     column = table.columns[0]
-    done = [(row, [r for r in found if r]) for row, found in rows]
-    done = [(row, found) for row, found in done if found]
+    done = [(row, found) for row, found in rows if found]
     if not done:
         return None
     height = 1.0 + 0.28 * len(done)
@@ -36,19 +30,14 @@ def draw(pyplot, table, rows):
 
 def draw_training(pyplot, table, rows):
     """The figure of `plot_run` for the `plot_training` rows, or None without runs."""
-    groups = {
-        row.name: [
-            run_reader.Run(
-                row.name, record["config"], record["reports"], record["epochs"]
+    groups, names = [], []
+    for row, found in rows:
+        if found and row.name in table.plot_training:
+            names.append(run_reader.with_seeds(row.name, found))
+            groups.append(
+                [
+                    run_reader.Run(row.name, r["config"], r["reports"], r["epochs"])
+                    for r in found
+                ]
             )
-            for record in found
-            if record
-        ]
-        for row, found in rows
-        if row.name in table.plot_training
-    }
-    groups = {name: found for name, found in groups.items() if found}
-    if not groups:
-        return None
-    names = [run_reader.with_seeds(name, found) for name, found in groups.items()]
-    return plot_run.draw(pyplot, list(groups.values()), names)
+    return plot_run.draw(pyplot, groups, names) if groups else None

@@ -1,4 +1,4 @@
-"""The results of a table: the record of each run, and the files made of the records."""
+"""The records of a table's runs, and the files that are written from them."""
 
 import gzip
 import json
@@ -18,39 +18,31 @@ from dsc.runs.folder import read_result
 RECORDS = ".json.gz"  # suffix of the file with the records
 REPORTED = ("step", "epoch", "nll", "accuracy", "entropy", "actions")
 DIGITS = 5  # significant digits kept of a report
-OF_A_MACHINE = with_role("data", "worker")  # flags that are left out of a record
+LOCAL_FLAGS = with_role("data", "worker")  # left out of a record
 NOTHING = "-"
-THREADS = 1  # of TensorFlow in an operation; sums depend on it
+THREADS = 1  # of TensorFlow within an operation; the order of sums depends on it
 HOW_RUN = f"Each run used `TF_NUM_INTRAOP_THREADS={THREADS}` and its own `--train_dir`."
 
 
 def command(script, settings, seed):
-    """The command line of a run, but for its --train_dir."""
+    """The command line of a run, without --train_dir."""
     return shlex.join(["python", script, *Run(settings, seed, None).flags])
 
 
 def key(row, seed, settings):
-    """What a record is known by: the row's name, the seed and the flags."""
+    """Identifies a record: the row's name, the seed and the flags."""
     return row, seed, tuple(sorted(settings.items()))
 
 
 def record(row, run):
-    """What is kept of a finished run.
+    """The record of a finished run, a JSON-serialisable dict.
 
-    Args:
-        row: `study.tables.Row`.
-        run: `sweeping.execution.Run`.
-
-    Returns:
-        JSON-serialisable dict: `row`, `seed` and `flags` (as given), `result` (see
-        `RunFolder.finish`), `epochs` (the numbers of each), `reports` (`REPORTED` of
-        each) and `config` (see `RunFolder`).
-
-    Raises:
-        RunError: its folder cannot be read.
+    It has `row`, `seed` and `flags` (as given), `result` (see `RunFolder.finish`),
+    `epochs` (the numbers of each), `reports` (`REPORTED` of each) and `config` (see
+    `RunFolder`).
     """
     kept = run_reader.read(run.folder)
-    flags = {k: v for k, v in kept.config["flags"].items() if k not in OF_A_MACHINE}
+    flags = {k: v for k, v in kept.config["flags"].items() if k not in LOCAL_FLAGS}
     return {
         "row": row.name,
         "seed": run.seed,
@@ -69,11 +61,7 @@ def record(row, run):
 
 
 def read(folder, name):
-    """The records of a table that `write` wrote, a dict by `key`.
-
-    Raises:
-        RunError: the file is damaged.
-    """
+    """The records that `write` wrote for a table, a dict by `key`."""
     path = Path(folder) / f"{name}{RECORDS}"
     try:
         records = json.loads(gzip.decompress(path.read_bytes()))["runs"]
@@ -82,40 +70,23 @@ def read(folder, name):
         return {}
     except (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error) as error:
         raise RunError(
-            f"{path} cannot be read ({one_line(error)}); restore it, delete it to do "
-            "its runs anew, or give another --results_dir."
+            f"{path} cannot be read ({one_line(error)}); restore it, delete it to "
+            "repeat its runs, or give another --results_dir."
         ) from None
 
 
 def by_row(table, records):
-    """Each row of a table with the records of its runs, None for a run that has none.
-
-    Args:
-        table: `study.tables.Table`.
-        records: dict from `key` to record.
-
-    Returns:
-        List of `(Row, list)`.
-    """
-    return [
-        (row, [records.get(key(row.name, r.seed, r.settings)) for r in table.runs(row)])
-        for row in table.rows
-    ]
+    """List of `(Row, records)`, the records in the order of the seeds."""
+    found = []
+    for row in table.rows:
+        keys = [key(row.name, run.seed, run.settings) for run in table.runs(row)]
+        found.append((row, [records[k] for k in keys if k in records]))
+    return found
 
 
 def write(folder, name, table, rows):
-    """Writes NAME.md, NAME.csv and NAME.json.gz.
-
-    Args:
-        folder: for the results.
-        name: of the table.
-        table: `study.tables.Table`.
-        rows: from `by_row`.
-
-    Raises:
-        RunError: they cannot be written.
-    """
-    records = [record for _, found in rows for record in found if record]
+    """Writes NAME.md, NAME.csv and NAME.json.gz; `rows` is from `by_row`."""
+    records = [record for _, found in rows for record in found]
     text = atomic_io.to_json({"table": name, "runs": records})
     contents = {
         RECORDS: gzip.compress(text.encode(), mtime=0),  # the same bytes each time
@@ -129,18 +100,18 @@ def write(folder, name, table, rows):
 
 
 def as_table(table, rows):
-    """The table itself, in Markdown, and which of its rows have no run yet."""
+    """The table in Markdown, and a list of the rows that have no run yet."""
     lines = [["", "seeds", *(column.head for column in table.columns)]]
     waiting = []
     for row, found in rows:
-        if done := [record for record in found if record]:
-            cells = [_cell(column, done) for column in table.columns]
-            lines.append([row.name, f"{len(done)}/{len(found)}", *cells])
+        if found:
+            cells = [_cell(column, found) for column in table.columns]
+            lines.append([row.name, f"{len(found)}/{len(row.seeds)}", *cells])
         else:
             waiting.append(row.name)
     parts = [sweep_table.as_markdown(lines)] if lines[1:] else []
     if waiting:
-        parts.append(f"Still to be run: {'; '.join(waiting)}.\n")
+        parts.append(f"Not run yet: {'; '.join(waiting)}.\n")
     return "\n".join(parts)
 
 
@@ -151,7 +122,7 @@ def _cell(column, records):
         return ", ".join(NOTHING if v is None else f"{v:{column.form}}" for v in values)
     if None in values:
         return NOTHING
-    return sweep_table.shown(*sweep_table.mean(known), column.form)
+    return sweep_table.formatted(*sweep_table.mean(known), column.form)
 
 
 def _as_csv(table, records):
@@ -169,11 +140,11 @@ def _as_page(name, table, rows, records):
     )
     if not records:
         return page
-    commands = [f"    python {data.command}" for data in table.data]
+    commands = [f"    python {data.command}" for data in table.data_of(table.rows)]
     for row, found in rows:
-        if done := [record for record in found if record]:
-            seeds = ", ".join(record["seed"] for record in done)
-            example = command(table.script, done[0]["flags"], done[0]["seed"])
+        if found:
+            seeds = ", ".join(record["seed"] for record in found)
+            example = command(table.script, found[0]["flags"], found[0]["seed"])
             commands += [f"    # {row.name}: --seed={seeds}", f"    {example}"]
     pictures = f"![{table.columns[0].head} of each run]({name}.svg)\n"
     if any(record["row"] in table.plot_training for record in records):
@@ -206,7 +177,7 @@ configuration in [{name}{RECORDS}]({name}{RECORDS}).
 
 
 def _environments(records):
-    """A line for each machine with its versions, and the commits that ran there."""
+    """Lists each machine with its versions and the commits that ran there."""
     commits = {}
     for about in (record["config"]["about"] for record in records):
         versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())

@@ -23,79 +23,43 @@ ONE, TWO = SEEDS[:1], SEEDS[:2]
 
 
 class Row(NamedTuple):
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        name: of the row; no other row of the table has it.
-        flags: dict from flag to value, as text, beside the table's.
-        seeds: as texts.
-        data: name of the one file that its runs read; None if they read all.
-    """
+    """Runs that differ only in their seed."""
 
     name: str
-    flags: dict
+    flags: dict  # from flag to value, as text, in addition to the table's
     seeds: tuple = SEEDS
-    data: str | None = None
 
 
 class Column(NamedTuple):
-    """One column of a table.
+    """A column of a table."""
 
-    Attributes:
-        head: quantity and unit.
-        value: function of a record; returns a number, or None if there is none.
-        form: format specification of the number.
-        list_seeds: whether a row lists its runs, in the order of their seeds, instead
-            of their mean.
-    """
-
-    head: str
-    value: Callable
-    form: str = ".2f"
-    list_seeds: bool = False
+    head: str  # quantity and unit
+    value: Callable  # of a record; returns a number, or None if there is none
+    form: str = ".2f"  # format of the number
+    list_seeds: bool = False  # list the values of all seeds, not their mean
 
 
 class Data(NamedTuple):
-    """A file or folder that runs read.
+    """A file or folder that runs read."""
 
-    Attributes:
-        path: from the project's root.
-        command: what makes it, from there.
-        smoke: flags of the command that make little of it; None if there is no such.
-    """
-
-    path: str
-    command: str
-    smoke: str | None = None
+    path: str  # from the project's root
+    command: str  # makes it
+    smoke: str | None = None  # flags with which the command makes little data
 
 
 class Table(NamedTuple):
-    """A table of the study.
-
-    Attributes:
-        title: what it compares.
-        caption: sentences that explain it.
-        script: the training script, from the project's root.
-        flags: dict from flag to value, as text, of all its runs.
-        rows: tuple of `Row`.
-        columns: tuple of `Column`; the first is drawn.
-        data: tuple of `Data` that the runs read; see `data_of`.
-        smoke: dict of flags with which a run takes seconds.
-        plot_training: names of the rows whose training is drawn.
-        how_run: a sentence about how its runs were started; None stands for
-            `study.results.HOW_RUN`.
-    """
+    """A table of the study."""
 
     title: str
     caption: str
-    script: str
-    flags: dict
+    script: str  # the training script, from the project's root
+    flags: dict  # from flag to value, as text, of all its runs
     rows: tuple
-    columns: tuple
-    data: tuple
-    smoke: dict
-    plot_training: tuple = ()
-    how_run: str | None = None
+    columns: tuple  # the first is plotted
+    data: Callable  # of the flags of a run; returns its `Data`, or None
+    smoke: dict  # flags with which a run takes seconds
+    plot_training: tuple = ()  # names of rows
+    how_run: str | None = None  # how its runs were started, if not as `HOW_RUN` says
 
     def runs(self, row, folder="."):
         """The runs of a row, as `sweeping.execution.Run`, with folders in `folder`."""
@@ -104,38 +68,31 @@ class Table(NamedTuple):
         return [Run(settings, seed, place / f"seed={seed}") for seed in row.seeds]
 
     def data_of(self, rows):
-        """The `Data` that some rows read, a list."""
-        names = {row.data for row in rows}
-        return [d for d in self.data if names & {None, Path(d.path).name}]
+        """The `Data` that some rows read, each once."""
+        found = dict.fromkeys(self.data({**self.flags, **row.flags}) for row in rows)
+        return [data for data in found if data]
 
     def smoke_version(self, folder):
-        """A small version of this table: a short run of each of the first two rows.
+        """This table with a short run of the first two rows each, data in `folder`."""
 
-        Args:
-            folder: absolute path, for the data.
-        """
-        small = self.smoke
-        data = [d for d in self.data if d.smoke]
-        if data:
-            small = {**small, "data_dir": str(folder)}
-        return self._replace(
-            caption="A trial of a few steps; the numbers mean nothing.",
-            rows=tuple(
-                row._replace(flags=row.flags | small, seeds=row.seeds[:1])
-                for row in self.rows[:2]
-            ),
-            data=tuple(
-                Data(
-                    str(folder / Path(path).name),
-                    f"{command} {smoke} --data_dir={shlex.quote(str(folder))}",
-                )
-                for path, command, smoke in data
-            ),
-        )
+        def small_data(flags):
+            path, command, smoke = self.data(flags)
+            place = f"--data_dir={shlex.quote(str(folder))}"
+            return Data(str(folder / Path(path).name), f"{command} {smoke} {place}")
+
+        small, data = self.smoke, lambda flags: None
+        if any(data.smoke for data in self.data_of(self.rows)):
+            small, data = {**small, "data_dir": str(folder)}, small_data
+        rows = [
+            row._replace(flags=row.flags | small, seeds=row.seeds[:1])
+            for row in self.rows[:2]
+        ]
+        caption = "A trial of a few steps; the numbers mean nothing."
+        return self._replace(caption=caption, rows=tuple(rows), data=data)
 
 
 def score(name, factor=1):
-    """The function of a record that returns a score; null is infinite."""
+    """A function of a record that returns a score; null stands for infinity."""
 
     def value(record):
         scores = record["result"]["scores"]
@@ -147,7 +104,7 @@ def score(name, factor=1):
 
 
 def epochs_to(accuracy):
-    """The function that returns the first epoch with this validation accuracy."""
+    """A function of a record that returns the first epoch with this accuracy."""
 
     def value(record):
         name = "valid accuracy (greedy)"
@@ -158,24 +115,49 @@ def epochs_to(accuracy):
 
 
 def epochs(record):
-    """The number of epochs that were trained."""
+    """The number of training epochs."""
     return record["result"]["epochs"]
 
 
 def minutes(record):
-    """Of training and evaluation; older runs that were interrupted have None."""
+    """The time of training and evaluation; None for older runs that were resumed."""
     seconds = record["result"]["seconds"]
     return None if seconds is None else seconds / 60
 
 
 def entropy(record):
-    """The policy's in the last epoch of training; None of a model without choices."""
-    last = [
-        r for r in record["reports"] if r["epoch"] == record["reports"][-1]["epoch"]
-    ]
-    if len(last[0]["actions"]) == 1:
+    """Mean entropy of the policy in the last epoch; None for one action."""
+    reports = record["reports"]
+    if len(reports[0]["actions"]) == 1:
         return None
-    return statistics.fmean(report["entropy"] for report in last)
+    epoch = reports[-1]["epoch"]
+    return statistics.fmean(r["entropy"] for r in reports if r["epoch"] == epoch)
+
+
+SMOKE = {"rnn_size": "7", "max_steps": "2", "print_every": "1"}
+# Flags of a row, by its name.
+KINDS = {
+    "LSTM": {"model": "lstm"},
+    "DSC-LSTM": {},
+    "random skip": {"model": "random_skip"},
+    "fixed skip": {"model": "fixed_skip"},
+    "attention": {"model": "attention"},
+    "released recipe": {"recipe": "released"},
+    "lamda 0.5": {"lamda": "0.5"},
+    "credit last": {"credit": "last"},
+    "K = 2": {"n_actions": "2"},
+    "K = 10": {"n_actions": "10"},
+    "observation last": {"observation": "last"},
+    "reward prob": {"reward": "prob"},
+    "no baseline": {"baseline": "none"},
+    "baseline mean": {"baseline": "mean"},
+    "carry_memory": {"carry_memory": "true"},
+}
+
+
+def kinds(names, seeds=SEEDS, name="{}", **flags):
+    """A row for each of these `KINDS`, with further flags; `name` is a format."""
+    return [Row(name.format(kind), {**KINDS[kind], **flags}, seeds) for kind in names]
 
 
 TIME = Column("minutes", minutes, ".0f")
@@ -183,8 +165,6 @@ TIME = Column("minutes", minutes, ".0f")
 # Number prediction
 
 LENGTHS = {"10": "12", "20": "12", "100": "8"}  # digits before the index, epochs
-MORE_NUMBERS = ("25", "50")
-FEW = "--n_train=400 --n_valid=200 --n_test=300"
 ACCURACIES = (
     Column("right answers, %", score("test accuracy (greedy)", 100), ".3f"),
     Column("right, sampled, %", score("test accuracy (sampled)", 100)),
@@ -192,31 +172,30 @@ ACCURACIES = (
     Column("epochs", epochs, "d", list_seeds=True),
     TIME,
 )
-NUMBERS_SMOKE = {
-    "rnn_size": "7",
-    "batch_size": "20",
-    "max_steps": "2",
-    "print_every": "1",
-    "jit_compile": "false",
-}
+NUMBERS_SMOKE = SMOKE | {"batch_size": "20", "jit_compile": "false"}
+
+
+def _digits(flags):
+    """The `Data` that number prediction reads."""
+    length, n_numbers = flags["sequence_length"], flags.get("n_numbers")
+    released = flags.get("recipe") == "released" and "released_data" not in flags
+    name = produce_data.file_name(int(length), released, int(n_numbers or 10))
+    command = "number_prediction/produce_data.py"
+    if released:
+        command += " --recipe=released"
+    elif n_numbers:
+        command += f" --n_numbers={n_numbers}"
+    if not released:
+        command += f" --sequence_length={length}"
+    return Data(f"data/{name}", command, "--n_train=400 --n_valid=200 --n_test=300")
 
 
 def _lengths(length, max_epochs):
     flags = {"sequence_length": length, "max_epochs": max_epochs}
-    kinds = {
-        "DSC-LSTM": {},
-        "credit last": {"credit": "last"},
-        "lamda 0.5": {"lamda": "0.5"},
-        "LSTM": {"model": "lstm"},
-        "random skip": {"model": "random_skip"},
-        "attention": {"model": "attention"},
-        "released recipe": {"recipe": "released", "released_data": "false"},
-    }
-    data = produce_data.file_name(int(length))
-    return [
-        Row(f"{length}+1, {kind}", flags | own, data=data)
-        for kind, own in kinds.items()
-    ]
+    names = ("DSC-LSTM", "credit last", "lamda 0.5", "LSTM", "random skip", "attention")
+    rows = kinds(names, name=f"{length}+1, {{}}", **flags)
+    flags["released_data"] = "false"
+    return rows + kinds(["released recipe"], name=f"{length}+1, {{}}", **flags)
 
 
 number_prediction = Table(
@@ -236,56 +215,30 @@ number_prediction = Table(
             "10+1, released recipe and data",
             {"sequence_length": "10", "max_epochs": "4", "recipe": "released"},
             ONE,
-            produce_data.file_name(10, released_data=True),
         ),
     ),
     ACCURACIES,
-    (
-        *(
-            Data(
-                f"data/{produce_data.file_name(int(length))}",
-                f"number_prediction/produce_data.py --sequence_length={length}",
-                FEW,
-            )
-            for length in LENGTHS
-        ),
-        Data(
-            f"data/{produce_data.file_name(10, released_data=True)}",
-            "number_prediction/produce_data.py --recipe=released",
-            FEW,
-        ),
-    ),
+    _digits,
     NUMBERS_SMOKE,
     ("10+1, DSC-LSTM", "10+1, LSTM", "10+1, released recipe"),
 )
+
+R_25 = dict.fromkeys(("n_numbers", "sequence_length", "n_actions"), "25")
+R_50 = dict.fromkeys(R_25, "50")
 
 more_numbers = Table(
     "Number prediction with numbers below R: R of them and the index, K = R",
     number_prediction.caption,
     NUMBER_PREDICTION,
     {"max_epochs": "24"},
-    tuple(
-        Row(
-            f"R = {n}{name}",
-            {"n_numbers": n, "sequence_length": n, "n_actions": n, **flags},
-            seeds,
-            produce_data.file_name(int(n), n_numbers=int(n)),
-        )
-        for name, flags, *seeds_of_each in (
-            ("", {}, SEEDS, ONE),
-            (", credit last", {"credit": "last"}, SEEDS, TWO),
-        )
-        for n, seeds in zip(MORE_NUMBERS, seeds_of_each, strict=True)
+    (
+        Row("R = 25", R_25),
+        Row("R = 50", R_50, ONE),
+        Row("R = 25, credit last", R_25 | KINDS["credit last"]),
+        Row("R = 50, credit last", R_50 | KINDS["credit last"], TWO),
     ),
     ACCURACIES,
-    tuple(
-        Data(
-            f"data/{produce_data.file_name(int(n), n_numbers=int(n))}",
-            f"number_prediction/produce_data.py --n_numbers={n} --sequence_length={n}",
-            FEW,
-        )
-        for n in MORE_NUMBERS
-    ),
+    _digits,
     NUMBERS_SMOKE,
     ("R = 25", "R = 25, credit last"),
 )
@@ -304,15 +257,15 @@ PERPLEXITIES = (
     Column("entropy, nats", entropy),
     TIME,
 )
-PTB = (Data("data/ptb", "scripts/get_ptb.py"),)
-WORDS_SMOKE = {
-    "data_dir": "data/agreement",
-    "rnn_size": "7",
-    "agent_units": "5",
-    "max_steps": "2",
-    "print_every": "1",
-}
 
+
+def _ptb(flags):
+    return Data("data/ptb", "scripts/get_ptb.py")
+
+
+WORDS_SMOKE = SMOKE | {"data_dir": "data/agreement", "agent_units": "5"}
+
+FOUR = ("LSTM", "DSC-LSTM", "random skip", "fixed skip")
 TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}
 
 penn_treebank_200 = Table(
@@ -324,38 +277,22 @@ penn_treebank_200 = Table(
     LANGUAGE_MODEL,
     {"rnn_size": "200", "dropout": "0.2", "max_epochs": "3", "print_every": "100"},
     (
-        Row("LSTM", {"model": "lstm"}, seeds=TWO),
-        Row("DSC-LSTM", {}, seeds=TWO),
-        Row("random skip", {"model": "random_skip"}, seeds=TWO),
-        Row("fixed skip", {"model": "fixed_skip"}, seeds=TWO),
-        Row("released recipe", {"recipe": "released"}, seeds=TWO),
-        Row("lamda 0.5", {"lamda": "0.5"}, seeds=TWO),
-        Row("attention", {"model": "attention"}, seeds=ONE),
-        Row("K = 2", {"n_actions": "2"}, seeds=ONE),
-        Row("K = 10", {"n_actions": "10"}, seeds=ONE),
-        Row("observation last", {"observation": "last"}, seeds=ONE),
-        Row("reward prob", {"reward": "prob"}, seeds=ONE),
-        Row("no baseline", {"baseline": "none"}, seeds=ONE),
-        Row("baseline mean", {"baseline": "mean"}, seeds=ONE),
-        Row("carry_memory", {"carry_memory": "true"}, seeds=ONE),
-        Row("LSTM, dropout 0.4", {"model": "lstm", "dropout": "0.4"}, seeds=ONE),
-        Row("LSTM, dropout 0", {"model": "lstm", "dropout": "0"}, seeds=TWO),
-        Row("DSC-LSTM, dropout 0", {"dropout": "0"}, seeds=TWO),
-        Row("lamda 0.5, dropout 0", {"lamda": "0.5", "dropout": "0"}, seeds=TWO),
-        Row("random skip, dropout 0", {"model": "random_skip", "dropout": "0"}, TWO),
-        *(
-            Row(f"{model}{dropout}, 10 epochs", TEN_EPOCHS | flags | more, seeds=ONE)
-            for dropout, more in {", dropout 0": {"dropout": "0"}, "": {}}.items()
-            for model, flags in {
-                "LSTM": {"model": "lstm"},
-                "DSC-LSTM": {},
-                "random skip": {"model": "random_skip"},
-                "fixed skip": {"model": "fixed_skip"},
-            }.items()
+        *kinds(FOUR, TWO),
+        *kinds(("released recipe", "lamda 0.5"), TWO),
+        *kinds(("attention", "K = 2", "K = 10", "observation last"), ONE),
+        *kinds(("reward prob", "no baseline", "baseline mean", "carry_memory"), ONE),
+        *kinds(["LSTM"], ONE, "{}, dropout 0.4", dropout="0.4"),
+        *kinds(
+            ("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"),
+            TWO,
+            "{}, dropout 0",
+            dropout="0",
         ),
+        *kinds(FOUR, ONE, "{}, dropout 0, 10 epochs", dropout="0", **TEN_EPOCHS),
+        *kinds(FOUR, ONE, "{}, 10 epochs", **TEN_EPOCHS),
     ),
     PERPLEXITIES,
-    PTB,
+    _ptb,
     WORDS_SMOKE,
     ("LSTM", "DSC-LSTM", "no baseline", "baseline mean", "released recipe"),
 )
@@ -368,15 +305,12 @@ penn_treebank_650 = Table(
     LANGUAGE_MODEL,
     {"max_epochs": "1", "print_every": "100"},
     (
-        Row("LSTM", {"model": "lstm"}, seeds=TWO),
-        Row("DSC-LSTM", {}, seeds=TWO),
-        Row("random skip", {"model": "random_skip"}, seeds=ONE),
-        Row("fixed skip", {"model": "fixed_skip"}, seeds=ONE),
-        Row("released recipe", {"recipe": "released"}, seeds=ONE),
+        *kinds(("LSTM", "DSC-LSTM"), TWO),
+        *kinds(("random skip", "fixed skip", "released recipe"), ONE),
     ),
     # Validation is drawn: the test perplexity of one row would hide all others.
     (PERPLEXITIES[1], PERPLEXITIES[0], *PERPLEXITIES[2:]),
-    PTB,
+    _ptb,
     WORDS_SMOKE,
     ("LSTM", "DSC-LSTM", "released recipe"),
 )
@@ -391,20 +325,20 @@ penn_treebank_650_jax = penn_treebank_650._replace(
     script=LANGUAGE_MODEL_JAX,
     flags={"max_epochs": "12", "print_every": "100"},
     rows=(
-        Row("LSTM", {"model": "lstm"}, seeds=ONE),
-        Row("DSC-LSTM", {}, seeds=ONE),
-        Row("lamda 0.5", {"lamda": "0.5"}, seeds=ONE),
-        Row("random skip", {"model": "random_skip"}, seeds=ONE),
-        *(
-            Row(f"{name}, to the end", {"max_epochs": "100", **flags}, seeds=ONE)
-            for name, flags in {
-                "LSTM": {"model": "lstm"},
-                "LSTM, dropout 0.65": {"model": "lstm", "dropout": "0.65"},
-                "DSC-LSTM": {},
-                "lamda 0.5": {"lamda": "0.5"},
-                "random skip": {"model": "random_skip"},
-                "fixed skip": {"model": "fixed_skip"},
-            }.items()
+        *kinds(("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"), ONE),
+        *kinds(["LSTM"], ONE, "{}, to the end", max_epochs="100"),
+        *kinds(
+            ["LSTM"],
+            ONE,
+            "{}, dropout 0.65, to the end",
+            max_epochs="100",
+            dropout="0.65",
+        ),
+        *kinds(
+            ("DSC-LSTM", "lamda 0.5", "random skip", "fixed skip"),
+            ONE,
+            "{}, to the end",
+            max_epochs="100",
         ),
     ),
     plot_training=(
@@ -438,24 +372,14 @@ agreement = Table(
         "print_every": "100",
     },
     (
-        Row("LSTM", {"model": "lstm"}),
-        Row("DSC-LSTM", {}),
-        Row("lamda 0.5", {"lamda": "0.5"}),
-        Row("K = 10", {"n_actions": "10"}),
-        Row("observation last", {"observation": "last"}),
-        Row("carry_memory", {"carry_memory": "true"}),
-        *(
-            Row(f"no layer below, {name}", {"rnn_layers": "0", **flags})
-            for name, flags in {
-                "LSTM": {"model": "lstm"},
-                "DSC-LSTM": {},
-                "lamda 0.5": {"lamda": "0.5"},
-            }.items()
+        *kinds(("LSTM", "DSC-LSTM", "lamda 0.5", "K = 10", "observation last")),
+        *kinds(["carry_memory"]),
+        *kinds(
+            ("LSTM", "DSC-LSTM", "lamda 0.5"),
+            name="no layer below, {}",
+            rnn_layers="0",
         ),
-        Row("random skip", {"model": "random_skip"}),
-        Row("fixed skip", {"model": "fixed_skip"}),
-        Row("attention", {"model": "attention"}),
-        Row("released recipe", {"recipe": "released"}),
+        *kinds(("random skip", "fixed skip", "attention", "released recipe")),
     ),
     (
         *PERPLEXITIES[:2],
@@ -463,7 +387,7 @@ agreement = Table(
         Column("by chance", score("skips that land by chance")),
         *PERPLEXITIES[2:],
     ),
-    (),
+    lambda flags: None,  # the embedded corpus
     WORDS_SMOKE,
     ("LSTM", "DSC-LSTM", "released recipe"),
 )
@@ -472,12 +396,12 @@ agreement_long = agreement._replace(
     title="The agreement corpus, up to 40 epochs, with more and less dropout",
     flags=agreement.flags | {"max_epochs": "40"},
     rows=(
-        Row("LSTM, dropout 0.3", {"model": "lstm", "dropout": "0.3"}),
-        Row("DSC-LSTM, dropout 0.3", {"dropout": "0.3"}),
-        Row("lamda 0.5, dropout 0.3", {"lamda": "0.5", "dropout": "0.3"}),
-        Row("random skip, dropout 0.3", {"model": "random_skip", "dropout": "0.3"}),
-        Row("LSTM, dropout 0.1", {"model": "lstm", "dropout": "0.1"}, seeds=ONE),
-        Row("DSC-LSTM, dropout 0.1", {"dropout": "0.1"}, seeds=ONE),
+        *kinds(
+            ("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"),
+            name="{}, dropout 0.3",
+            dropout="0.3",
+        ),
+        *kinds(("LSTM", "DSC-LSTM"), ONE, "{}, dropout 0.1", dropout="0.1"),
     ),
     plot_training=(
         "LSTM, dropout 0.3",

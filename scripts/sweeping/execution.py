@@ -1,7 +1,7 @@
-"""One run of a sweep as a process, tried again when it fails; many of them at once.
+"""Runs training scripts as processes, several at a time, and restarts those that fail.
 
-A folder that another process trains in is waited for: it may be a run whose parent was
-killed, and its training is not lost.
+If another process is training in a run's folder, for instance because its sweep was
+killed, that process is waited for and its work is kept.
 """
 
 import json
@@ -21,79 +21,56 @@ from dsc.runs.folder import LOCK, read_result
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT, JOB = "output.txt", "job.json"
-TICK = 0.1  # seconds between looks at the processes
-PATIENCE = 60  # seconds that a process may take to save its state and end
+POLL_SECONDS = 0.1
+SAVE_SECONDS = 60  # how long a process may take to save its state and exit
 
 
 class Run(NamedTuple):
-    """One training.
+    """One training run."""
 
-    Attributes:
-        settings: dict from flag to value, as text: the point of the grid.
-        seed: as text.
-        folder: absolute path of its run folder.
-    """
-
-    settings: dict
+    settings: dict  # from flag to value, as text: the point of the grid
     seed: str
-    folder: Path
+    folder: Path  # absolute
 
     @property
     def name(self):
-        """The folder's place in the sweep's."""
+        """The path of the folder in that of the sweep."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
     def flags(self):
-        """What is computed: the training script's flags but for --train_dir."""
+        """The training script's flags except --train_dir."""
         settings = {**self.settings, "seed": self.seed}
         return [f"--{name}={value}" for name, value in settings.items()]
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        scores: dict from name to number, those of `result.json`; None if the run
-            failed.
-        error: one line, or None.
-        tries: how often it was started.
-    """
-
-    scores: dict | None
-    error: str | None = None
+    scores: dict | None  # from `result.json`; None if the run failed
+    error: str | None = None  # one line
     tries: int = 0
 
 
 class Job(NamedTuple):
-    """What a process needs to know; the same for all runs but for the first.
+    """A run and how to start it."""
 
-    Attributes:
-        run: `Run`.
-        script: path of the training script, from the project's root.
-        data: dict, `stamps` of the data.
-        working_dir: where relative paths in flags start.
-        threads: of TensorFlow within an operation.
-        retries: how often a run that failed is started again.
-        placed_by: the flag that says where its folder is, for errors.
-    """
-
-    run: tuple
-    script: str
-    data: dict
-    working_dir: str
-    threads: int
+    run: Run
+    script: str  # path of the training script, from the project's root
+    data: dict  # `stamps` of the data
+    working_dir: str  # where relative paths in flags start
+    threads: int  # of TensorFlow within an operation
     retries: int
-    placed_by: str = "--sweep_dir"
+    folder_flag: str = "--sweep_dir"  # sets the run's folder; for error messages
 
     @property
     def computed(self):
-        """What is computed, as `job.json` keeps it of a finished job."""
+        """What determines the result; `job.json` keeps it when the run is done."""
         return {"script": self.script, "flags": self.run.flags, "data": self.data}
 
 
 class Execution:
-    """A `Job` while it is done; `poll` has to be called now and then."""
+    """A `Job` in progress; call `poll` until it returns an `Outcome`."""
 
     def __init__(self, job):
         self.job = job
@@ -101,33 +78,29 @@ class Execution:
         self.process = None
 
     def poll(self):
-        """Starts what is to start; returns the `Outcome` when there is one.
-
-        Raises:
-            RunError: the run's folder cannot be written.
-        """
-        with writing(self.job.run.folder, self.job.placed_by):
+        """Starts the process if needed; returns the `Outcome` once it is done."""
+        with writing(self.job.run.folder, self.job.folder_flag):
             if self.process:
-                return self._ended()
+                return self._outcome()
             self.job.run.folder.mkdir(parents=True, exist_ok=True)
-            if not _in_use(self.job.run.folder):
+            if not _is_in_use(self.job.run.folder):
                 self._start()
         return None
 
     def terminate(self):
-        """Tells the process to save its state and end."""
+        """Tells the process to save its state and exit."""
         if self.process:
             self.process.terminate()
 
     def wait(self):
-        """Waits for the end of a process that was told to end."""
+        """Waits for the end of a terminated process."""
         if self.process:
             try:
-                self.process.wait(PATIENCE)
+                self.process.wait(SAVE_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
 
-    def _ended(self):
+    def _outcome(self):
         folder = self.job.run.folder
         code = self.process.poll()
         if code is None:
@@ -147,36 +120,26 @@ class Execution:
         run = self.job.run
         self.tries += 1
         threads = {"TF_NUM_INTRAOP_THREADS": str(self.job.threads)}
+        script = ROOT / self.job.script
         with open(run.folder / OUTPUT, "ab") as output:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    ROOT / self.job.script,
-                    *run.flags,
-                    f"--train_dir={run.folder}",
-                ],
+                [sys.executable, script, *run.flags, f"--train_dir={run.folder}"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.job.working_dir,
-                # Unbuffered: what is printed last stands last.
+                # Unbuffered, so that the error is the last line.
                 env={**os.environ, **threads, "PYTHONUNBUFFERED": "1"},
-                # Ctrl-C reaches the sweep alone, which tells each process once.
+                # Ctrl-C reaches only the sweep, which signals each process once.
                 start_new_session=True,
             )
 
 
 def run_all(jobs, at_once, started, ended):
-    """Does jobs as processes of this machine, until all are done or a signal comes.
+    """Runs jobs as processes of this machine until all are done or a signal arrives.
 
-    Args:
-        jobs: list of `Job`.
-        at_once: number of processes.
-        started: function of a `Run`, called when it begins.
-        ended: function of a `Run` and its `Outcome`.
-
-    Raises:
-        Interrupted: a signal came; the processes have saved their states.
+    Calls `started(run)` when a run starts and `ended(run, outcome)` when it ends. After
+    a signal, waits until the processes have saved their states.
     """
     waiting, running = list(jobs), []
     with signals.polled():
@@ -189,7 +152,7 @@ def run_all(jobs, at_once, started, ended):
                     if outcome := execution.poll():
                         running.remove(execution)
                         ended(execution.job.run, outcome)
-                time.sleep(TICK)
+                time.sleep(POLL_SECONDS)
         finally:
             for execution in running:
                 execution.terminate()
@@ -198,29 +161,26 @@ def run_all(jobs, at_once, started, ended):
 
 
 def stamps(paths):
-    """What tells cheaply that data may have changed: sizes, times and inodes of files.
+    """Size, time and inode of each file, which change when the data may have changed.
 
-    The training script, which is then started again, compares the content, or says
-    what is missing.
+    The training script, which then starts again, compares the content.
     """
     found = {path.name: path.stat() for path in paths if path.exists()}
     return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in found.items()}
 
 
 def finished(job):
-    """The `Outcome` of a job that was done before, or None."""
+    """The `Outcome` of a job that an earlier sweep finished, or None."""
     try:
-        done = result = read_result(job.run.folder)
-        if "script" not in result:  # an older version had both in one file
-            done = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
-        same = {name: done[name] for name in job.computed} == job.computed
-        return Outcome(_scores(result)) if same else None
+        scores = _scores(read_result(job.run.folder))
+        done = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
+        return Outcome(scores) if done == job.computed else None
     except (RunError, OSError, ValueError, TypeError, KeyError):
-        return None  # the training script will say how far it is
+        return None  # the training script checks the folder
 
 
-def _in_use(folder):
-    """Whether a process trains in a folder; see `dsc.runs.folder`."""
+def _is_in_use(folder):
+    """Whether another process is training in the folder."""
     try:
         atomic_io.lock(folder / LOCK).close()
     except BlockingIOError:
@@ -229,7 +189,7 @@ def _in_use(folder):
 
 
 def _scores(result):
-    """The scores of a result; what no float holds is null there."""
+    """The scores of a result; null stands for a value that is not finite."""
     scores = result["scores"].items()
     return {name: math.inf if x is None else float(x) for name, x in scores}
 

@@ -1,4 +1,4 @@
-"""The runs that a sweep's command line asks for, checked before the first starts."""
+"""The runs of a sweep, from its command line, which is checked before a run starts."""
 
 import copy
 import itertools
@@ -12,27 +12,22 @@ from dsc.cli.flags import IGNORED_FLAGS, ROLES, with_role
 from dsc.runs import atomic_io
 from sweeping.execution import Run
 
-CHOSEN = {
+REFUSED = {  # flags that the sweep sets itself
     "seed": "give the seeds of all runs with --seeds",
-    "train_dir": "each run gets a folder of its own in --sweep_dir",
-    "restart": "to begin a run anew, remove its folder",
+    "train_dir": "each run gets its own folder in --sweep_dir",
+    "restart": "to start a run over, remove its folder",
+    **dict.fromkeys(ROLES["inference"], "a sweep trains"),
 }
-# Runs that differ in these alone share a folder.
-NAMELESS = {*IGNORED_FLAGS, *ROLES["length"]}
-LONGEST = 200  # bytes in the name of a folder
+# Flags that are not part of a folder's name.
+UNNAMED = {*IGNORED_FLAGS, *ROLES["length"]}
+MAX_NAME_BYTES = 200
 
 
 def runs(grid, seeds, folder):
-    """All runs of a grid, the seeds of one point after one another.
+    """All runs of a grid, a list of `Run`, the seeds of a point one after another.
 
-    Args:
-        grid: dict from flag to list of values, of `read`.
-        seeds: list of texts.
-        folder: the sweep's.
-
-    Returns:
-        List of `Run`. A folder is named after the flags that were given and that make
-        it another run, so that a larger grid finds the runs of a smaller one.
+    A folder is named after the flags that were given and change the result, so that a
+    larger grid finds the runs of a smaller one.
     """
     folder = Path(folder).absolute()
     points = [
@@ -47,19 +42,12 @@ def runs(grid, seeds, folder):
 
 
 def read(arguments, defined):
-    """Reads the grid's flags: comma-separated values for any flag of a script.
+    """Reads the flags of the grid, a dict from flag to list of values, as texts.
 
     Args:
-        arguments: list of texts, `--name=values`, `--name values`, or for a switch
-            `--name` and `--noname`.
+        arguments: list of texts, `--name=values` (separated by commas), `--name values`
+            or, for a Boolean flag, `--name` and `--noname`.
         defined: `absl.flags.FlagValues` with the training script's flags.
-
-    Returns:
-        Dict from flag to list of values, as the texts that folders are named after.
-
-    Raises:
-        RunError: a flag is unknown, is the sweep's to set, may not have a value, or has
-            several though no folder is named after it.
     """
     grid = {}
     arguments = iter(arguments)
@@ -67,75 +55,65 @@ def read(arguments, defined):
         name, equals, text = argument.lstrip("-").partition("=")
         if not argument.startswith("-"):
             raise RunError(
-                f"{argument!r} is not a flag; separate a flag's values by commas alone."
+                f"{argument!r} is not a flag; separate a flag's values by commas only."
             )
         if name not in defined and name.startswith("no") and name[2:] in defined:
             name, equals, text = name[2:], "=", "false"
-        is_inference = name in ROLES["inference"]
-        if why := "a sweep trains" if is_inference else CHOSEN.get(name):
-            raise RunError(f"--{name} is the sweep's to set; {why}.")
+        if name in REFUSED:
+            raise RunError(f"--{name} is the sweep's to set; {REFUSED[name]}.")
         if name not in defined:
             raise RunError(
-                f"--{name} is no flag of the training script; its --help lists those "
-                "there are."
+                f"--{name} is no flag of the training script; its --help lists the "
+                "flags."
             )
         if name in grid:
             raise RunError(f"--{name} is given twice; separate its values by commas.")
         if not equals:
             text = "true" if defined[name].boolean else next(arguments, "")
-        is_path = name in with_role("data", "worker")  # which may have commas
+        is_path = name in with_role("data", "worker")  # a path may contain commas
         grid[name] = values([text] if is_path else text.split(","), defined[name])
-        if name in NAMELESS and len(grid[name]) > 1:
+        if name in UNNAMED and len(grid[name]) > 1:
             raise RunError(
                 f"--{name} takes one value, since runs that differ in it alone would "
-                "share a folder; give each value a --sweep_dir of its own."
+                "share a folder; give each value its own --sweep_dir."
             )
     return grid
 
 
 def values(texts, flag):
-    """A flag's values as the texts that name them: `0.50` and `.5` are one.
-
-    Raises:
-        RunError: a value is none, or is there twice.
-    """
+    """Parses a flag's values and returns them as texts, so that `0.50` equals `.5`."""
     parsed = []
     for text in texts:
         try:
             value = str(flag.parser.parse(text))
         except (TypeError, ValueError) as error:
             raise RunError(
-                f"--{flag.name} may not be {text!r} ({one_line(error)}); --help of the "
-                "training script says what it may be."
+                f"--{flag.name} may not be {text!r} ({one_line(error)}); see --help of "
+                "the training script."
             ) from None
         if value in parsed:
-            raise RunError(f"--{flag.name} has the value {value} twice; leave one out.")
+            raise RunError(f"--{flag.name} has the value {value} twice; remove one.")
         parsed.append(value)
     return parsed
 
 
 def parsed(runs, defined):
-    """The flags of runs as the training script has them, a `FlagValues` for each.
-
-    Raises:
-        RunError: says which flag, and what it may be.
-    """
+    """The `FlagValues` of each run; finds combinations that the script refuses."""
     found = []
     for run in runs:
         try:
-            # A copy: what one run sets is not to be there for the next.
-            found.append(copy.deepcopy(defined))
+            found.append(copy.deepcopy(defined))  # runs must not share values
             found[-1](["", *run.flags])
         except flags.Error as error:
             raise RunError(
-                f"The run {run.name} cannot be: {one_line(error)}; give another value."
+                f"The run {run.name} is refused: {one_line(error)}; give another value."
             ) from None
     return found
 
 
 def _name(point):
-    named = sorted(point.keys() - NAMELESS)
+    named = sorted(point.keys() - UNNAMED)
     name = ",".join(f"{n}={quote(point[n], safe='')}" for n in named) or "defaults"
-    if len(name) > LONGEST:
-        name = f"{name[:LONGEST]}-{atomic_io.digest(name.encode())}"
+    if len(name) > MAX_NAME_BYTES:
+        name = f"{name[:MAX_NAME_BYTES]}-{atomic_io.digest(name.encode())}"
     return name

@@ -1,4 +1,4 @@
-"""A sweep's runs on a cluster: Ray Tune only says where and when each is done.
+"""Runs of a sweep on a Ray cluster; Ray Tune only decides where and when.
 
 All machines must see the project and the sweep's folder at the same paths.
 """
@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 
-if "RAY_ADDRESS" in os.environ:  # 41 s per try, 20 tries; read when Ray is imported
+if "RAY_ADDRESS" in os.environ:  # read at import; the default is 20 tries of 41 s
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
 
 import ray
@@ -16,29 +16,29 @@ from ray import tune
 
 from dsc.cli import signals
 from dsc.cli.errors import RunError, one_line
-from sweeping.execution import TICK, Execution, Outcome
+from sweeping.execution import POLL_SECONDS, Execution, Outcome
 
-LOOKS = 10  # looks at a process per step of Tune
-RECORDS = ".tune"  # folder of Tune's own records; those of the runs are in theirs
-SETTINGS = {  # signals, metrics and reports are seen to here
+POLLS = 10  # per step of Tune
+RECORDS = ".tune"  # folder of Tune's own files
+SETTINGS = {  # this module handles signals and reports itself
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_worker_niceness": "0",  # as with the processes of `sweep_execution`
+    "RAY_worker_niceness": "0",  # as for `execution.run_all`
 }
 
 
 class Trial(tune.Trainable):
-    """An `Execution` as Tune places, stops and, if a machine is lost, places again."""
+    """An `Execution`, which Tune starts again elsewhere if a machine is lost."""
 
     def setup(self, config, jobs):
         self.execution = Execution(jobs[config["job"]])
 
     def step(self):
-        for _ in range(LOOKS):
+        for _ in range(POLLS):
             if outcome := self.execution.poll():
                 return {"done": True, "outcome": tuple(outcome)}
-            time.sleep(TICK)
+            time.sleep(POLL_SECONDS)
         return {"done": False}
 
     def cleanup(self):
@@ -47,7 +47,7 @@ class Trial(tune.Trainable):
 
 
 class Signals(tune.Stopper):
-    """Ends all trials when a signal came."""
+    """Stops all trials when a signal arrives."""
 
     def __call__(self, trial_id, result):
         return False
@@ -57,7 +57,7 @@ class Signals(tune.Stopper):
 
 
 class Reporter(tune.Callback):
-    """Tells of the runs that begin and end."""
+    """Calls `started` and `ended` for each run."""
 
     def __init__(self, jobs, started, ended):
         self.jobs, self.started, self.ended = jobs, started, ended
@@ -66,7 +66,7 @@ class Reporter(tune.Callback):
         self.started(self._run(trial))
 
     def on_trial_complete(self, iteration, trials, trial, **info):
-        if outcome := trial.last_result.get("outcome"):  # none if it was stopped
+        if outcome := trial.last_result.get("outcome"):  # none if stopped
             self.ended(self._run(trial), Outcome(*outcome))
 
     def on_trial_error(self, iteration, trials, trial, **info):
@@ -78,20 +78,11 @@ class Reporter(tune.Callback):
 
 
 def run_all(jobs, at_once, gpus, started, ended):
-    """Does jobs on the machines of a Ray cluster; see `sweep_execution.run_all`.
+    """Runs jobs on the machines of a Ray cluster; see `execution.run_all`.
 
-    The cluster is that of `RAY_ADDRESS`, or one that runs on this machine; without
-    either this machine is made one, for as long as it takes.
-
-    Args:
-        jobs: list of `Job`, each of which takes as many CPUs as it has threads.
-        at_once: largest number of jobs at once, or None.
-        gpus: of each job, may be a fraction.
-        started, ended: see `sweep_execution.run_all`.
-
-    Raises:
-        RunError: there is no cluster.
-        Interrupted: a signal came; the runs were told to save their states.
+    The cluster is that of `RAY_ADDRESS`, or one that runs on this machine, or else one
+    that is started for this sweep. Each job takes as many CPUs as it has threads, and
+    `gpus` GPUs, which may be a fraction.
     """
     os.environ |= SETTINGS
     try:
@@ -103,11 +94,11 @@ def run_all(jobs, at_once, gpus, started, ended):
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise RunError(
-            f"--engine ray: no cluster can be reached or started ({one_line(error)}); "
-            "set RAY_ADDRESS to that of one, or unset it."
+            f"--engine ray: cannot reach or start a cluster ({one_line(error)}); set "
+            "RAY_ADDRESS to that of a cluster, or unset it."
         ) from None
     _warn_if_too_large({"CPU": jobs[0].threads, "GPU": gpus})
-    signals.exit_on_signals()  # Ray has set handlers of its own
+    signals.exit_on_signals()  # Ray has replaced the handlers
     folder = jobs[0].run.folder.parents[1]
     shutil.rmtree(folder / RECORDS, ignore_errors=True)
     tuner = tune.Tuner(
@@ -132,12 +123,12 @@ def run_all(jobs, at_once, gpus, started, ended):
 
 
 def _warn_if_too_large(needs):
-    """Says when no machine has what a run needs: one may join the cluster yet."""
+    """Prints a warning if no machine has what a run needs; one may join later."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     fits = [all(m.get(k, 0) >= n for k, n in needs.items()) for m in machines]
     if not any(fits):
         print(
             f"No machine of the cluster has {needs['CPU']} CPUs (--threads) and "
-            f"{needs['GPU']:g} GPUs (--gpus): the runs wait for one that has.",
+            f"{needs['GPU']:g} GPUs (--gpus): the runs wait for such a machine.",
             flush=True,
         )

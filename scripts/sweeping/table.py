@@ -1,4 +1,4 @@
-"""A sweep's table: mean and standard deviation over the seeds, as CSV and Markdown."""
+"""A table of mean and standard deviation over the seeds, as CSV and Markdown."""
 
 import csv
 import io
@@ -10,18 +10,11 @@ from dsc.runs import atomic_io
 
 
 def rows(grid, outcomes):
-    """The table's rows, one for each point of the grid.
+    """The rows of the table, a list of dicts, one for each point of the grid.
 
-    Args:
-        grid: dict from flag to list of values.
-        outcomes: list of `(sweep_grid.Run, sweep_execution.Outcome)`, those of one
-            point after one another.
-
-    Returns:
-        List of dicts: the flags that have more than one value, how many of the seeds
-        are in the row, and for each score `(mean, standard deviation)` over the runs
-        that have it; the latter is None when that is one run or a score is not finite,
-        both when it is none.
+    A row has the flags that have more than one value, the number of seeds that
+    finished, and for each score its `mean` over the runs that have it. `outcomes` is a
+    list of `(Run, Outcome)`, those of one point one after another.
     """
     varied = [name for name, values in grid.items() if len(values) > 1]
     scores = list(dict.fromkeys(s for _, o in outcomes for s in o.scores or ()))
@@ -51,14 +44,14 @@ def write(folder, table, title):
 
 
 def as_markdown(rows):
-    """Rows of cells, texts, as a Markdown table; the first row is its head."""
+    """Rows of cells, which are texts, as a Markdown table; the first is the header."""
     head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [head, ["---"] * len(head), *body]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def mean(values):
-    """`(mean, standard deviation)`; see `rows`."""
+    """`(mean, sample standard deviation)`, each None where it does not exist."""
     if not values:
         return None, None
     deviates = len(values) > 1 and all(map(math.isfinite, values))
@@ -72,8 +65,8 @@ def as_csv(rows):
     return text.getvalue()
 
 
-def shown(mean, deviation, form):
-    """A mean and its standard deviation, which may be None, in a cell."""
+def formatted(mean, deviation, form):
+    """A cell with a mean and its standard deviation, which may be None."""
     return f"{mean:{form}}" + ("" if deviation is None else f" ± {deviation:{form}}")
 
 
@@ -93,4 +86,4 @@ def _as_csv(table):
 def _cell(value):
     if not isinstance(value, tuple):
         return value
-    return "-" if value[0] is None else shown(*value, ".4f")
+    return "-" if value[0] is None else formatted(*value, ".4f")

@@ -3,12 +3,14 @@
     python tests/on_jax/training_step.py ARRAYS SIZES LEARNING_RATE MAX_NORM
 
 Reads weights, window, state and noise from the file ARRAYS (.npz), replaces them by
-loss, gradients and updated weights, and prints the paths of the weights as JSON.
+loss, gradients and updated weights, and prints the paths of the weights as JSON. Also
+evaluates the model.
 """
 
 import json
 import sys
 
+import jax
 import keras
 import numpy as np
 
@@ -43,12 +45,20 @@ def listed(name):
 parts = listed("state")
 state = [parts[i : i + 2] for i in range(0, len(parts), 2)]
 noise = Noise(given["noise"], listed("mask"))
-gradients, loss, _, _ = task.gradients(
-    listed("weight"), given["words"], given["targets"], state, noise
-)
-weights, norm = descend(listed("weight"), gradients, rate, max_norm)
+
+
+@jax.jit
+def train_step(weights):
+    gradients, loss, _, _ = task.gradients(
+        weights, given["words"], given["targets"], state, noise
+    )
+    return gradients, loss, *descend(weights, gradients, rate, max_norm)
+
+
+gradients, loss, weights, norm = train_step(listed("weight"))
 found = {"loss": loss, "norm": norm}
 found |= {f"gradient/{i}": gradient for i, gradient in enumerate(gradients)}
 found |= {f"after/{i}": weight for i, weight in enumerate(weights)}
 np.savez(path, **found)
+assert np.isfinite(task.evaluate()[1])
 print(json.dumps([variable.path for variable in model.trainable_variables]))

@@ -85,7 +85,7 @@ class Cases:
                 paths, "<eos>", rng.choice(corpora.UNKNOWN), size
             )
             for split, ids in read.ids.items():
-                cut = rng.choice((corpora.windows, corpora.all_windows))
+                cut = rng.choice((corpora.whole_windows, corpora.all_windows))
                 cut(ids, rng.randint(1, 9), rng.randint(2, 9), split)[0]
 
     def ids(self, rng, folder):
@@ -112,7 +112,7 @@ class Cases:
         with unchanged(folder):
             try:
                 saved = RunFolder.open(folder / "run")
-                saved.restore_flags(FLAGS, ("rnn_size", "n_actions", "lamda"))
+                saved.restore_flags(FLAGS)
                 saved.read_vocabulary()
                 saved.checkpoints.load_weights(self.task.model)
             except RunError as error:

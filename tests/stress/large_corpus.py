@@ -1,12 +1,12 @@
-"""Prepares a corpus that is larger than the memory for it, and starts on it again.
+"""Prepares a corpus that is larger than the memory for it, and uses it again.
 
-    python tests/stress/large_corpus.py   # 500,000 words, as frequent as words are
-    python tests/stress/large_corpus.py --distinct   # each word of the text another
+    python tests/stress/large_corpus.py   # 500,000 words with natural frequencies
+    python tests/stress/large_corpus.py --distinct   # each word occurs once
 
-Makes a text of `--megabytes`, starts the training script on it twice, and ends it each
-time when it has said how many weights it trains. Exits with 0 only if the process that
-prepared the text took less than 600 MB, and the second start less than 5 seconds. (The
-training script waits for that process with what importing TensorFlow takes.)
+Writes a text of `--megabytes`, starts the training script on it twice, and ends it each
+time when it has printed how many weights it trains. Exits with 0 only if the process
+that prepared the text took less than 600 MB, and the second start less than 5 seconds.
+(The training script, which waits for that process, has TensorFlow in its memory.)
 """
 
 import contextlib
@@ -35,7 +35,7 @@ SECONDS = 5.0
 N_WORDS = 500_000  # different ones; as in a natural text, the nth is 1/n as frequent
 PER_LINE = 20
 BLOCK = 1 << 20  # words
-ODD = 0x9E3779B1  # a factor that mixes the bits of a number: other ones stay others
+ODD = 0x9E3779B1  # mixes the bits of a number; different numbers stay different
 
 
 class Start(NamedTuple):
@@ -95,7 +95,7 @@ def start(*arguments):
 
 
 def watch(process, peaks):
-    """Measures a process and the one that prepares for it, as long as that is there."""
+    """Measures a process and the one that prepares its text, while that one runs."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     while process.poll() is None:
         with contextlib.suppress(OSError, TypeError):  # of what has just ended
@@ -136,7 +136,7 @@ def main():
 
 if __name__ == "__main__":
     group.integer("megabytes", 1000, "size of the text", 1)
-    group.bool("distinct", False, "whether each word of the text is another")
+    group.bool("distinct", False, "whether each word occurs once")
     group.path("in_dir", None, "folder for all files (default: the system's)")
     program.parse(FLAGS, __doc__)
     program.main(FLAGS, main)

@@ -1,10 +1,9 @@
-"""Trains for thousands of steps: memory must stay flat, and open files as many.
+"""Trains for thousands of steps: memory and open files must not grow.
 
     python tests/stress/memory.py
 
-Exits with 0 only if the resident memory after the last step is within 20 MB of that
-after 300 steps, and no more files are open. Reports are far apart and states are saved
-all the time, which is when either would grow.
+Exits with 0 only if the resident memory grows by at most 20 MB after 300 steps, and no
+more files are open. Reports are rare and states are saved all the time.
 """
 
 import os
@@ -31,7 +30,7 @@ from language_modeling.model import LanguageModel
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 
-FIRST = 300  # steps after which everything is there that is ever needed
+FIRST = 300  # steps after which nothing more should be allocated
 LIMIT = 20  # MB
 
 

@@ -1,7 +1,7 @@
-"""Runs the project's programs as processes that begin within a moment.
+"""Runs the project's programs as processes that start fast.
 
-Each is forked from a process in which TensorFlow is imported already: that takes longer
-than all that most short runs do.
+Each is forked from a process that has imported TensorFlow, which takes longer than most
+short runs.
 """
 
 import multiprocessing
@@ -28,11 +28,11 @@ SERVER.set_forkserver_preload(["language_modeling.task", "number_prediction.task
 
 
 class Result(NamedTuple):
-    """What a program left behind.
+    """How a program ended.
 
     Attributes:
-        code: exit code; minus the number of the signal that killed it; None if it had
-            to be stopped because it took too long.
+        code: exit code; minus the number of the signal that killed it; None if it took
+            too long.
         out, err: the lines that it printed, but for `startup.MESSAGES`.
     """
 
