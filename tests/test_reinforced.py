@@ -393,21 +393,3 @@ def test_no_warning_where_the_agent_learns(rng):
     build().fit(*data(rng), verbose=0)
     dsc.DSCLSTM(UNITS, K, return_skips=True)(np.zeros((1, 2, 3)), training=True)
     dsc.DSCLSTM(UNITS, K, choice="attention")(np.zeros((1, 2, 3)), training=True)
-
-
-@pytest.mark.slow
-def test_number_prediction_is_learned_by_fit():
-    keras.utils.set_random_seed(7)
-    rng = np.random.default_rng(7)
-    numbers = rng.integers(0, 10, (105_000, 11))
-    answers = numbers[np.arange(len(numbers)), 9 - numbers[:, -1]]
-    inputs = keras.Input((11,), dtype="int32")
-    x = keras.layers.Embedding(10, 10, "identity")(inputs)
-    outputs = keras.layers.Dense(10)(dsc.DSCLSTM(100, 10, agent_units=20)(x))
-    model = dsc.Reinforced(inputs, outputs)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, metrics=["accuracy"])
-    split = {"train": slice(100_000), "valid": slice(100_000, None)}
-    train, valid = ((numbers[s], answers[s]) for s in split.values())
-    history = model.fit(*train, 100, epochs=8, validation_data=valid, verbose=0).history
-    assert max(history["val_accuracy"]) >= 0.999

@@ -303,3 +303,39 @@ def test_the_gradient_is_that_of_the_numpy_loop(carry_memory, rng):
         slope = reference.numerical_gradient(along, np.zeros(()))
         assert abs(slope) > 0.01
         np.testing.assert_allclose(np.sum(gradient * direction), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("implementation", ["fast", "xla"])
+def test_the_dropout_mask_has_the_gradient_of_the_plain_loop(
+    implementation, masked, rng
+):
+    x, factors = (
+        tf.constant(rng.normal(size=(BATCH, TIME, n))) for n in (FEATURES, UNITS)
+    )
+    mask = rng.integers(0, 2, (BATCH, TIME)) > 0 if masked else None
+    found = []
+    for kind in ("plain", implementation):
+        keras.utils.set_random_seed(1)
+        layer = make_layer(kind, "float64", 3, lamda=LAMDA)
+        with tf.GradientTape() as tape:
+            tape.watch(factors)
+            outputs = layer(x, dropout_mask=factors, mask=mask)[0]
+            loss = tf.reduce_sum(tf.square(outputs))
+        found.append(tape.gradient(loss, factors))
+    assert np.any(found[0])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", ["fast", "xla"])
+def test_second_derivatives_are_refused_in_a_sentence(implementation, rng):
+    x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
+    layer = make_layer(implementation, "float64", 3)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            outputs = tf.reduce_sum(tf.square(layer(x)[0]))
+        penalty = tf.reduce_sum(tf.square(inner.gradient(outputs, x)))
+    with pytest.raises(LookupError, match=r"no second derivatives .*use 'plain'"):
+        outer.gradient(penalty, x)
