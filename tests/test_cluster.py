@@ -48,7 +48,7 @@ def test_the_chief_comes_first_whatever_the_order(job, place, place_among_all):
     ],
 )
 def test_what_is_no_cluster_is_refused_in_one_sentence(text, reason):
-    with refused("--strategy multi_worker: TF_CONFIG", reason, "see Scaling in README"):
+    with refused("--strategy multi_worker: TF_CONFIG", reason, "README.md."):
         Cluster(text)
 
 

@@ -356,7 +356,7 @@ def test_a_flag_that_contradicts_the_run_is_refused(run):
 def test_a_run_that_lacks_a_flag_is_refused(run):
     values = parsed()
     flags.DEFINE_integer("n_actions", 5, "", flag_values=values)
-    with pytest.raises(RunError, match="has no value for --n_actions"):
+    with pytest.raises(RunError, match="does not say the model's n_actions"):
         run.restore_flags(values)
 
 
@@ -464,19 +464,11 @@ def test_the_vocabulary_comes_back_as_it_was(tmp_path, words):
     assert RunFolder(tmp_path, config).read_vocabulary() == words
 
 
-@pytest.mark.parametrize("change", ["gone", "no UTF-8", "truncated", "edited"])
-def test_a_vocabulary_that_has_changed_is_named(tmp_path, change):
+@pytest.mark.parametrize("content", [None, b"the\ncaf\xe9\n", b"the\n", b"a\ncaf\n"])
+def test_a_vocabulary_that_has_changed_is_named(tmp_path, content):
     run = RunFolder.begin(tmp_path, CONFIG, vocabulary=("the", "caf\u00e9"))
     path = tmp_path / "vocabulary.txt"
-    content = path.read_bytes()
-    path.unlink()
-    changed = {
-        "no UTF-8": content.decode().encode("latin-1"),
-        "truncated": content[:4],
-        "edited": content.replace(b"the", b"a"),
-    }
-    if change != "gone":
-        path.write_bytes(changed[change])
+    path.unlink() if content is None else path.write_bytes(content)
     with refused(
         f"--load_model: {path} cannot be read (",
         "repeat the command that trained the run",

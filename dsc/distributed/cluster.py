@@ -34,7 +34,7 @@ class Cluster:
         if not config:
             raise RunError(
                 "--strategy multi_worker: TF_CONFIG, which names all workers and which "
-                "of them this one is, is not set; see Scaling in README.md."
+                "of them this one is, is not set; see language_modeling/README.md."
             )
         try:
             tasks, own = _tasks(json.loads(config))
@@ -43,7 +43,7 @@ class Cluster:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RunError(
                 "--strategy multi_worker: TF_CONFIG does not describe a cluster of "
-                f"workers ({one_line(error)}); see Scaling in README.md."
+                f"workers ({one_line(error)}); see language_modeling/README.md."
             ) from None
 
     def wait(self, limit=WAIT):

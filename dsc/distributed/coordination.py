@@ -14,12 +14,7 @@ VOTE_EVERY = 10  # steps between two votes, each of which costs a message
 
 
 def check_same_command(distribution, flags, data):
-    """Checks that all workers were started with the same flags and data.
-
-    Args:
-        distribution: `dsc.distributed.base.Distribution`.
-        flags: dict from name to value.
-        data: dict from split to checksum.
+    """Checks that all workers were started with the same flags and data, two dicts.
 
     Raises:
         RunError: they were not; the message names the differences.
@@ -47,7 +42,7 @@ def newest_common(distribution, candidates, n_states):
     """The newest state that is usable on all workers.
 
     Args:
-        distribution: `dsc.distributed.base.Distribution`.
+        distribution: of this worker.
         candidates: iterator over `(step key, anything)` of this worker's usable states,
             the newest first; it is read as far as necessary.
         n_states: number of this worker's states, damaged ones included.
@@ -85,7 +80,7 @@ def vote_on_save(distribution, due, step, must_vote=False):
     """Lets all workers save at the same step, and stop at the same step on a signal.
 
     Args:
-        distribution: `dsc.distributed.base.Distribution`.
+        distribution: of this worker.
         due: whether a save is due by this worker's clock; the chief's counts.
         step: number of finished steps.
         must_vote: whether to vote at a step that is no multiple of `VOTE_EVERY`.

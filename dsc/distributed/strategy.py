@@ -16,9 +16,6 @@ def make_distribution(flags):
 
     From here on workers other than the chief print errors only.
 
-    Args:
-        flags: `absl.flags.FLAGS` with those of `dsc.cli.flags`.
-
     Raises:
         RunError: the workers are not there, or the flags do not fit.
     """

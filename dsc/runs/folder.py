@@ -107,10 +107,7 @@ class RunFolder:
             self._lock_file.close()
 
     def restore_flags(self, flags):
-        """Sets the flags that a trained model needs to the values of the run.
-
-        Args:
-            flags: `absl.flags.FlagValues` of a training script, parsed.
+        """Sets the (parsed) flags that a trained model needs to the run's values.
 
         Raises:
             RunError: the run lacks a flag of the architecture, or the user gave it
@@ -123,8 +120,8 @@ class RunFolder:
         for name in filter(flags.__contains__, ROLES["architecture"]):
             if name not in saved:
                 raise RunError(
-                    f"--load_model: {self.path} has no value for --{name}: another "
-                    "script or an older version made the run. Train it again."
+                    f"--load_model: {self.path} does not say the model's {name}; it is "
+                    "no run of this script, or of an older version: train it again."
                 )
             if flags[name].present and flags[name].value != saved[name]:
                 raise RunError(
@@ -321,17 +318,11 @@ def _free(path):
 
 
 def read_config(path, prefix=""):
-    """The content of a run's `config.json`, also one of an older version.
-
-    Args:
-        path: the run's folder, a `pathlib.Path`.
-        prefix: beginning of the error messages.
-
-    Returns:
-        Dict of three dicts, `flags`, `data` and `about`; see `RunFolder`.
+    """The content of `config.json` in a run's folder, also of an older version.
 
     Raises:
-        RunError: the folder holds no run, or the file is damaged.
+        RunError: the folder holds no run, or the file is damaged; the message begins
+            with `prefix`.
     """
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
@@ -340,8 +331,8 @@ def read_config(path, prefix=""):
             data, about = config.pop("data"), config.pop("about")
             about = {TRAINED_WITH: config.pop(TRAINED_WITH, "TensorFlow"), **about}
             config = {"flags": config, "data": data, "about": about}
-        for part, value in config.items():
-            if not isinstance(value, dict):
+        for part in ("flags", "data", "about"):
+            if not isinstance(config[part], dict):
                 raise ValueError(f"{part} is no object")
         return config
     except FileNotFoundError:

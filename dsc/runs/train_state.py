@@ -125,12 +125,8 @@ class State:
 def to_arrays(state, task, metrics_mark):
     """The state of a training as a dict of arrays.
 
-    Two runs of one command give the same arrays, except for `seconds`.
-
-    Args:
-        state: `State`, whose means are read.
-        task: `dsc.training.task.Task`.
-        metrics_mark: see `RunFolder.metrics_mark`.
+    Two runs of one command give the same arrays, except for `seconds`. The mark is that
+    of `RunFolder.metrics_mark`.
 
     Raises:
         NotFinite: a weight or another number is NaN or infinite.

@@ -16,11 +16,7 @@ LOOK = 0.5  # seconds between two updates of the bar, each of which reads the me
 class Report:
     """Prints the progress of a training and makes its records.
 
-    Args:
-        task: `dsc.training.task.Task`.
-        state: `dsc.runs.train_state.State`, whose means are reported.
-        max_epochs: number of epochs.
-        print_every: batches between reports; a shorter epoch has one, at its end.
+    There is a report every `print_every` batches; a shorter epoch has one, at its end.
     """
 
     def __init__(self, task, state, max_epochs, print_every):

@@ -14,10 +14,8 @@ from dsc.runs.train_state import NotFinite, State, from_arrays, restore, to_arra
 def resume(task, folder, max_steps):
     """Restores the newest state that is usable on all workers.
 
-    Args:
-        task: `dsc.training.task.Task`; without a state it stays as it is.
-        folder: `dsc.runs.folder.RunFolder`; its metrics are cut back to the state.
-        max_steps: step after which training ends, or None.
+    The metrics in the folder are cut back to the state. Without a state the task stays
+    as it is.
 
     Returns:
         `(State, its path)`; the path is None at the start of a run.
@@ -72,14 +70,9 @@ def _usable_states(task, folder, max_steps, skip):
 
 
 class Saver:
-    """Saves the state of a training at intervals and on signals.
+    """Saves the `State` of a training every so many seconds and on signals.
 
-    Args:
-        task: `dsc.training.task.Task`.
-        folder: `dsc.runs.folder.RunFolder`.
-        state: `State` of the training.
-        path: of the last state saved, or None.
-        every: seconds between states.
+    `path` is that of the last state saved, or None.
     """
 
     def __init__(self, task, folder, state, path, every):
@@ -92,10 +85,7 @@ class Saver:
         self.start = self.time - state.seconds
 
     def poll(self, must_save=False):
-        """Saves the state if the last one is old enough or a signal came.
-
-        Args:
-            must_save: whether to save in any case.
+        """Saves the state if it must, if the last one is old enough or on a signal.
 
         Raises:
             Interrupted: this worker or another one got a signal; all have saved.
