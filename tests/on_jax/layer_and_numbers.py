@@ -1,8 +1,9 @@
-"""The layer and both models under JAX equal the NumPy loops, as do their gradients.
+"""The layer and number prediction under JAX equal the NumPy loops, also in gradients.
 
-    python tests/on_jax/layer_and_models.py
+    python tests/on_jax/layer_and_numbers.py
 
-Fails with an AssertionError where they differ.
+Fails with an AssertionError where they differ. tests/test_jax_task.py compares a
+training step of the language model.
 """
 
 import jax
@@ -11,10 +12,9 @@ import numpy as np
 import reference
 
 from dsc import DSCLSTM, losses
-from language_modeling.model import LanguageModel, Noise, word_losses
 from number_prediction.model import NumberPredictor
 
-BATCH, FEATURES, UNITS, N_ACTIONS, AGENT_UNITS, TIME, VOCAB = 3, 6, 4, 5, 9, 7, 11
+BATCH, FEATURES, UNITS, N_ACTIONS, AGENT_UNITS, TIME = 3, 6, 4, 5, 9, 7
 
 assert keras.backend.backend() == "jax"
 rng = np.random.default_rng(3435)
@@ -92,33 +92,3 @@ check_gradients(
     digits,
     noise,
 )
-
-tokens = rng.integers(0, VOCAB, (BATCH, TIME))
-model = LanguageModel(VOCAB, UNITS, 1, N_ACTIONS, agent_units=AGENT_UNITS)
-model.build()
-lower = reference.randomise(model.lstms[0].cell, rng)
-weights = reference.randomise(model.dsc.cell, rng)
-embedded = np.asarray(model.embedding.weights[0])[tokens]
-x = reference.lstm(lower, embedded, zeros, zeros)
-expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS, noise=noise)
-kernel, bias = map(np.asarray, model.softmax.weights)
-outputs = model(tokens, noise=Noise(noise))
-assert_close(outputs.logits, expected.outputs @ kernel + bias)
-check_gradients(
-    model,
-    model.dsc.cell,
-    weights,
-    x,
-    lambda out: (out.hidden[:, -1], out.skips),
-    tokens,
-    None,
-    Noise(noise),
-)
-
-logits = rng.normal(size=(BATCH, TIME, VOCAB)).astype("float32")
-targets = rng.integers(0, VOCAB, (BATCH, TIME))
-probs = np.apply_along_axis(reference.softmax, -1, logits)
-right = np.take_along_axis(probs, targets[..., None], axis=-1)[..., 0]
-assert_close(word_losses(logits, targets), -np.log(right))
-found = jax.grad(lambda logits: word_losses(logits, targets).sum())(logits)
-assert_close(found, probs - np.eye(VOCAB)[targets])
