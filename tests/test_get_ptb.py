@@ -218,7 +218,6 @@ def test_copies_from_a_folder(get, tmp_path, prefix):
     [
         ({"train.txt": b"other text"}, "(train.txt): the content is not"),
         ({"other.txt": b"text"}, "(train.txt): No such file"),
-        ({}, "(train.txt): No such file"),
         (None, "(train.txt): Not a directory"),
     ],
 )
