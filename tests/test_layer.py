@@ -389,34 +389,43 @@ MASK = np.array(
 )
 
 
-def unpadded(weights, x, mask, h=None, c=None, memory=None, **options):
+def unpadded(
+    weights,
+    x,
+    mask,
+    h=None,
+    c=None,
+    n_actions=N_ACTIONS,
+    memory=None,
+    noise=None,
+    dropout_mask=None,
+    **options,
+):
     """Each row's real steps alone through the NumPy loop, put back in their places."""
-    options = {"n_actions": N_ACTIONS, **options}
     if h is None:
         h = c = np.zeros((len(mask), UNITS))
-    steps = {"x": x}
-    for name in ("noise", "dropout_mask"):
-        if options.get(name) is not None:
-            steps[name] = options.pop(name)
+    steps = {"x": x, "noise": noise, "dropout_mask": dropout_mask}
+    steps = {name: array for name, array in steps.items() if array is not None}
     outputs = np.zeros((*mask.shape, UNITS))
-    logits = np.zeros((*mask.shape, options["n_actions"]))
+    logits = np.zeros((*mask.shape, n_actions))
     actions = np.zeros(mask.shape, int)
     final_states = []
     for b, real in enumerate(mask):
-        run = reference.dsc_lstm(
+        row = reference.dsc_lstm(
             weights,
             h=h[b : b + 1],
             c=c[b : b + 1],
+            n_actions=n_actions,
             memory=None if memory is None else memory[:, b : b + 1],
             **{name: array[b : b + 1, real] for name, array in steps.items()},
             **options,
         )
         # A masked step repeats the last output, zeros before the first one.
-        history = np.concatenate([np.zeros((1, UNITS)), run.outputs[0]])
+        history = np.concatenate([np.zeros((1, UNITS)), row.outputs[0]])
         outputs[b] = history[np.cumsum(real)]
-        logits[b, real] = run.logits[0]
-        actions[b, real] = run.actions[0]
-        final_states.append([part[0] for part in run[3:]])
+        logits[b, real] = row.logits[0]
+        actions[b, real] = row.actions[0]
+        final_states.append([part[0] for part in row[3:]])
     final_states = [np.stack(part) for part in zip(*final_states, strict=True)]
     return reference.Run(outputs, logits, actions, *final_states)
 
