@@ -63,45 +63,23 @@ def randomise(cell, rng):
 
 
 def dsc_lstm(
-    weights,
-    x,
-    h,
-    c,
-    n_actions,
-    lamda=1.0,
-    forget_bias=1.0,
-    observation="mean",
-    choice="agent",
-    layer_norm=False,
-    memory=None,
-    noise=None,
-    dropout_mask=None,
+    weights, x, h, c, n_actions, memory=None, noise=None, dropout_mask=None, **options
 ):
     """Runs every row by itself; see `dsc.DSCLSTM` for the arguments.
 
     Args:
         memory: `(memory_h, memory_c)`, each `[batch, n_actions, units]`, or None: the
             memory is empty and the first step continues from h and c.
+        options: `lamda`, `forget_bias`, `observation`, `choice` and `layer_norm`.
     """
-    assert layer_norm == bool(weights.norm)
     rows = []
     for b in range(len(x)):
-        rows.append(
-            _row(
-                weights,
-                x[b],
-                h[b],
-                c[b],
-                n_actions,
-                lamda,
-                forget_bias,
-                observation,
-                choice,
-                None if memory is None else [part[b] for part in memory],
-                None if noise is None else noise[b],
-                None if dropout_mask is None else dropout_mask[b],
-            )
-        )
+        given = {
+            "memory": None if memory is None else [part[b] for part in memory],
+            "noise": None if noise is None else noise[b],
+            "dropout_mask": None if dropout_mask is None else dropout_mask[b],
+        }
+        rows.append(_row(weights, x[b], h[b], c[b], n_actions, **given, **options))
     return Run(*(np.stack(part) for part in zip(*rows, strict=True)))
 
 
@@ -111,14 +89,16 @@ def _row(
     h,
     c,
     n_actions,
-    lamda,
-    forget_bias,
-    observation,
-    choice,
     memory,
     noise,
     dropout_mask,
+    lamda=1.0,
+    forget_bias=1.0,
+    observation="mean",
+    choice="agent",
+    layer_norm=False,
 ):
+    assert layer_norm == bool(weights.norm)
     units = len(h)
     first_step_chooses = memory is not None
     if memory is None:

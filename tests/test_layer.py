@@ -1,4 +1,4 @@
-"""The layer is the paper's recurrence over time, with the habits of a Keras layer."""
+"""The layer computes the paper's recurrence and behaves like a Keras layer."""
 
 import itertools
 
@@ -38,9 +38,32 @@ def make_layer(rng, n_actions=N_ACTIONS, **options):
     return layer, reference.randomise(layer.cell, rng)
 
 
-def force(actions, n_actions=N_ACTIONS):
+def draw(layer, rng, batch=BATCH):
+    """Random arguments of `reference.dsc_lstm`, a dict."""
+    n = layer.n_actions
+    h, c = rng.normal(size=(2, batch, UNITS))
+    # No run leads to this state: the newest state of the memory is not (h, c).
+    memory = rng.normal(size=(2, batch, n, UNITS)) if layer.carry_memory else None
+    return {
+        "x": rng.normal(size=(batch, TIME, FEATURES)),
+        "h": h,
+        "c": c,
+        "n_actions": n,
+        "memory": memory,
+        "noise": rng.gumbel(size=(batch, TIME, n)),
+        "dropout_mask": rng.uniform(0.5, 2.0, (batch, TIME, UNITS)),
+    }
+
+
+def run(layer, x, h, c, n_actions, memory, **arguments):
+    """What the layer returns for the arguments of `reference.dsc_lstm`."""
+    state = [h, c, *(() if memory is None else memory)]
+    return layer(x, initial_state=state, **arguments)
+
+
+def force(actions):
     """Noise under which the argmax is at `actions`."""
-    return 1e4 * np.eye(n_actions)[actions]
+    return 1e4 * np.eye(N_ACTIONS)[actions]
 
 
 def assert_equals(results, expected, **tolerance):
@@ -86,37 +109,23 @@ def test_a_sequence_equals_the_numpy_loop(implementation, carry_memory, options,
     layer, weights = make_layer(
         rng, implementation=implementation, carry_memory=carry_memory, **options
     )
-    n = layer.n_actions
-    x = rng.normal(size=(BATCH, TIME, FEATURES))
-    h, c = rng.normal(size=(2, BATCH, UNITS))
-    # Not what could have led to h and c: the newest state and the last slot differ.
-    memory = rng.normal(size=(2, BATCH, n, UNITS)) if carry_memory else None
-    noise = rng.gumbel(size=(BATCH, TIME, n))
-    dropout_mask = rng.uniform(0.5, 2.0, (BATCH, TIME, UNITS))
-    results = layer(
-        x,
-        noise=noise,
-        initial_state=[h, c, *(memory if carry_memory else ())],
-        dropout_mask=dropout_mask,
-    )
-    expected = reference.dsc_lstm(
-        weights,
-        x,
-        h,
-        c,
-        memory=memory,
-        noise=noise,
-        dropout_mask=dropout_mask,
-        **{"n_actions": n, **options},
-    )
-    assert_equals(results, expected)
+    given = draw(layer, rng)
+    expected = reference.dsc_lstm(weights, **{**given, **options})
+    assert_equals(run(layer, **given), expected)
 
 
 @pytest.mark.parametrize("carry_memory", [False, True])
-def test_layer_normalisation_equals_the_numpy_loop(carry_memory, rng):
-    test_a_sequence_equals_the_numpy_loop(
-        "auto", carry_memory, {"lamda": LAMDA, "layer_norm": True}, rng
-    )
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layer_norm": True, "lamda": LAMDA},
+        {"choice": "attention", "lamda": LAMDA},
+        {"choice": "attention", "observation": "last"},
+    ],
+    ids=str,
+)
+def test_what_only_the_plain_loop_has_equals_the_numpy_loop(carry_memory, options, rng):
+    test_a_sequence_equals_the_numpy_loop("auto", carry_memory, options, rng)
 
 
 @both
@@ -142,34 +151,32 @@ def test_one_action_is_keras_lstm(implementation, masked, rng):
     kernels[2][UNITS : 2 * UNITS] += 0.3
     lstm.set_weights(kernels)
 
-    x, h, c = (
-        tf.Variable(rng.normal(size=shape), dtype="float32")
-        for shape in ((BATCH, TIME, FEATURES), (BATCH, UNITS), (BATCH, UNITS))
-    )
+    given = draw(layer, rng)
+    sources = [tf.constant(given[name], "float32") for name in ("x", "h", "c")]
     mask = tf.constant(MASK[[2, 3, 4]]) if masked else None
-    d_outputs = rng.normal(size=(BATCH, TIME, UNITS)).astype("float32")
-    d_states = rng.normal(size=(2, BATCH, UNITS)).astype("float32")
     found = []
     for model in (layer, lstm):
         with tf.GradientTape() as tape:
-            results = model(x + 0.0, mask=mask, initial_state=[h + 0.0, c + 0.0])
-            pairs = zip(results, (d_outputs, *d_states), strict=True)
-            loss = sum(tf.reduce_sum(part * d_part) for part, d_part in pairs)
-        sources = [x, h, c, *(w.value for w in model.weights)]
-        found.append((results, tape.gradient(loss, sources)))
-    (ours, our_gradients), (theirs, their_gradients) = found
-    for actual, expected in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(actual, expected, atol=1e-5)
-    for n, (actual, expected) in enumerate(
-        zip(our_gradients, their_gradients, strict=True)
-    ):
-        if n >= 3:  # a weight
+            tape.watch(sources)
+            x, *state = sources
+            results = model(x, mask=mask, initial_state=state)
+            # Every number counts differently.
+            loss = sum(tf.reduce_sum(tf.sin(part + 1.0)) for part in results)
+        weights = [w.value for w in model.weights]
+        found.append([*results, *tape.gradient(loss, [*sources, *weights])])
+    for n, (actual, expected) in enumerate(zip(*found, strict=True)):
+        if n >= 6:  # the gradient of a weight
             actual = np.reshape(actual, expected.shape)[..., reordered]
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def test_one_action_has_no_agent(rng):
-    layer, _ = make_layer(rng, n_actions=1)
+@pytest.mark.parametrize(
+    "options",
+    [{"n_actions": 1}, {"choice": "fixed_skip"}, {"choice": "random_skip"}],
+    ids=str,
+)
+def test_without_an_agent_the_layer_has_the_weights_of_an_lstm(options, rng):
+    layer, _ = make_layer(rng, **options)
     assert [w.name for w in layer.weights] == ["kernel", "recurrent_kernel", "bias"]
 
 
@@ -235,39 +242,28 @@ def test_no_initial_state_is_zeros(implementation, carry_memory, rng):
 
 
 @both
-def test_a_task_loss_teaches_the_agent_nothing(implementation, rng):
+def test_a_task_loss_trains_the_gates_and_a_policy_loss_the_agent(implementation, rng):
     layer, _ = make_layer(rng, implementation=implementation, lamda=LAMDA)
-    x = rng.normal(size=(BATCH, TIME, FEATURES))
-    with tf.GradientTape() as tape:
-        outputs, h, c, _ = layer(x)
-        loss = sum(tf.reduce_sum(part**2) for part in (outputs, h, c))
-    cell = layer.cell
-    agent = [*cell.agent_hidden.weights, *cell.agent_logits.weights]
-    gradients = tape.gradient(loss, [w.value for w in (*agent, cell.kernel)])
-    assert all(map(is_nothing, gradients[:-1]))
-    assert not is_nothing(gradients[-1])
-
-
-@both
-def test_a_policy_loss_teaches_the_agent_alone(implementation, rng):
-    layer, _ = make_layer(rng, implementation=implementation, lamda=LAMDA)
-    given = [
-        tf.constant(rng.normal(size=shape))
-        for shape in ((BATCH, TIME, FEATURES), (BATCH, UNITS), (BATCH, UNITS))
-    ]
+    given = draw(layer, rng)
+    sources = [tf.constant(given[name]) for name in ("x", "h", "c")]
     advantage = rng.normal(size=(BATCH, TIME))
-    with tf.GradientTape() as tape:
-        tape.watch(given)
-        *_, skips = layer(given[0], initial_state=given[1:], training=True)
-        loss = losses.reinforce(skips.logits, skips.actions, advantage)
-        loss -= tf.reduce_mean(losses.entropy(skips.logits))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(sources)
+        x, *state = sources
+        outputs, h, c, skips = layer(x, initial_state=state, training=True)
+        task_loss = sum(tf.reduce_sum(part**2) for part in (outputs, h, c))
+        policy_loss = losses.reinforce(skips.logits, skips.actions, advantage)
+        policy_loss -= tf.reduce_mean(losses.entropy(skips.logits))
     cell = layer.cell
-    agent = [*cell.agent_hidden.weights, *cell.agent_logits.weights]
-    others = [cell.kernel, cell.recurrent_kernel, cell.bias]
-    weights = [w.value for w in (*agent, *others)]
-    gradients = tape.gradient(loss, [*weights, *given])
-    assert not any(map(is_nothing, gradients[: len(agent)]))
-    assert all(map(is_nothing, gradients[len(agent) :]))
+    agent = [w.value for w in (*cell.agent_hidden.weights, *cell.agent_logits.weights)]
+    gates = [w.value for w in (cell.kernel, cell.recurrent_kernel, cell.bias)]
+    sources += gates
+    for loss, learning, fixed in (
+        (task_loss, sources, agent),
+        (policy_loss, agent, sources),
+    ):
+        assert not any(map(is_nothing, tape.gradient(loss, learning)))
+        assert all(map(is_nothing, tape.gradient(loss, fixed)))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +286,32 @@ def test_extremes_stay_finite(implementation, layer_norm, logit, scale, rng):
     gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
     for part in (loss, outputs, h, c, skips.logits, *gradients):
         assert np.all(np.isfinite(part))
+
+
+def test_attention_learns_from_the_task_alone(rng):
+    layer, _ = make_layer(rng, choice="attention")
+    x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
+    factors = rng.normal(size=(BATCH, TIME, UNITS))
+    variables = layer.trainable_weights
+
+    def loss():
+        return tf.reduce_sum(layer(x)[0] * factors)
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradients = tape.gradient(value, [w.value for w in variables])
+    assert len(gradients) == 3 + 4  # the LSTM's and the agent's
+    for variable, gradient in zip(variables, gradients, strict=True):
+        before = variable.numpy()
+        direction = rng.normal(size=before.shape)
+        ends = []
+        for step in (1e-5, -1e-5):
+            variable.assign(before + step * direction)
+            ends.append(float(loss()))
+        variable.assign(before)
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-6)
+        assert abs(slope) > 1e-4
 
 
 # Chance
@@ -325,24 +347,17 @@ def test_a_seeded_layer_repeats(implementation, rng):
     assert np.abs(first[0] - first[1]).max() > 0.01
 
 
-LOGITS = np.log([0.1, 0.4, 0.05, 0.25, 0.2]) + 3.0  # unnormalised
-# The 99.9th percentile of chi-square with N_ACTIONS - 1 = 4 degrees of freedom.
-CHI_SQUARE = 18.467
-
-
-def chi_square(actions):
-    expected = np.size(actions) * reference.softmax(LOGITS)
-    counts = np.bincount(np.ravel(actions), minlength=N_ACTIONS)
-    return np.sum((counts - expected) ** 2 / expected)
-
-
 def test_the_layers_own_noise_samples_the_softmax(rng):
+    logits = np.log([0.1, 0.4, 0.05, 0.25, 0.2]) + 3.0  # unnormalised
     layer, _ = make_layer(rng, seed=1)
     for weight in (layer.cell.agent_hidden.kernel, layer.cell.agent_hidden.bias):
         weight.assign(np.zeros(weight.shape))
-    layer.cell.agent_logits.bias.assign(LOGITS)
+    layer.cell.agent_logits.bias.assign(logits)
     *_, skips = layer(np.zeros((3000, TIME, FEATURES)), training=True)
-    assert chi_square(skips.actions) < CHI_SQUARE
+    counts = np.bincount(np.ravel(skips.actions), minlength=N_ACTIONS)
+    expected = np.size(skips.actions) * reference.softmax(logits)
+    # The 99.9th percentile of chi-square with 4 degrees of freedom.
+    assert np.sum((counts - expected) ** 2 / expected) < 18.467
 
 
 def test_recurrent_dropout_drops_its_share_of_the_candidates(rng):
@@ -377,104 +392,44 @@ MASK = np.array(
 
 
 def unpadded(
-    weights, x, mask, h, c, memory=None, noise=None, dropout_mask=None, **options
+    weights,
+    x,
+    mask,
+    h=None,
+    c=None,
+    n_actions=N_ACTIONS,
+    memory=None,
+    noise=None,
+    dropout_mask=None,
+    **options,
 ):
     """Each row's real steps alone through the NumPy loop, put back in their places."""
-    options = {"n_actions": N_ACTIONS, **options}
+    if h is None:
+        h = c = np.zeros((len(mask), UNITS))
+    steps = {"x": x, "noise": noise, "dropout_mask": dropout_mask}
+    steps = {name: array for name, array in steps.items() if array is not None}
     outputs = np.zeros((*mask.shape, UNITS))
-    logits = np.zeros((*mask.shape, options["n_actions"]))
+    logits = np.zeros((*mask.shape, n_actions))
     actions = np.zeros(mask.shape, int)
     final_states = []
-
-    def real_steps(array, b):
-        return None if array is None else array[b : b + 1, mask[b]]
-
     for b, real in enumerate(mask):
-        run = reference.dsc_lstm(
+        row = reference.dsc_lstm(
             weights,
-            real_steps(x, b),
-            h[b : b + 1],
-            c[b : b + 1],
+            h=h[b : b + 1],
+            c=c[b : b + 1],
+            n_actions=n_actions,
             memory=None if memory is None else memory[:, b : b + 1],
-            noise=real_steps(noise, b),
-            dropout_mask=real_steps(dropout_mask, b),
+            **{name: array[b : b + 1, real] for name, array in steps.items()},
             **options,
         )
         # A masked step repeats the last output, zeros before the first one.
-        history = np.concatenate([np.zeros((1, UNITS)), run.outputs[0]])
+        history = np.concatenate([np.zeros((1, UNITS)), row.outputs[0]])
         outputs[b] = history[np.cumsum(real)]
-        logits[b, real] = run.logits[0]
-        actions[b, real] = run.actions[0]
-        final_states.append([part[0] for part in run[3:]])
+        logits[b, real] = row.logits[0]
+        actions[b, real] = row.actions[0]
+        final_states.append([part[0] for part in row[3:]])
     final_states = [np.stack(part) for part in zip(*final_states, strict=True)]
     return reference.Run(outputs, logits, actions, *final_states)
-
-
-# What the agent can be compared with
-
-
-@pytest.mark.parametrize("carry_memory", [False, True])
-@pytest.mark.parametrize("observation", ["mean", "last"])
-def test_attention_continues_from_the_weighted_mean(observation, carry_memory, rng):
-    options = {"choice": "attention", "lamda": LAMDA, "observation": observation}
-    layer, weights = make_layer(rng, carry_memory=carry_memory, **options)
-    x = rng.normal(size=(BATCH, TIME, FEATURES))
-    h, c = rng.normal(size=(2, BATCH, UNITS))
-    memory = rng.normal(size=(2, BATCH, N_ACTIONS, UNITS)) if carry_memory else None
-    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
-    state = [h, c, *(memory if carry_memory else ())]
-    expected = reference.dsc_lstm(
-        weights, x, h, c, memory=memory, n_actions=N_ACTIONS, **options
-    )
-    assert_equals(layer(x, initial_state=state), expected)
-    # Noise is for choices: it changes no number.
-    noisy = layer(x, initial_state=state, noise=noise)
-    np.testing.assert_array_equal(noisy[0], layer(x, initial_state=state)[0])
-
-
-def test_attention_learns_from_the_task_alone(rng):
-    layer, _ = make_layer(rng, choice="attention")
-    x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
-    factors = rng.normal(size=(BATCH, TIME, UNITS))
-    variables = layer.trainable_weights
-
-    def loss():
-        return tf.reduce_sum(layer(x)[0] * factors)
-
-    with tf.GradientTape() as tape:
-        value = loss()
-    gradients = tape.gradient(value, [w.value for w in variables])
-    assert len(gradients) == 3 + 4  # the LSTM's and the agent's
-    for variable, gradient in zip(variables, gradients, strict=True):
-        before = variable.numpy()
-        direction = rng.normal(size=before.shape)
-        ends = []
-        for step in (1e-5, -1e-5):
-            variable.assign(before + step * direction)
-            ends.append(float(loss()))
-        variable.assign(before)
-        slope = (ends[0] - ends[1]) / 2e-5
-        assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-6)
-        assert abs(slope) > 1e-4
-
-
-@pytest.mark.parametrize("choice", ["fixed_skip", "random_skip"])
-def test_without_an_agent_there_are_no_weights_of_one(choice, rng):
-    layer, _ = make_layer(rng, choice=choice)
-    assert len(layer.weights) == 3
-    x = rng.normal(size=(BATCH, TIME, FEATURES))
-    *_, skips = layer(x, noise=rng.gumbel(size=(BATCH, 5 * TIME, N_ACTIONS))[:, :TIME])
-    entropy = np.log(N_ACTIONS) if choice == "random_skip" else 0.0
-    np.testing.assert_allclose(losses.entropy(skips.logits), entropy, atol=1e-9)
-    n_chosen = len(np.unique(skips.actions))
-    assert n_chosen == (1 if choice == "fixed_skip" else N_ACTIONS)
-
-
-@pytest.mark.parametrize("option", [{"choice": "attention"}, {"layer_norm": True}])
-def test_the_fast_loop_refuses_what_the_plain_one_alone_does(option):
-    with pytest.raises(ValueError, match="use 'plain' or 'auto'"):
-        DSCLSTM(UNITS, N_ACTIONS, implementation="fast", **option)
-    assert DSCLSTM(UNITS, N_ACTIONS, **option)(np.ones((2, 3, 4))).shape == (2, UNITS)
 
 
 @both
@@ -495,48 +450,13 @@ def test_padding_changes_nothing(
         carry_memory=carry_memory,
         **options,
     )
-    n = layer.n_actions
-    x = rng.normal(size=(len(MASK), TIME, FEATURES))  # the padding is not zeros
-    h, c = rng.normal(size=(2, len(MASK), UNITS))
-    memory = rng.normal(size=(2, len(MASK), n, UNITS)) if carry_memory else None
+    given = draw(layer, rng, batch=len(MASK))  # the padding is not zeros
+    results = run(layer, mask=MASK, **given)
     # Noise and dropout come in the order of processing, inputs and mask as they are.
     order = slice(None, None, -1) if go_backwards else slice(None)
-    noise = rng.gumbel(size=(len(MASK), TIME, n))
-    dropout_mask = rng.uniform(0.5, 2.0, (len(MASK), TIME, UNITS))
-    results = layer(
-        x,
-        noise=noise,
-        mask=MASK,
-        initial_state=[h, c, *(memory if carry_memory else ())],
-        dropout_mask=dropout_mask,
-    )
-    expected = unpadded(
-        weights,
-        x[:, order],
-        MASK[:, order],
-        h,
-        c,
-        memory,
-        noise,
-        dropout_mask,
-        **options,
-    )
+    given["x"] = given["x"][:, order]
+    expected = unpadded(weights, mask=MASK[:, order], **{**given, **options})
     assert_equals(results, expected)
-
-
-@both
-def test_the_last_output_is_that_of_the_last_real_step(implementation, rng):
-    layer, weights = make_layer(
-        rng,
-        implementation=implementation,
-        return_sequences=False,
-        return_state=False,
-        return_skips=False,
-    )
-    x = rng.normal(size=(len(MASK), TIME, FEATURES))
-    zeros = np.zeros((len(MASK), UNITS))
-    expected = unpadded(weights, x, MASK, zeros, zeros)
-    np.testing.assert_allclose(layer(x, mask=MASK), expected.h, rtol=1e-9)
 
 
 @both
@@ -551,48 +471,30 @@ def test_padding_gets_no_gradient(implementation, rng):
     np.testing.assert_array_equal(gradient > 0, MASK)
 
 
-def with_padding(rng):
+@pytest.fixture
+def padded(rng):
     """Inputs whose masked steps are zeros, as `keras.layers.Masking` wants them."""
-    x = rng.normal(size=(len(MASK), TIME, FEATURES)) * MASK[..., None]
-    return x.astype("float32"), np.zeros((len(MASK), UNITS))
+    return rng.normal(size=(len(MASK), TIME, FEATURES)) * MASK[..., None]
 
 
 @pytest.mark.parametrize(
     ("implementation", "has_noise"),
     [("plain", True), ("fast", True), ("fast", False)],
 )
-def test_keras_masking_reaches_the_layer(implementation, has_noise, rng):
+def test_keras_masking_reaches_the_layer(implementation, has_noise, padded, rng):
     layer, weights = make_layer(rng, implementation=implementation, dtype="float32")
     inputs = keras.Input((None, FEATURES))
-    noise_input = keras.Input((None, N_ACTIONS))
-    masked = keras.layers.Masking()(inputs)
-    results = layer(masked, noise=noise_input) if has_noise else layer(masked)
+    noise_input = keras.Input((None, N_ACTIONS)) if has_noise else None
+    results = layer(keras.layers.Masking()(inputs), noise=noise_input)
     model = keras.Model([inputs, noise_input] if has_noise else inputs, results)
-    x, zeros = with_padding(rng)
-    noise = rng.gumbel(size=(len(MASK), TIME, N_ACTIONS)).astype("float32")
-    if not has_noise:
-        noise = None
-    expected = unpadded(weights, x, MASK, zeros, zeros, noise=noise)
-    results = model.predict([x, noise] if has_noise else x, verbose=0)
+    noise = rng.gumbel(size=(*MASK.shape, N_ACTIONS)) if has_noise else None
+    results = model.predict([padded, noise] if has_noise else padded, verbose=0)
+    expected = unpadded(weights, padded, MASK, noise=noise)
     assert_equals(results, expected, atol=1e-5)
 
 
-def test_a_masked_embedding_reaches_the_layer(rng):
-    n_tokens = 10
-    layer, weights = make_layer(rng, dtype="float32")
-    embedding = keras.layers.Embedding(n_tokens, FEATURES, mask_zero=True)
-    inputs = keras.Input((None,))
-    model = keras.Model(inputs, layer(embedding(inputs)))
-    table = rng.normal(size=(n_tokens, FEATURES))
-    embedding.set_weights([table])
-    tokens = rng.integers(1, n_tokens, MASK.shape) * MASK
-    zeros = np.zeros((len(MASK), UNITS))
-    expected = unpadded(weights, table[tokens], MASK, zeros, zeros)
-    assert_equals(model.predict(tokens, verbose=0), expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("return_skips", [False, True])
-def test_the_mask_goes_on_to_the_next_layer(return_skips, rng):
+def test_the_mask_goes_on_to_the_next_layer(return_skips, padded, rng):
     lower, lower_weights = make_layer(
         rng, return_state=False, return_skips=return_skips, dtype="float32"
     )
@@ -601,13 +503,19 @@ def test_the_mask_goes_on_to_the_next_layer(return_skips, rng):
     middle = lower(keras.layers.Masking()(inputs))
     model = keras.Model(inputs, upper(middle[0] if return_skips else middle))
     upper_weights = reference.randomise(upper.cell, rng)
-    x, zeros = with_padding(rng)
-    middle = unpadded(lower_weights, x, MASK, zeros, zeros).outputs
-    expected = unpadded(upper_weights, middle, MASK, zeros, zeros, n_actions=2).h
-    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
+    middle = unpadded(lower_weights, padded, MASK).outputs
+    expected = unpadded(upper_weights, middle, MASK, n_actions=2).h
+    np.testing.assert_allclose(model.predict(padded, verbose=0), expected, atol=1e-5)
 
 
 # A Keras layer
+
+
+@pytest.mark.parametrize("option", [{"choice": "attention"}, {"layer_norm": True}])
+def test_the_fast_loop_refuses_what_the_plain_one_alone_does(option):
+    with pytest.raises(ValueError, match="use 'plain' or 'auto'"):
+        DSCLSTM(UNITS, N_ACTIONS, implementation="fast", **option)
+    assert DSCLSTM(UNITS, N_ACTIONS, **option)(np.ones((2, 3, 4))).shape == (2, UNITS)
 
 
 @pytest.mark.parametrize(
@@ -624,85 +532,35 @@ def test_what_is_returned_is_what_was_asked_for(
         return_state=state,
         return_skips=skips,
     )
-    results = layer(rng.normal(size=(BATCH, TIME, FEATURES)))
-    shapes = [(BATCH, TIME, UNITS) if sequences else (BATCH, UNITS)]
-    if state:
-        shapes += [(BATCH, UNITS)] * 2
-    if state and carry_memory:
-        shapes += [(BATCH, N_ACTIONS, UNITS)] * 2
-    parts = list(results) if state or skips else [results]
-    if skips:
-        logits, actions = parts.pop()
-        assert logits.shape == (BATCH, TIME, N_ACTIONS)
-        assert (actions.shape, actions.dtype) == ((BATCH, TIME), "int32")
-    assert [part.shape for part in parts] == shapes
+    x = rng.normal(size=(BATCH, TIME, FEATURES))
+    for batch, time, inputs in (
+        (BATCH, TIME, x),
+        (None, None, keras.Input((None, FEATURES))),  # shapes without sizes
+    ):
+        results = layer(inputs)
+        shapes = [(batch, time, UNITS) if sequences else (batch, UNITS)]
+        if state:
+            shapes += [(batch, UNITS)] * 2
+        if state and carry_memory:
+            shapes += [(batch, N_ACTIONS, UNITS)] * 2
+        parts = list(results) if state or skips else [results]
+        if skips:
+            logits, actions = parts.pop()
+            assert logits.shape == (batch, time, N_ACTIONS)
+            assert (actions.shape, actions.dtype) == ((batch, time), "int32")
+        assert [part.shape for part in parts] == shapes
 
 
 @both
-def test_shapes_are_known_before_there_are_sizes(implementation, rng):
-    layer, _ = make_layer(rng, implementation=implementation, carry_memory=True)
-    *parts, skips = layer(keras.Input((None, FEATURES)))
-    assert skips.actions.dtype == "int32"
-    assert [part.shape for part in (*parts, *skips)] == [
-        (None, None, UNITS),
-        (None, UNITS),
-        (None, UNITS),
-        (None, N_ACTIONS, UNITS),
-        (None, N_ACTIONS, UNITS),
-        (None, None, N_ACTIONS),
-        (None, None),
-    ]
-
-
-def in_functional(layer):
-    inputs = keras.Input((None, FEATURES))
-    return keras.Model(inputs, layer(inputs))
-
-
-def in_sequential(layer):
-    return keras.Sequential([layer])
-
-
-def in_subclass(layer):
-    class Model(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.recurrent = layer
-
-        def call(self, inputs):
-            return self.recurrent(inputs)
-
-    return Model()
-
-
-@pytest.mark.parametrize(
-    ("implementation", "model_of"),
-    [("plain", in_functional), ("fast", in_sequential), ("fast", in_subclass)],
-)
-def test_any_model_takes_any_batch_and_time(implementation, model_of, rng):
+def test_a_model_takes_any_batch_and_time(implementation, rng):
     layer, weights = make_layer(rng, implementation=implementation, dtype="float32")
-    model = model_of(layer)
+    model = keras.Sequential([layer])
     for batch, time in ((1, 1), (BATCH, TIME), (8, 2)):
         x = rng.normal(size=(batch, time, FEATURES))
         zeros = np.zeros((batch, UNITS))
         expected = reference.dsc_lstm(weights, x, zeros, zeros, N_ACTIONS)
         assert_equals(model.predict(x, verbose=0), expected, atol=1e-5)
     assert len(model.trainable_weights) == 7
-
-
-@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
-def test_fit_trains_the_gates_and_leaves_the_agent(rng):
-    layer = DSCLSTM(UNITS, N_ACTIONS)
-    model = keras.Sequential(
-        [keras.Input((None, FEATURES)), layer, keras.layers.Dense(1)]
-    )
-    model.compile("sgd", "mse")
-    before = layer.get_weights()
-    x = rng.normal(size=(BATCH, TIME, FEATURES))
-    model.fit(x, np.ones((BATCH, 1)), verbose=0)
-    for weight, old in zip(layer.weights, before, strict=True):
-        is_agent = "agent" in weight.path
-        assert np.any(np.not_equal(weight, old)) != is_agent, weight.path
 
 
 # No argument has its default here.
@@ -787,32 +645,31 @@ def test_a_saved_model_loads_and_computes_the_same(implementation, rng, tmp_path
 def test_mixed_precision_is_close(implementation, policy, dtype, tolerance, rng):
     layer, weights = make_layer(rng, implementation=implementation, dtype=policy)
     x = rng.normal(size=(BATCH, TIME, FEATURES))
-    actions = rng.integers(0, N_ACTIONS, (BATCH, TIME))
-    noise = force(actions)
+    noise = force(rng.integers(0, N_ACTIONS, (BATCH, TIME)))
     with tf.GradientTape() as tape:
-        outputs, h, c, skips = layer(x, noise=noise)
-        loss = tf.reduce_sum(tf.cast(outputs, "float32"))
-    for part in (outputs, h, c, skips.logits):
-        assert part.dtype.name == dtype
+        results = layer(x, noise=noise)
+        loss = tf.reduce_sum(tf.cast(results[0], "float32"))
+    *parts, skips = results
+    assert {part.dtype.name for part in (*parts, skips.logits)} == {dtype}
     assert {w.dtype for w in layer.weights} == {"float32"}
     gradient = tape.gradient(loss, layer.cell.recurrent_kernel.value)
-    assert gradient.dtype.name == "float32"
-    assert np.any(gradient)
+    assert gradient.dtype.name == "float32" and np.any(gradient)
     expected = reference.dsc_lstm(weights, x, ZEROS, ZEROS, N_ACTIONS, noise=noise)
-    for part, exact in (
-        (outputs, expected.outputs),
-        (h, expected.h),
-        (c, expected.c),
-        (skips.logits, expected.logits),
-    ):
-        part = tf.cast(part, "float64")
-        np.testing.assert_allclose(part, exact, rtol=tolerance, atol=tolerance)
-    np.testing.assert_array_equal(skips.actions, actions)
+    results = tf.nest.map_structure(lambda part: tf.cast(part, "float64"), results)
+    assert_equals(results, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("units", 0),
+        ("units", 2.5),
+        ("n_actions", 0),
+        ("agent_units", -1),
+        ("lamda", 2),
+        ("lamda", -0.1),
+        ("lamda", float("nan")),
+        ("observation", "x"),
         ("recurrent_dropout", 1.0),
         ("recurrent_dropout", -0.1),
         ("implementation", "x"),
@@ -820,7 +677,7 @@ def test_mixed_precision_is_close(implementation, policy, dtype, tolerance, rng)
 )
 def test_an_argument_out_of_range_is_named(name, value):
     with pytest.raises(ValueError, match=f"^{name} must .*{value}"):
-        DSCLSTM(UNITS, N_ACTIONS, **{name: value})
+        DSCLSTM(**{"units": UNITS, "n_actions": N_ACTIONS, name: value})
 
 
 def test_inputs_without_a_time_axis_are_refused():

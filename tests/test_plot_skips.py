@@ -77,13 +77,17 @@ def sentence_of(words, skip_lengths, context=("<eos>",), probability=0.7):
     return skips.Sentence(tuple(context), tuple(rows))
 
 
+def axis_of(sentence):
+    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
+    return axis
+
+
 def words_of(axis):
     return [text for text in axis.texts if text.get_position()[1] == -0.08]
 
 
 def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
-    sentence = sentence_of(["a", "longer", "one", "here"], [1, 2, 1, 3])
-    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
+    axis = axis_of(sentence_of(["a", "longer", "one", "here"], [1, 2, 1, 3]))
     places = [text.get_position()[0] for text in words_of(axis)]
     shown = [text.get_text() for text in words_of(axis)]
     assert shown == ["<eos>", "a", "longer", "one", "here"]
@@ -96,21 +100,19 @@ def test_an_arc_leads_from_each_word_to_the_one_that_many_words_before():
 
 
 def test_a_skip_to_before_the_first_word_is_a_stub():
-    sentence = sentence_of(["a", "b"], [0, 2])
-    (axis,) = skips_picture.draw(style.require("this"), sentence).axes
+    axis = axis_of(sentence_of(["a", "b"], [0, 2]))
     assert len(axis.patches) == 1  # from b
     stub, ring = axis.lines
     assert stub.get_linestyle() == ":" and ring.get_marker() == "o"
 
 
 def test_an_arc_is_the_thicker_the_surer_the_agent():
-    arcs = []
-    for probability in (0.4, 0.9, 1.0000001):  # float32 rounds beyond one
-        sentence = sentence_of(["a"], [1], probability=probability)
-        (axis,) = skips_picture.draw(style.require("this"), sentence).axes
-        arcs.append(axis.patches[0])
-    assert arcs[0].get_linewidth() < arcs[1].get_linewidth()
-    assert arcs[2].get_alpha() == 1
+    unsure, sure, certain = (
+        axis_of(sentence_of(["a"], [1], probability=probability)).patches[0]
+        for probability in (0.4, 0.9, 1.0000001)  # float32 rounds beyond one
+    )
+    assert unsure.get_linewidth() < sure.get_linewidth()
+    assert certain.get_alpha() == 1
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
@@ -145,6 +147,10 @@ def page(sentences=None, first=3):
     return skips_page.html(sentences, "run <b>", first)
 
 
+def data_of(text):
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
 def test_a_page_asks_for_nothing_and_nothing_of_the_text_is_markup():
     text = page()
     assert len(re.findall(r"<script", text)) == 2
@@ -154,8 +160,7 @@ def test_a_page_asks_for_nothing_and_nothing_of_the_text_is_markup():
     assert not re.search(r"\b(src|href|srcset|action)=|@import|url\(", text)
     policy = re.search(r'Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy
-    data = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]
-    assert json.loads(data)["sentences"][1]["words"] == HOSTILE
+    assert data_of(text)["sentences"][1]["words"] == HOSTILE
 
 
 def test_a_hundred_sentences_are_less_than_a_megabyte():
@@ -226,16 +231,11 @@ def test_keys_and_slider_lead_through_words_and_sentences(tmp_path):
 # The command
 
 
-def data_of(page):
-    text = page.read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
-
-
 def test_sentences_of_a_split_are_those_of_its_file(language_run, data, call, tmp_path):
     arguments = ("--split=test", "--sentence=2", "--sentences=4")
     result = small.succeeds(call(tmp_path, PLOT_SKIPS, language_run.run, *arguments))
     assert result.out[-1] == "Written: skips.png, skips.svg, skips.html"
-    shown = data_of(tmp_path / "skips.html")
+    shown = data_of((tmp_path / "skips.html").read_text(encoding="utf-8"))
     lines = (data / "corpus" / "test.txt").read_text().split("\n")
     known = {*(language_run.run / "vocabulary.txt").read_text().split("\n")}
     expected = [
@@ -265,7 +265,8 @@ def test_a_text_of_ones_own_is_read_as_it_is(language_run, call, tmp_path):
     arguments = (f"--text={' '.join(words)} nowhere", "--out=own/text")
     result = small.succeeds(call(tmp_path, PLOT_SKIPS, language_run.run, *arguments))
     assert result.err == ["Words that the model does not know, dropped: 1."]
-    (sentence,) = data_of(tmp_path / "own" / "text.html")["sentences"]
+    text = (tmp_path / "own" / "text.html").read_text(encoding="utf-8")
+    (sentence,) = data_of(text)["sentences"]
     assert (sentence["context"], sentence["words"]) == ([], words)
     for row in sentence["policy"]:
         assert sum(p for _, p in row) == pytest.approx(1, abs=1e-3)

@@ -50,6 +50,9 @@ table = Table(
 )
 
 
+ABOUT = {"machine": "a machine", "versions": {"keras": "3"}, "git_commit": "abc"}
+
+
 def record(row, seed, perplexity, accuracies=(), entropies=((1, 0.5),)):
     run = table.runs(row)[row.seeds.index(seed)]
     return {
@@ -65,13 +68,7 @@ def record(row, seed, perplexity, accuracies=(), entropies=((1, 0.5),)):
             {"epoch": epoch, "entropy": e, "actions": [0.5, 0.5]}
             for epoch, e in entropies
         ],
-        "config": {
-            "about": {
-                "machine": "a machine",
-                "versions": {"keras": "3"},
-                "git_commit": "abc",
-            }
-        },
+        "config": {"about": ABOUT},
     }
 
 
@@ -132,14 +129,11 @@ def test_of_a_run_is_kept_what_others_can_compare(tmp_path):
 def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
     row = table.rows[1]
     records = {}
-    for run, (valid, test) in zip(
-        table.runs(row, tmp_path), [(None, None), (3.0, 4.0)], strict=True
-    ):
-        epoch = {**EPOCH, "valid perplexity": valid}
-        finish(run.folder, REPORT, epoch, result={"scores": {"test perplexity": test}})
-        kept = results.record(row, run)
-        kept["config"]["about"] = record(row, "1", 1.0)["config"]["about"]
-        records |= by_key(kept)
+    for run, value in zip(table.runs(row, tmp_path), (None, 3.0), strict=True):
+        epoch = {**EPOCH, "valid perplexity": value}
+        result = {"scores": {"test perplexity": value}}
+        finish(run.folder, REPORT, epoch, result=result, about=ABOUT)
+        records |= by_key(results.record(row, run))
     few = table._replace(columns=table.columns[:1], plot_training=("second",))
     rows = results.by_row(few, records)
     results.write(tmp_path, "name", few, rows)
@@ -150,7 +144,7 @@ def test_a_perplexity_that_no_float_holds_is_kept_shown_and_drawn(tmp_path):
     style.save_small(picture.draw_training(pyplot, few, rows), tmp_path / "name.png")
 
 
-def test_the_table_has_means_deviations_and_what_is_missing(records):
+def test_the_table_has_means_deviations_and_what_is_missing(tmp_path, records):
     rows = results.by_row(table, records)
     assert results.as_table(table, rows).splitlines() == [
         "|  | seeds | test | reached |",
@@ -160,13 +154,10 @@ def test_the_table_has_means_deviations_and_what_is_missing(records):
         "",
         "Not run yet: third.",
     ]
-
-
-def test_a_table_without_runs_names_its_rows_alone(tmp_path):
-    rows = results.by_row(table, {})
-    assert results.as_table(table, rows) == "Not run yet: first; second; third.\n"
-    results.write(tmp_path, "name", table, rows)
-    assert (tmp_path / "name.md").read_text().endswith("first; second; third.\n")
+    other = table._replace(flags={"max_epochs": "4"})  # of which there is no run
+    results.write(tmp_path, "name", other, results.by_row(other, records))
+    page = (tmp_path / "name.md").read_text()
+    assert page.endswith("Not run yet: first; second; third.\n") and "|" not in page
 
 
 def test_the_files_hold_every_run_and_are_read_again(tmp_path, records):
@@ -184,12 +175,6 @@ def test_the_files_hold_every_run_and_are_read_again(tmp_path, records):
     before = (tmp_path / "name.json.gz").read_bytes()
     results.write(tmp_path, "name", table, rows)
     assert (tmp_path / "name.json.gz").read_bytes() == before
-
-
-def test_a_run_with_other_flags_is_no_run_of_the_table(records):
-    other = table._replace(flags={"max_epochs": "4"})
-    rows = results.by_row(other, records)
-    assert [found for _, found in rows] == [[], [], []]
 
 
 def test_a_results_file_that_is_damaged_is_refused(tmp_path):
@@ -277,7 +262,7 @@ def commands(folder, *arguments):
     return [line for line in result.out if "rl_train.py" in line]
 
 
-def test_the_commands_are_printed_the_first_seeds_first(tmp_path):
+def test_the_commands_of_a_table_or_a_part_are_printed_first_seeds_first(tmp_path):
     found = commands(tmp_path)
     seeds = [command.partition("--seed=")[2][0] for command in found]
     assert seeds == sorted(seeds)
@@ -285,9 +270,6 @@ def test_the_commands_are_printed_the_first_seeds_first(tmp_path):
     assert len(set(found)) == len(found) == sum(len(row.seeds) for row in rows)
     assert not (tmp_path / "runs").exists()
     assert commands(tmp_path, f"--results_dir={RESULTS}") == []
-
-
-def test_a_user_may_do_a_part_of_a_table(tmp_path):
     found = commands(tmp_path, "--row=20+1, LSTM", "--max_seeds=2")
     assert len(found) == 2
     assert all("--sequence_length=20 " in c and "--model=lstm" in c for c in found)
@@ -359,10 +341,9 @@ def test_runs_on_other_data_are_refused(tmp_path):
 
 def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
     alike, row = table._replace(columns=table.columns[:1]), table.rows[0]
-    about = record(row, "1", 1.0)["config"]["about"]
     writers = [TableWriter("name", alike, tmp_path) for _ in range(2)]
     for writer, run in zip(writers, alike.runs(row, tmp_path), strict=False):
-        finish(run.folder, about=about)
+        finish(run.folder, about=ABOUT)
         writer.add(row, run)
     writers[0].write()
     found = results.read(tmp_path, "name")
@@ -372,18 +353,13 @@ def test_runs_of_two_processes_are_kept_side_by_side(tmp_path):
 # The tables
 
 
-def test_the_training_scripts_take_the_flags_of_all_rows():
-    for made_of in TABLES.values():
-        defined = importlib.import_module(SCRIPTS[made_of.script]).FLAGS
-        for row in made_of.rows:
-            grid.parsed(made_of.runs(row), defined)
-
-
-def test_no_two_runs_share_flags_and_seed_or_a_folder():
-    for made_of in TABLES.values():
-        runs = [run for row in made_of.rows for run in made_of.runs(row)]
-        assert len({run.folder for run in runs}) == len(runs)
-        assert len({frozenset(run.flags) for run in runs}) == len(runs)
+@pytest.mark.parametrize("name", TABLES)
+def test_no_two_runs_share_flags_or_a_folder_and_the_script_takes_the_flags(name):
+    made_of = TABLES[name]
+    runs = [run for row in made_of.rows for run in made_of.runs(row)]
+    assert len({run.folder for run in runs}) == len(runs)
+    assert len({frozenset(run.flags) for run in runs}) == len(runs)
+    grid.parsed(runs, importlib.import_module(SCRIPTS[made_of.script]).FLAGS)
 
 
 @pytest.mark.parametrize("name", TABLES)

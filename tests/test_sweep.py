@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+import small
 import sweep
 from absl import flags
 from sweeping import execution as sweep_execution
@@ -68,17 +69,16 @@ def test_the_runs_are_all_combinations_with_all_seeds():
     grid = {"units": ["7", "30"], "lamda": ["0.5", "1.0", "0.0"]}
     runs = sweep_grid.runs(grid, ["5", "6"], "sweep")
     assert len({run.folder for run in runs}) == len(runs) == 12
-    assert [run.seed for run in runs[:4]] == ["5", "6", "5", "6"]
     assert runs[2].flags == ["--units=7", "--lamda=1.0", "--seed=5"]
     assert runs[2].name == "lamda=1.0,units=7/seed=5"
     assert runs[2].folder.is_absolute()
 
 
 def test_a_larger_grid_finds_the_runs_of_a_smaller_one():
-    small = {"units": ["7"], "lamda": ["1.0"], "max_epochs": ["3"]}
-    large = {"lamda": ["0.5", "1.0"], "units": ["8", "7"], "max_epochs": ["5"]}
-    large |= {"data_dir": ["elsewhere"]}
-    assert set(names(small)) < set(names(large, ("1", "2")))
+    few = {"units": ["7"], "lamda": ["1.0"], "max_epochs": ["3"]}
+    many = {"lamda": ["0.5", "1.0"], "units": ["8", "7"], "max_epochs": ["5"]}
+    many |= {"data_dir": ["elsewhere"]}
+    assert set(names(few)) < set(names(many, ("1", "2")))
 
 
 def test_folders_have_names_that_a_file_system_takes(tmp_path):
@@ -99,11 +99,8 @@ def test_folders_have_names_that_a_file_system_takes(tmp_path):
     [
         (["--unit", "7"], "--unit is no flag"),
         (["--units", "7,x"], "--units may not be 'x'"),
-        (["--units", "7,"], "--units may not be ''"),
         (["--units", "7,0"], "--units may not be '0'"),
         (["--lamda", "0.5,.5"], "--lamda has the value 0.5 twice"),
-        (["--lamda", "1.5"], "--lamda may not be '1.5'"),
-        (["--reward", "prob,both"], "--reward may not be 'both'"),
         (["--units", "7", "30"], "'30' is not a flag"),
         (["--units=7", "--units=8"], "--units is given twice"),
         (["--seed", "1,2"], "give the seeds of all runs with --seeds"),
@@ -114,9 +111,8 @@ def test_folders_have_names_that_a_file_system_takes(tmp_path):
 def test_what_the_training_script_would_refuse_is_refused_before(
     defined, arguments, said
 ):
-    with pytest.raises(RunError, match=said) as caught:
+    with small.refused(said):
         sweep_grid.read(arguments, defined)
-    assert "\n" not in str(caught.value)
 
 
 def test_validators_of_the_training_script_are_asked_too(defined):
@@ -162,21 +158,12 @@ def test_the_table_has_means_and_deviations_worked_by_hand(tmp_path):
     ]
 
 
-def test_a_point_without_a_finished_run_is_in_the_table(tmp_path):
-    markdown, rows = write_table(tmp_path, [None, {"test perplexity": 4.0}])
-    assert markdown[-2:] == ["| 7 | 0/1 | - |", "| 30 | 1/1 | 4.0000 |"]
-    assert rows[1:] == ["7,0/1,,", "30,1/1,4.000000,"]
-
-
-def test_the_table_has_scores_that_are_not_finite_or_missing(tmp_path):
-    first = [{"a": math.inf, "b": 2.0}, {"a": 1.0}, {"a": 3.0, "b": 5.0}]
-    second = [{"a": math.nan}, {"a": 1.0}, {"a": 3.0}]
-    markdown, rows = write_table(tmp_path, first + second)
-    assert markdown[-2:] == [
-        "| 7 | 3/3 | inf | 3.5000 ± 2.1213 |",
-        "| 30 | 3/3 | nan | - |",
-    ]
-    assert rows[1:] == ["7,3/3,inf,,3.500000,2.121320", "30,3/3,nan,,,"]
+def test_the_table_has_scores_that_are_infinite_or_missing(tmp_path):
+    scores = [{"a": math.inf, "b": 2.0}, {"a": 1.0}, {"a": 3.0, "b": 5.0}]
+    markdown, rows = write_table(tmp_path, [*scores, None, None, None])
+    assert markdown[-2] == "| 7 | 3/3 | inf | 3.5000 ± 2.1213 |"
+    assert markdown[-1] == "| 30 | 0/3 | - | - |"
+    assert rows[1:] == ["7,3/3,inf,,3.500000,2.121320", "30,0/3,,,,"]
 
 
 # One run
@@ -306,8 +293,7 @@ signal.pause()
 # The whole command
 
 
-SMALL = ("--script=language_modeling/rl_train.py", "--rnn_size=8", "--rnn_layers=1")
-SMALL += ("--agent_units=5", "--batch_size=4", "--num_unroll_steps=6", "--save_every=0")
+SMALL = ("--script=language_modeling/rl_train.py", *small.LANGUAGE, "--save_every=0")
 SMALL += ("--max_epochs=3", "--seeds=1,2")
 
 
@@ -376,7 +362,6 @@ def test_a_sweep_makes_ordinary_runs_and_one_table_and_resumes(tmp, whole):
     [
         (("--script=rl_train.py",), "flag --script=rl_train.py: value should be"),
         (("--threads=0",), "flag --threads=0"),
-        (("--n_actions=5,0",), "--n_actions may not be '0'"),
         (("--seeds=1,-2",), "--seed may not be '-2'"),
         (("--seeds=",), "flag --seeds="),
         (("--mode=score",), "--mode is the sweep's to set; a sweep trains."),

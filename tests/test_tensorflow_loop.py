@@ -5,15 +5,9 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from test_layer import BATCH, FEATURES, LAMDA, TIME, UNITS, make_layer
 
 from dsc import DSCLSTM
-
-BATCH = 3
-FEATURES = 6
-UNITS = 4
-AGENT_UNITS = 9
-TIME = 7
-LAMDA = 0.625  # the same in float32 and float64
 
 slow = pytest.mark.slow
 MASK = np.array(
@@ -21,22 +15,10 @@ MASK = np.array(
 )
 
 
-def make_layer(implementation, dtype, n_actions, **options):
+def layer_of(implementation, n_actions, **options):
     """A layer with weights that depend on the sizes alone."""
-    layer = DSCLSTM(
-        UNITS,
-        n_actions,
-        agent_units=AGENT_UNITS,
-        return_sequences=True,
-        return_state=True,
-        return_skips=True,
-        implementation=implementation,
-        dtype=dtype,
-        **options,
-    )
-    layer.build((None, None, FEATURES))
-    reference.randomise(layer.cell, np.random.default_rng(0))
-    return layer
+    rng = np.random.default_rng(0)
+    return make_layer(rng, n_actions, implementation=implementation, **options)[0]
 
 
 def arrays(rng, n_actions, carry_memory, dtype="float64", batch=BATCH, time=TIME):
@@ -94,11 +76,11 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
     given, noise, dropout_mask = arrays(rng, n_actions, carry_memory, dtype)
     plain, fast = (
         run(
-            make_layer(
+            layer_of(
                 implementation,
-                dtype,
                 n_actions,
                 carry_memory=carry_memory,
+                dtype=dtype,
                 **options,
             ),
             given,
@@ -132,7 +114,7 @@ def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):
     )
     tensors = {"noise": noise, "dropout_mask": dropout_mask if dropout else None}
     plain, xla = (
-        make_layer(implementation, "float64", n_actions, **options)
+        layer_of(implementation, n_actions, **options)
         for implementation in ("plain", "xla")
     )
 
@@ -150,13 +132,7 @@ def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):
 def test_one_trace_serves_any_batch_and_time(carry_memory, rng):
     n_actions = 5
     plain, fast = (
-        make_layer(
-            implementation,
-            "float64",
-            n_actions,
-            carry_memory=carry_memory,
-            lamda=LAMDA,
-        )
+        layer_of(implementation, n_actions, carry_memory=carry_memory, lamda=LAMDA)
         for implementation in ("plain", "fast")
     )
 
@@ -166,15 +142,9 @@ def test_one_trace_serves_any_batch_and_time(carry_memory, rng):
     memory = [spec(n_actions, UNITS)] * 2 if carry_memory else []
     given = [spec(None, FEATURES), spec(UNITS), spec(UNITS), *memory]
 
-    @tf.function(
-        input_signature=[
-            given,
-            spec(None, n_actions),
-            spec(None, UNITS),
-            spec(None, dtype="bool"),
-        ],
-        autograph=False,
-    )
+    tensors = [spec(None, n_actions), spec(None, UNITS), spec(None, dtype="bool")]
+
+    @tf.function(input_signature=[given, *tensors], autograph=False)
     def compiled(given, noise, dropout_mask, mask):
         return run(fast, given, noise=noise, dropout_mask=dropout_mask, mask=mask)
 
@@ -213,7 +183,7 @@ def test_layers_in_one_function_keep_their_states_apart(rng):
 
 
 def test_a_persistent_tape_in_a_function_gives_the_same_gradients(rng):
-    layer = make_layer("fast", "float64", n_actions=5, lamda=LAMDA)
+    layer = layer_of("fast", n_actions=5, lamda=LAMDA)
     x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
     noise = tf.constant(rng.gumbel(size=(BATCH, TIME, 5)))
 
@@ -245,9 +215,7 @@ def test_the_gradient_is_that_of_the_numpy_loop(carry_memory, rng):
     """By central differences; the actions are forced, so that they stay the same."""
     n_actions = 5
     options = {"lamda": LAMDA, "forget_bias": 0.3}
-    layer = make_layer(
-        "fast", "float64", n_actions, carry_memory=carry_memory, **options
-    )
+    layer = layer_of("fast", n_actions, carry_memory=carry_memory, **options)
     given, _, dropout_mask = arrays(rng, n_actions, carry_memory)
     actions = rng.integers(0, n_actions, (BATCH, TIME))
     noise = 1e4 * np.eye(n_actions)[actions]

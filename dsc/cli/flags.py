@@ -201,7 +201,7 @@ def define_recipe(defined, recipes):
             given[name] in (None, value)
             for name, value in MODEL_OVERRIDES.get(given["model"], {}).items()
         ),
-        "--model attention has no policy to weigh, and --model random_skip always "
+        "--model attention has no policy loss, and --model random_skip always "
         "samples: leave the other flag out",
     )
 

@@ -120,8 +120,8 @@ class RunFolder:
         for name in filter(flags.__contains__, ROLES["architecture"]):
             if name not in saved:
                 raise RunError(
-                    f"--load_model: {self.path} does not say the model's {name}; it is "
-                    "no run of this script, or of an older version: train it again."
+                    f"--load_model: {self.path} has no value for --{name}: another "
+                    "script or an older version made the run. Train it again."
                 )
             if flags[name].present and flags[name].value != saved[name]:
                 raise RunError(
