@@ -284,8 +284,9 @@ def test_the_dropout_mask_has_the_gradient_of_the_plain_loop(
     mask = rng.integers(0, 2, (BATCH, TIME)) > 0 if masked else None
     found = []
     for kind in ("plain", implementation):
-        keras.utils.set_random_seed(1)
-        layer = make_layer(kind, "float64", 3, lamda=LAMDA)
+        layer, _ = make_layer(
+            np.random.default_rng(0), 3, implementation=kind, lamda=LAMDA
+        )
         with tf.GradientTape() as tape:
             tape.watch(factors)
             outputs = layer(x, dropout_mask=factors, mask=mask)[0]
@@ -298,7 +299,7 @@ def test_the_dropout_mask_has_the_gradient_of_the_plain_loop(
 @pytest.mark.parametrize("implementation", ["fast", "xla"])
 def test_second_derivatives_are_refused_in_a_sentence(implementation, rng):
     x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
-    layer = make_layer(implementation, "float64", 3)
+    layer, _ = make_layer(rng, 3, implementation=implementation)
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as inner:
