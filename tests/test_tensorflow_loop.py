@@ -284,9 +284,7 @@ def test_the_dropout_mask_has_the_gradient_of_the_plain_loop(
     mask = rng.integers(0, 2, (BATCH, TIME)) > 0 if masked else None
     found = []
     for kind in ("plain", implementation):
-        layer, _ = make_layer(
-            np.random.default_rng(0), 3, implementation=kind, lamda=LAMDA
-        )
+        layer = layer_of(kind, 3, lamda=LAMDA)
         with tf.GradientTape() as tape:
             tape.watch(factors)
             outputs = layer(x, dropout_mask=factors, mask=mask)[0]
@@ -299,7 +297,7 @@ def test_the_dropout_mask_has_the_gradient_of_the_plain_loop(
 @pytest.mark.parametrize("implementation", ["fast", "xla"])
 def test_second_derivatives_are_refused_in_a_sentence(implementation, rng):
     x = tf.constant(rng.normal(size=(BATCH, TIME, FEATURES)))
-    layer, _ = make_layer(rng, 3, implementation=implementation)
+    layer = layer_of(implementation, 3)
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as inner:
