@@ -211,3 +211,6 @@ class _Mask(keras.layers.Layer):
 
     def call(self, tensor, mask=None):
         return mask
+
+    def compute_mask(self, tensor, previous_mask=None):
+        return None  # without it, Keras warns that the layer drops the mask

@@ -85,6 +85,8 @@ SMALL = {
     "python tests/stress/fuzz.py": " --cases=20 --processes=1",
     "python tests/stress/large_corpus.py": " --megabytes=1",
     "python tests/stress/memory.py": " --steps=600",
+    "python scripts/examples/sentiment.py": " --n_texts=50 --epochs=1",
+    "python scripts/examples/tagging.py": " --n_sentences=40 --epochs=1",
     "python scripts/reproduce.py": " --smoke",
     "python scripts/sweep.py": " --max_steps=50 --rnn_size=7",
     "python tests/stress/kill_and_resume.py": " --kills=1 --damages=1",

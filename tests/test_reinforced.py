@@ -373,6 +373,12 @@ def test_time_distributed_is_refused(rng):
         model.fit(np.zeros((1, 2, TIME, 3)), np.zeros((1, 2, UNITS)), verbose=0)
 
 
+@pytest.mark.filterwarnings("error:.*does not support masking")
+def test_masks_of_the_model_cause_no_warning(rng):
+    model = build(per_step=True, bidirectional=True)
+    model.fit(*data(rng, per_step=True), verbose=0)
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # the agent's
 def test_an_agent_that_no_loss_reaches_warns_once(rng):
     inputs = keras.Input((TIME, 3))
