@@ -49,7 +49,8 @@ group.integer("seed", 3435, "seed of weights, actions and generated texts", 0)
 def build(n_actions, n_ids):
     words = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(n_ids, 100, mask_zero=True)(words)
-    x = dsc.DSCLSTM(FLAGS.units, n_actions, lamda=0.5, dropout=0.2)(x)
+    x = dsc.DSCLSTM(FLAGS.units, n_actions, lamda=0.5)(x)
+    x = keras.layers.Dropout(0.2)(x)
     positive = keras.layers.Dense(1, activation="sigmoid")(x)
     # In place of keras.Model. A text's reward is its negative loss.
     model = dsc.Reinforced(words, positive)
