@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -60,11 +61,11 @@ class Reinforced(keras.Model):
     def __init__(
         self,
         *args,
-        baseline="mean",
-        rl_weight=1.0,
-        entropy_weight=0.01,
-        credit="all",
-        reward=None,
+        baseline: str = "mean",
+        rl_weight: float = 1.0,
+        entropy_weight: float = 0.01,
+        credit: str = "all",
+        reward: Callable | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
