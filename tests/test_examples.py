@@ -48,10 +48,8 @@ def write_texts(folder, **texts):
             (place / f"{n}.txt").write_text(text)
 
 
-def npz(path, x=([3, 4], [5]), y=(1, 0)):
-    lists = np.empty(len(x), object)
-    lists[:] = x
-    np.savez(path, x_train=lists, y_train=y, x_test=lists, y_test=y)
+def npz(path, x=((0, 3, 4), (0, 0, 5)), y=(1, 0)):
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
     return path
 
 
@@ -206,6 +204,7 @@ class Harmful:
         (SENTIMENT, {"x.npz": "text"}, "--data=x.npz", r"x.npz: cannot be read"),
         (SENTIMENT, {"x.npz": pickle.dumps(Harmful())}, "--data=x.npz", "cannot be"),
         (SENTIMENT, {"x.npz": [[1], [2]]}, "--data=x.npz", r"y_train needs labels"),
+        (SENTIMENT, {"x.npz": [0.5, 2.0]}, "--data=x.npz", r"x_train needs word ids"),
         (
             SENTIMENT,
             {"pos/a.txt": "a", "neg/a.txt": "a"},

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 
 from dsc.cli.errors import RunError, one_line
+from dsc.runs import atomic_io
 
 UNKNOWN = 1  # word id; 0 is padding
 FILLERS = [f"word{n}" for n in range(40)]
@@ -62,15 +63,17 @@ def _read_folder(folder):
 def _read_npz(path, split):
     """The texts of "train" or "test"; their words are the ids in the file."""
     try:
-        with np.load(path, allow_pickle=True) as file:
-            texts, labels = file[f"x_{split}"], file[f"y_{split}"]
+        arrays = atomic_io.read_arrays(path)
+        texts, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if texts.ndim != 2 or texts.dtype.kind not in "iu":
+            raise ValueError(f"x_{split} needs word ids, [texts, words]")
         if not len(texts) or not {*labels} <= {0, 1}:
             raise ValueError(f"y_{split} needs labels, each 0 or 1")
         return [
-            ([int(word) for word in text], int(label))
+            (text[text != 0].tolist(), int(label))
             for text, label in zip(texts, labels, strict=True)
         ]
-    except Exception as error:  # a damaged pickle can raise any
+    except (OSError, ValueError, KeyError) as error:
         reason = one_line(error)
         raise RunError(f"{path}: cannot be read ({reason}); see --help.") from None
 

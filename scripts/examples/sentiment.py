@@ -4,8 +4,9 @@
 
 --data is a folder of .txt files, in train/pos, train/neg, test/pos and test/neg as in
 the IMDb release, or in pos and neg alone; a fifth of them is then for the test. It can
-also be a .npz such as Keras's imdb.npz, with lists of word ids in x_train and x_test
-and labels in y_train and y_test. The lists are pickled: open only a file you trust.
+also be a .npz with word ids [texts, words], 0 for padding, in x_train and x_test, and
+labels in y_train and y_test: what keras.utils.pad_sequences makes of the lists that
+keras.datasets.imdb.load_data returns. Pickled lists are refused: reading runs code.
 
 The model has the setting of the paper's sentiment task, but the paper's data are not
 included: bring your own. Without --data, texts are generated in which the first word
