@@ -105,7 +105,8 @@ def test_two_devices_end_with_losses_and_weights_of_one(tmp_path, data, alone, t
     assert_equal_to_rounding(outcome(tmp_path / "run"), alone(task))
 
 
-@pytest.mark.parametrize("task", ALL_TASKS)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_two_workers_end_with_losses_and_weights_of_one_process(
     tmp_path, data, alone, task
 ):

@@ -227,13 +227,8 @@ def reproduce(folder, *arguments, code=0):
     return result
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name != "number_prediction"))
-        for name in TABLES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES)
 def test_every_table_is_made_in_small_and_once(tmp_path, name):
     if "jax" in TABLES[name].script:
         pytest.importorskip("jax")
