@@ -283,10 +283,16 @@ class DSCLSTM(keras.layers.Layer):
             **options: other arguments of `DSCLSTM`.
 
         Raises:
-            ValueError: the LSTM has no weights yet, or another activation.
+            ValueError: the LSTM has no weights yet, another activation, or a recurrent
+                dropout, which drops something else here.
         """
         if not lstm.built:
             raise ValueError("The LSTM has no weights yet; call it or build it first.")
+        if lstm.recurrent_dropout and "recurrent_dropout" not in options:
+            raise ValueError(
+                "The LSTM's recurrent_dropout drops the hidden state, that of DSCLSTM "
+                "the candidates; give recurrent_dropout= the share to drop."
+            )
         config = lstm.get_config()
         for name in ("name", "units", "implementation", "use_cudnn"):
             config.pop(name, None)

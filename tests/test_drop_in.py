@@ -78,6 +78,8 @@ def test_an_lstms_weights_are_refused_where_they_would_mean_another_order():
         DSCLSTM.from_lstm(keras.layers.LSTM(2))
     with pytest.raises(ValueError, match=r"^activation must be 'tanh', not 'relu'"):
         pair(activation="relu")
+    with pytest.raises(ValueError, match="recurrent_dropout= the share to drop"):
+        pair(recurrent_dropout=0.5)
 
 
 def test_a_stateful_layer_goes_on_where_it_was(rng):
