@@ -79,6 +79,11 @@ def to_json(value, **layout):
     return json.dumps(value, allow_nan=False, **layout)
 
 
+def write_json(path, value):
+    """Writes a JSON file that people read; see `write` and `to_json`."""
+    write(path, f"{to_json(value, indent=2)}\n".encode())
+
+
 def lock(path, wait=False):
     """Locks a file until it is closed or this process ends.
 

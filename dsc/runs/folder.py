@@ -226,7 +226,7 @@ class RunFolder:
     def finish(self, result):
         """Writes `result.json`; see `dsc.training.run`."""
         with writing(self.path):
-            self._write_json(RESULT, result)
+            atomic_io.write_json(self.path / RESULT, result)
 
     def _begin(self, restart, vocabulary):
         self.path.mkdir(parents=True, exist_ok=True)
@@ -246,7 +246,7 @@ class RunFolder:
             about = {**self.config["about"], VOCABULARY: atomic_io.digest(words)}
             self.config = {**self.config, "about": about}
         if old != self.config:
-            self._write_json(CONFIG, self.config)
+            atomic_io.write_json(self.path / CONFIG, self.config)
         if vocabulary is not None:
             atomic_io.write(self.path / VOCABULARY, words)
 
@@ -263,10 +263,6 @@ class RunFolder:
                 f"The run was started with {before} and is resumed with {now}: the "
                 "last bits of its numbers may differ."
             )
-
-    def _write_json(self, name, value):
-        content = f"{atomic_io.to_json(value, indent=2)}\n".encode()
-        atomic_io.write(self.path / name, content)
 
     def _lock(self):
         try:

@@ -108,8 +108,7 @@ class Execution:
         self.process = None
         if code == 0:
             scores = _scores(read_result(folder))
-            content = f"{atomic_io.to_json(self.job.computed, indent=2)}\n"
-            atomic_io.write(folder / JOB, content.encode())
+            atomic_io.write_json(folder / JOB, self.job.computed)
             return Outcome(scores, tries=self.tries)
         if self.tries > self.job.retries:
             output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
