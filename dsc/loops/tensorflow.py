@@ -169,8 +169,9 @@ class _Loop:
         @tf.custom_gradient
         def run(*inputs):
             # Else a persistent tape asks for the gradient of each operation in here.
-            z, recurrent_kernel, *given, mask = map(tf.stop_gradient, inputs)
-            mask = None if dropout_mask is None else mask
+            inputs = list(map(tf.stop_gradient, inputs))
+            mask = None if dropout_mask is None else inputs.pop()
+            z, recurrent_kernel, *given = inputs
             histories, saved = self._forward(z, recurrent_kernel, mask, given)
 
             def gradient(*d_outputs):
@@ -202,8 +203,8 @@ class _Loop:
             tf.reshape(tf.concat([part[None], old], axis=0), (1 + self.n_actions, -1))
             for part, old in zip(state[:2], memory, strict=True)
         ]
-        mask = tf.zeros((), z.dtype) if dropout_mask is None else dropout_mask
-        return run(z, recurrent_kernel, *given, mask)
+        masks = [] if dropout_mask is None else [dropout_mask]
+        return run(z, recurrent_kernel, *given, *masks)
 
     def _forward(self, z, recurrent_kernel, dropout_mask, given):
         """`((history of h, history of c), what the steps saved: dict of arrays)`."""
@@ -271,7 +272,7 @@ class _Loop:
     def _backward(
         self, z, actions, histories, recurrent_kernel, dropout_mask, d_histories
     ):
-        """The gradients of z, the recurrent kernel, the given h and c, and the mask.
+        """The gradients of z, the recurrent kernel, the given h and c, and any mask.
 
         Args:
             z: `[time, batch, 4 * units]`, pre-activations with the recurrent part.
@@ -326,13 +327,12 @@ class _Loop:
             transpose_a=True,
         )
         d_given = (part[: 1 + self.n_actions] for part in d_histories)
-        d_mask = tf.zeros((), z.dtype)
+        gradients = [d_z, d_kernel, *d_given]
         if dropout_mask is not None:
             shape = (self.time, self.batch, self.units)
-            d_mask = gates.of_dropout_mask(
-                *(tf.reshape(d[1 + self.n_actions :], shape) for d in d_histories)
-            )
-        return d_z, d_kernel, *d_given, d_mask
+            d_states = (tf.reshape(d[1 + self.n_actions :], shape) for d in d_histories)
+            gradients.append(gates.of_dropout_mask(*d_states))
+        return gradients
 
     def final_state(self, histories, lengths):
         """`[h, c, memory_h, memory_c]` after `lengths` steps of each row, `[batch]`."""
