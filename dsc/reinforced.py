@@ -137,7 +137,7 @@ class Reinforced(keras.Model):
         """`(rewards, weights)`, each `[batch, time]` or `[batch, 1]`."""
         if self.reward is not None:
             rewards = ops.convert_to_tensor(self.reward(y, y_pred), "float32")
-            rewards = rewards if len(rewards.shape) > 1 else rewards[:, None]
+            rewards = _columns(rewards)
             return ops.stop_gradient(rewards), _weights(rewards, sample_weight, y_pred)
         rewards = []
         for path, loss, weight, _ in self._compile_loss._flat_losses:
@@ -150,8 +150,7 @@ class Reinforced(keras.Model):
             values = loss.call(ops.convert_to_tensor(target), predicted)
             while len(values.shape) > 2:
                 values = ops.mean(values, axis=-1)
-            values = values if len(values.shape) == 2 else values[:, None]
-            values = ops.stop_gradient(losses.at_least_float32(values))
+            values = ops.stop_gradient(losses.at_least_float32(_columns(values)))
             weights = _weights(values, own_weight, predicted)
             rewards.append((-(1.0 if weight is None else weight) * values, weights))
         longest = max(rewards, key=lambda pair: pair[0].shape[1] or 2)
@@ -172,14 +171,10 @@ class Reinforced(keras.Model):
                 )
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "baseline": self.baseline,
-            "rl_weight": self.rl_weight,
-            "entropy_weight": self.entropy_weight,
-            "credit": self.credit,
-            "reward": self.reward and keras.saving.serialize_keras_object(self.reward),
-        }
+        own = {name: getattr(self, name) for name in OPTIONS}
+        if self.reward is not None:
+            own["reward"] = keras.saving.serialize_keras_object(self.reward)
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -195,13 +190,17 @@ class Reinforced(keras.Model):
 OPTIONS = ("baseline", "rl_weight", "entropy_weight", "credit", "reward")
 
 
+def _columns(x):
+    """A tensor `[batch]` as `[batch, 1]`; others stay."""
+    return x if len(x.shape) > 1 else x[:, None]
+
+
 def _weights(values, sample_weight, predicted):
     """How much each value `[batch, time]` or `[batch, 1]` counts."""
     weights = ops.ones_like(values)
-    for factor in (sample_weight, _Mask(name="mask")(predicted)):
+    for factor in (sample_weight, _mask_of(predicted)):
         if factor is not None:
-            factor = ops.cast(factor, values.dtype)
-            factor = factor if len(factor.shape) > 1 else factor[:, None]
+            factor = _columns(ops.cast(factor, values.dtype))
             if factor.shape[1] in (1, values.shape[1]):
                 weights = weights * factor
     return weights
@@ -215,3 +214,6 @@ class _Mask(keras.layers.Layer):
 
     def compute_mask(self, tensor, previous_mask=None):
         return None  # without it, Keras warns that the layer drops the mask
+
+
+_mask_of = _Mask(name="mask")
