@@ -71,14 +71,15 @@ class BlockOrthogonal(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         rows, columns = shape
         # In float32, since no backend factorises matrices in half precision.
-        wide = "float64" if dtype == "float64" else "float32"
+        dtype = keras.backend.standardize_dtype(dtype)
+        wide = keras.backend.result_type(dtype, "float32")
         normal = keras.random.normal(
             (columns // rows, rows, rows), dtype=wide, seed=self._draw_seed
         )
         q, r = ops.qr(normal)
         # Multiplying by the signs of R's diagonal makes Q uniformly distributed.
         q = q * ops.sign(ops.diagonal(r, axis1=1, axis2=2))[:, None, :]
-        return ops.cast(ops.reshape(ops.transpose(q, (1, 0, 2)), shape), dtype or wide)
+        return ops.cast(ops.reshape(ops.transpose(q, (1, 0, 2)), shape), dtype)
 
     def get_config(self):
         return {"seed": keras.saving.serialize_keras_object(self.seed)}

@@ -377,7 +377,9 @@ class DSCLSTM(keras.layers.Layer):
             sequences = sequences * self._dropout_mask(shape, self.dropout)
         if noise is not None:
             noise = self._checked("noise", noise, sequences, (self.n_actions,))
-            noise = ops.cast(noise, _at_least_float32(self.compute_dtype))
+            noise = ops.cast(
+                noise, keras.backend.result_type(self.compute_dtype, "float32")
+            )
         if dropout_mask is not None:
             dropout_mask = self._checked(
                 "dropout_mask", dropout_mask, sequences, (self.units,)
@@ -628,7 +630,3 @@ class _PackedCell:
         return output, [output, *states]
 
     __call__ = call
-
-
-def _at_least_float32(dtype):
-    return "float32" if dtype in ("float16", "bfloat16") else dtype

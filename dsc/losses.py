@@ -17,8 +17,7 @@ from dsc.recipes import BASELINES
 
 def at_least_float32(x):
     """Casts half precision to float32, which losses need."""
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    return ops.cast(x, "float32") if dtype in ("float16", "bfloat16") else x
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
 def log_prob(logits, actions):

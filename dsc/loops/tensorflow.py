@@ -20,6 +20,7 @@ so the memory of step t is the blocks t+1 .. t+K, and action a means block t+1+a
 as `[blocks * batch, units]`, a row is the state of one row of the batch.
 """
 
+import keras
 import tensorflow as tf
 
 from dsc.cell import lstm_gates
@@ -210,7 +211,7 @@ class _Loop:
         """`((history of h, history of c), what the steps saved: dict of arrays)`."""
         # A running sum of the memory: the mean of K states at the cost of two.
         # Half precision would lose it in its own rounding.
-        sum_dtype = tf.float64 if z.dtype == tf.float64 else tf.float32
+        sum_dtype = keras.backend.result_type(z.dtype, "float32")
         memory_sum = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
         memory_sum = tf.reshape(memory_sum, (self.batch, self.units))  # with block 0
         observes_mean = self.agent and self.agent.observes_mean
