@@ -83,8 +83,12 @@ class Reinforced(keras.Model):
         self._policy_entropy = keras.metrics.Mean(name="policy_entropy")
         self._skip_length = keras.metrics.Mean(name="mean_skip_length")
 
+    def make_train_function(self, force=False):
+        if force or self.train_function is None:
+            self._refuse_time_distributed()
+        return super().make_train_function(force)
+
     def train_step(self, *args):
-        self._refuse_time_distributed()
         with record_skips():
             return super().train_step(*args)
 
