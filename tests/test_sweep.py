@@ -380,7 +380,8 @@ def test_ctrl_c_and_a_kill_cost_a_sweep_nothing(tmp, whole):
     process = programs.start(folder, SWEEP, *command(tmp))
     killed, _ = training(folder, 1)
     os.kill(killed, signal.SIGKILL)
-    while not list(folder.glob("sweep/*n_actions=1,*/seed=1/result.json")):
+    # What the sweep writes; the training script writes its result while it still runs.
+    while not list(folder.glob("sweep/*n_actions=1,*/seed=1/job.json")):
         time.sleep(0.01)
     training(folder, 3)
     os.kill(process.pid, signal.SIGINT)
