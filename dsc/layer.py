@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from dsc.cell import DSCLSTMCell
+from dsc.loops.fast import dsc_lstm
 
 IMPLEMENTATIONS = ("auto", "fast", "xla", "plain")
 OWN_LOOPS = {"tensorflow": ("fast", "xla"), "jax": ("fast",)}  # of Keras's backends
@@ -492,12 +493,12 @@ class DSCLSTM(keras.layers.Layer):
             return _plain_loop(self.cell, *tensors, unroll=self.unroll)
         # The only imports of a backend in the layer.
         if keras.backend.backend() == "jax":
-            from dsc.loops.jax import dsc_lstm
-
-            return dsc_lstm(self.cell, *tensors)
-        from dsc.loops.tensorflow import dsc_lstm
-
-        return dsc_lstm(self.cell, *tensors, xla=self._loop == "xla")
+            from dsc.loops.jax import run
+        elif self._loop == "xla":
+            from dsc.loops.tensorflow import run_for_xla as run
+        else:
+            from dsc.loops.tensorflow import run
+        return dsc_lstm(run, self.cell, *tensors)
 
     def compute_output_shape(self, sequences_shape, *args, **kwargs):
         batch, time, _ = sequences_shape

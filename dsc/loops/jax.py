@@ -1,18 +1,11 @@
-"""The fast JAX time loop.
+"""The walk over time of the fast JAX loop; see `dsc.loops.fast`."""
 
-It computes what `DSCLSTMCell.step` computes over time, but takes out of the loop what
-does not depend on the step before: the products with the inputs, the agent's logits for
-the policy loss, and the gradient of the recurrent kernel, which is one product over all
-steps. Unlike the TensorFlow loop it stacks the memory of `n_actions` states at every
-step, so its cost grows with `n_actions`.
-"""
-
-from typing import Any, NamedTuple
+import functools
 
 import jax
 from jax import lax
 from jax import numpy as jnp
-from keras import ops
+from keras.backend import result_type
 
 from dsc.cell import lstm_gates
 
@@ -21,172 +14,153 @@ from dsc.cell import lstm_gates
 UNROLL = {"gpu": 5}
 
 
-class _DiffInputs(NamedTuple):
-    """Inputs of the loop that receive gradients, beside the recurrent kernel."""
+def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
+    """Runs over all steps, with a gradient of its own.
 
-    z: Any  # [time, batch, 4 * units], pre-activations from the inputs
-    state: Any  # h, c [batch, units], memory of h, of c [n_actions, batch, units]
-    dropout_mask: Any  # [time, batch, units], or None
+    Args:
+        cell: `DSCLSTMCell`.
+        rows: `dsc.loops.fast.Rows`.
+        recurrent_kernel: `[units, 4 * units]`.
+        z: `[time, batch, 4 * units]`, pre-activations from the inputs.
+        dropout_mask: `[time, batch, units]`, or None.
+        given: the first blocks of the histories of h and of c.
+        agent: `dsc.loops.fast.Agent`, or None if there is one action. It receives no
+            gradient.
 
-
-class _ConstInputs(NamedTuple):
-    """Inputs of the loop that receive no gradients; parts may be None."""
-
-    from_x: (
-        Any  # [time, batch, agent_units], the agent's pre-activations from the inputs
-    )
-    noise: Any  # [time, batch, n_actions]
-    mask: Any  # [time, batch]
-
-
-def dsc_lstm(cell, x, noise, dropout_mask, mask, state):
-    """Runs a `DSCLSTMCell` over time; see `dsc.loops.tensorflow.dsc_lstm`."""
-
-    first_step_forced = len(state) == 2
-    x, batch = ops.cast(x, cell.compute_dtype), x.shape[0]
-    x, noise, dropout_mask, mask = (
-        None if part is None else jnp.swapaxes(part, 0, 1)
-        for part in (x, noise, dropout_mask, mask)
-    )
-    if first_step_forced:
-        memory = [jnp.zeros((cell.n_actions, batch, cell.units), x.dtype)] * 2
-    else:
-        memory = [jnp.swapaxes(part, 0, 1) for part in state[2:]]
-    from_x, agent = None, None
-    if cell.has_agent:
-        kernel, bias, *logits_weights = cell.agent_weights
-        x_kernel, h_kernel = jnp.split(kernel, [x.shape[-1]])
-        from_x, agent = x @ x_kernel + bias, (h_kernel, *logits_weights)
-    kernel, recurrent_kernel, bias = cell.lstm_weights
-
-    h, observed_h, actions, state = _scan_with_vjp(cell, first_step_forced)(
-        recurrent_kernel,
-        _DiffInputs(x @ kernel + bias, (*state[:2], *memory), dropout_mask),
-        agent,
-        _ConstInputs(from_x, noise, mask),
-    )
-    if cell.n_actions > 1:
-        logits = cell.policy(x, observed_h)
-    else:
-        logits = jnp.zeros((*h.shape[:2], 1), h.dtype)
-    if mask is not None:  # zeros until there is an output to repeat
-        h = jnp.where(jnp.cumsum(mask, axis=0)[..., None] > 0, h, 0.0)
-    h, logits, actions, *memory = (
-        jnp.swapaxes(part, 0, 1) for part in (h, logits, actions, *state[2:])
-    )
-    return h, logits, actions, [*state[:2], *memory]
-
-
-def _scan_with_vjp(cell, first_step_forced):
-    """`_scan` with a gradient of its own.
-
-    Automatic differentiation would accumulate the gradient of the recurrent kernel step
-    by step. Here it differentiates all the rest, and the kernel's gradient is one
-    product of the h that the steps continued from and the gradients of z.
+    Returns:
+        `(history of h, history of c, observed_h [time, batch, units], actions [time,
+        batch])`.
     """
 
     @jax.custom_vjp
-    def scan(*arrays):
-        return _scan(cell, first_step_forced, *arrays)[0]
+    def loop(*inputs):
+        return _forward(cell, rows, *inputs)[0]
 
-    def forward(recurrent_kernel, diff, *const):
-        results, vjp, start_h = jax.vjp(
-            lambda diff: _scan(cell, first_step_forced, recurrent_kernel, diff, *const),
-            diff,
-            has_aux=True,
-        )
-        return results, (vjp, start_h)
+    def forward(*inputs):
+        results, z = _forward(cell, rows, *inputs)
+        recurrent_kernel, _, dropout_mask, *_ = inputs
+        history, _, actions = results
+        return results, (recurrent_kernel, z, dropout_mask, history, actions)
 
     def backward(saved, d_results):
-        vjp, start_h = saved
-        (d_diff,) = vjp(d_results)
-        d_kernel = jnp.einsum("tbi,tbo->io", start_h, d_diff.z)
-        return d_kernel, d_diff, None, None
+        return *_backward(cell, rows, *saved, d_results[0]), None
 
-    scan.defvjp(forward, backward)
-    return scan
+    loop.defvjp(forward, backward)
+    given = jnp.stack(given)
+    history, *results = loop(recurrent_kernel, z, dropout_mask, given, agent)
+    return *history, *results
 
 
-def _scan(cell, first_step_forced, recurrent_kernel, diff, agent, const):
-    """The loop itself, time first.
+# In here the two histories are one, `[2, blocks * batch, units]`, and a state is `[2,
+# batch, units]`: a step that reads and writes it once is compiled to write in place.
 
-    Args:
-        cell: `DSCLSTMCell`.
-        first_step_forced: whether the first step of a row continues from the state that
-            it is given, whatever the agent chooses.
-        recurrent_kernel: `[units, 4 * units]`.
-        diff: `_DiffInputs`.
-        agent: its kernel for the observed h, and the weights of its logits; or None.
-        const: `_ConstInputs`.
 
-    Returns:
-        `((h [time, batch, units], observed_h [time, batch, units], actions [time,
-        batch], state as in _DiffInputs), start_h [time, batch, units])`, the last being
-        the h that each step continued from.
-    """
+def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
+    """`((history, observed_h, actions), z with the recurrent part)`; see `run`."""
+    time, batch, _ = z.shape
+    n_actions = cell.n_actions
+    # A running sum of the memory: the mean of K states at the cost of two. Half
+    # precision would lose it in its own rounding.
+    sum_dtype = result_type(z.dtype, "float32")
+    memory_sum = given[0].reshape(-1, batch, cell.units).astype(sum_dtype).sum(axis=0)
 
     def step(carry, inputs):
-        state, started = carry
-        z, factors, now = inputs
-        start, observed_h, action = _start(cell, state, started, agent, now)
-        gates = jnp.split(z + start[0] @ recurrent_kernel, 4, axis=-1)
-        h, c = lstm_gates(gates, start[1], cell.forget_bias, factors)
-        memory = (
-            jnp.concatenate([old[1:], new[None]])
-            for old, new in zip(state[2:], (h, c), strict=True)
-        )
-        after = (h, c, *memory), jnp.ones_like(started)
-        if now.mask is not None:
-            after = jax.tree.map(
-                lambda new, old: jnp.where(now.mask[:, None], new, old), after, carry
-            )
-        return after, (after[0][0], start[0], observed_h, action)
+        newest, history, memory_sum = carry
+        t, z, factors, from_x, noise = inputs
+        observed_h, action, chosen = newest[0], jnp.zeros(batch, "int32"), None
+        if agent:
+            if cell.observation == "mean":
+                memory_sum -= _block(history, t, batch)[0].astype(sum_dtype)
+                mean_h = (memory_sum / n_actions).astype(z.dtype)
+                from_given = rows.first_step_forced & (t == 0)
+                observed_h = jnp.where(from_given, observed_h, mean_h)
+            logits = agent.noisy_logits(cell, observed_h, from_x, noise)
+            action = jnp.argmax(logits, axis=-1).astype("int32")
+            chosen = rows.chosen(t, action)
+        start_h, start_c = _mix(cell, history, chosen, newest)
+        z = z + start_h @ recurrent_kernel
+        newest = _gates(cell, z, start_c, factors)
+        memory_sum += newest[0].astype(sum_dtype)
+        for n, part in enumerate(newest):
+            where = jnp.int32(n), (t + 1 + n_actions) * batch, jnp.int32(0)
+            history = lax.dynamic_update_slice(history, part[None], where)
+        return (newest, history, memory_sum), (z, observed_h, action)
 
-    started = jnp.full((diff.z.shape[1], 1), not first_step_forced)
-    (state, _), (h, start_h, observed_h, actions) = lax.scan(
+    new = jnp.zeros((2, time * batch, cell.units), z.dtype)
+    (_, history, _), (z, observed_h, actions) = _scan(
         step,
-        (diff.state, started),
-        (diff.z, diff.dropout_mask, const),
-        unroll=UNROLL.get(jax.default_backend(), 1),
+        (tuple(given[:, :batch]), jnp.concatenate([given, new], axis=1), memory_sum),
+        (
+            jnp.arange(time, dtype="int32"),
+            z,
+            dropout_mask,
+            agent and agent.from_x,
+            agent and agent.noise,
+        ),
     )
-    return (h, lax.stop_gradient(observed_h), actions, state), start_h
+    return (history, observed_h, actions), z
 
 
-def _start(cell, state, started, agent, now):
-    """What a step continues from.
+def _backward(
+    cell, rows, recurrent_kernel, z, dropout_mask, history, actions, d_history
+):
+    """The gradients of the recurrent kernel, z, the dropout mask and what is given."""
+    time, batch, _ = z.shape
+    steps = jnp.arange(time, dtype="int32")
+    newest = rows.newest(steps[:, None])
+    chosen = rows.chosen(steps[:, None], actions)
+    # What the steps continued from, h and c, each [time, batch, units].
+    start_h, start_c = _mix(cell, history, chosen, history[:, newest])
+    lamda = cell.lamda if cell.n_actions > 1 else 0.0
+    gates = functools.partial(_gates, cell)
 
-    Args:
-        cell: `DSCLSTMCell`.
-        state: as in `_DiffInputs`.
-        started: `[batch, 1]`, whether a row has had its first step.
-        agent: as in `_scan`.
-        now: `_ConstInputs` at this step.
+    def step_back(d_history, inputs):
+        t, gate_inputs, chosen = inputs
+        d_state = _block(d_history, t + 1 + cell.n_actions, batch)
+        d_z, d_start_c, d_mask = jax.vjp(gates, *gate_inputs)[1](tuple(d_state))
+        d_start = jnp.stack([d_z @ recurrent_kernel.T, d_start_c])
+        if lamda > 0.0:
+            d_history = d_history.at[:, chosen].add(
+                lamda * d_start, unique_indices=True, mode="promise_in_bounds"
+            )
+        if lamda < 1.0:
+            n = jnp.where(t == 0, 0, t + cell.n_actions)
+            d_newest = _block(d_history, n, batch) + (1.0 - lamda) * d_start
+            d_history = lax.dynamic_update_slice_in_dim(
+                d_history, d_newest, n * batch, axis=1
+            )
+        return d_history, (d_z, d_mask)
 
-    Returns:
-        `([h, c], observed_h, action)`, `[batch, units]` each and `[batch]`.
-    """
-    newest, memories = state[:2], state[2:]
-    if cell.n_actions == 1:
-        return newest, newest[0], jnp.zeros(started.shape[0], "int32")
-    observed_h = newest[0]
-    if cell.has_agent:
-        if cell.observation == "mean":
-            observed_h = jnp.where(started, jnp.mean(memories[0], axis=0), observed_h)
-        h_kernel, logits_kernel, logits_bias = agent
-        hidden = jnp.tanh(observed_h @ h_kernel + now.from_x)
-        logits = hidden @ logits_kernel + logits_bias
-    else:
-        logits = cell.fixed_logits(observed_h)
-    noisy = logits if now.noise is None else logits.astype(now.noise.dtype) + now.noise
-    action = jnp.argmax(noisy, axis=-1)
-    chosen = jax.nn.one_hot(action, cell.n_actions, dtype=observed_h.dtype, axis=0)
-    start = [
-        jnp.where(
-            started,
-            cell.lamda * jnp.sum(chosen[..., None] * memory, axis=0)
-            + (1.0 - cell.lamda) * part,
-            part,
-        )
-        for part, memory in zip(newest, memories, strict=True)
-    ]
-    return start, observed_h, action.astype("int32")
+    gate_inputs = z, start_c, dropout_mask
+    d_history, (d_z, d_mask) = _scan(
+        step_back,
+        d_history,
+        (steps, gate_inputs, chosen),
+        reverse=True,
+    )
+    d_kernel = jnp.einsum("tbi,tbo->io", start_h, d_z)
+    d_given = d_history[:, : (1 + cell.n_actions) * batch]
+    return d_kernel, d_z, d_mask, d_given
+
+
+def _scan(step, carry, inputs, reverse=False):
+    unroll = UNROLL.get(jax.default_backend(), 1)
+    return lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
+
+
+def _gates(cell, z, start_c, factors):
+    return lstm_gates(jnp.split(z, 4, axis=-1), start_c, cell.forget_bias, factors)
+
+
+def _block(history, n, batch):
+    return lax.dynamic_slice_in_dim(history, n * batch, batch, axis=1)
+
+
+def _mix(cell, history, chosen, newest):
+    """What a step continues from; `chosen` are rows of the history."""
+    if cell.n_actions == 1 or cell.lamda == 0.0:
+        return newest
+    state = history[:, chosen]
+    if cell.lamda == 1.0:
+        return state
+    return cell.lamda * state + (1.0 - cell.lamda) * jnp.asarray(newest)

@@ -1,23 +1,7 @@
-"""The fast TensorFlow time loop, with its own gradient.
+"""The walk over time of the fast TensorFlow loop; see `dsc.loops.fast`.
 
-It computes what `DSCLSTMCell.step` computes over time, but
-
-- it stores every state once, in one history, and turns an action into a row index: no
-  stack of K states is ever made, so time and memory do not grow with K;
-- inside the loop the agent only chooses; its logits, which the policy loss needs, are
-  computed for all steps at once;
-- it walks back once and leaves little to do on the way: the derivatives of the gates
-  are computed for all steps before the walk, and the gradient of the recurrent kernel
-  in one matrix product after it.
-
-There are two histories, of h and of c. A history is `[blocks, batch * units]`:
-
-    block 0                  the state that step 0 was given
-    blocks 1 .. K            the memory before step 0, oldest first
-    blocks K+1 .. K+time     the states of the steps
-
-so the memory of step t is the blocks t+1 .. t+K, and action a means block t+1+a. Viewed
-as `[blocks * batch, units]`, a row is the state of one row of the batch.
+It leaves little to do on the way back: the derivatives of the gates are computed for
+all steps before the walk.
 """
 
 import keras
@@ -30,203 +14,99 @@ NO_SECOND_DERIVATIVES = (
 )
 
 
-def dsc_lstm(cell, x, noise, dropout_mask, mask, state, xla=False):
-    """Runs a `DSCLSTMCell` over time.
+def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent, xla=False):
+    """`dsc.loops.jax.run` for TensorFlow.
 
     Args:
-        cell: a built `DSCLSTMCell` without layer normalisation.
-        x: `[batch, time, features]`.
-        noise: `[batch, time, n_actions]` added to the agent's logits, or None.
-        dropout_mask: `[batch, time, units]`, factors on the candidates, or None.
-        mask: `[batch, time]` boolean, False where a step is to change nothing, or
-            None.
-        state: list of h, c, each `[batch, units]`, optionally followed by the memory
-            of h and of c, each `[batch, n_actions, units]`, oldest first. Without
-            them the memory is zeros and the first step of a row continues from h, c.
         xla: whether XLA is to compile the loop. XLA has no operations that write in
             place, but it writes in place where it can.
-
-    Returns:
-        `(h [batch, time, units], logits [batch, time, n_actions],
-        actions [batch, time], final state [h, c, memory_h, memory_c])`. At masked
-        steps h repeats the last one, as in Keras; logits and actions have no meaning.
     """
-    static = x.shape[:2]
-    order = None
-    if mask is not None:
-        # The unmasked steps of each row first, in order: the loop needs no mask then.
-        order = tf.argsort(tf.cast(mask, tf.int32), direction="DESCENDING", stable=True)
-    x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
-    (time, batch), features = _sizes(x), x.shape[-1]
-    flat_x = tf.reshape(x, (-1, features))  # [time * batch, features]
-    kernel, recurrent_kernel, bias = cell.lstm_weights
-    z = tf.matmul(flat_x, kernel) + bias
-    z = tf.reshape(z, (time, batch, 4 * cell.units))
+    loop = _Loop(cell, rows, agent, z, xla)
 
-    agent = _Agent(cell, flat_x, noise, time, batch) if cell.n_actions > 1 else None
-    loop = _Loop(cell, agent, time, batch, len(state) == 2, xla)
-    *histories, observed_h, actions = loop.run(z, recurrent_kernel, dropout_mask, state)
+    @tf.custom_gradient
+    def walk(*inputs):
+        # Else a persistent tape asks for the gradient of each operation in here.
+        inputs = list(map(tf.stop_gradient, inputs))
+        mask = None if dropout_mask is None else inputs.pop()
+        recurrent_kernel, z, *given = inputs
+        histories, saved = loop.forward(recurrent_kernel, z, mask, given)
 
-    h = tf.reshape(histories[0][1 + cell.n_actions :], (time, batch, cell.units))
-    if cell.n_actions > 1:
-        logits = cell.policy(flat_x, tf.reshape(observed_h, (-1, cell.units)))
-        logits = tf.reshape(logits, (time, batch, cell.n_actions))
-    else:
-        logits = tf.zeros((time, batch, 1), z.dtype)
-    # The loop loses the sizes that are known while the graph is built.
-    h, logits, actions = (
-        _swap_batch_time(tf.ensure_shape(p, (static[1], static[0], *p.shape[2:])))
-        # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
-        for p in (h, logits, tf.cast(actions, tf.float32))
-    )
-    actions = tf.cast(actions, tf.int32)
-    if mask is None:
-        lengths = tf.fill((batch,), time)
-    else:
-        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
-        last_real = tf.cumsum(tf.cast(mask, tf.int32), axis=1) - 1
-        index = tf.maximum(last_real, 0)
-        h, logits, actions = (
-            tf.gather(p, index, batch_dims=1) for p in (h, logits, actions)
-        )
-        h = tf.where(last_real[..., None] >= 0, h, tf.zeros_like(h))
-    return h, logits, actions, loop.final_state(histories, lengths)
-
-
-class _Agent:
-    """The agent inside the loop, where it only chooses: it learns from `cell.policy`.
-
-    Args:
-        cell: `DSCLSTMCell` with more than one action.
-        flat_x: `[time * batch, features]`, the inputs.
-        noise: `[time, batch, n_actions]` or None.
-    """
-
-    def __init__(self, cell, flat_x, noise, time, batch):
-        self.cell = cell
-        self.noise = noise
-        self.observes_mean = cell.has_agent and cell.observation == "mean"
-        if cell.has_agent:
-            kernel, bias, self.logits_kernel, self.logits_bias = (
-                tf.stop_gradient(w) for w in cell.agent_weights
+        def gradient(*d_outputs):
+            d_inputs = loop.backward(
+                saved["z"],
+                saved.get("actions"),
+                histories,
+                recurrent_kernel,
+                mask,
+                d_outputs[:2],
             )
-            features = flat_x.shape[-1]
-            self.h_kernel = kernel[features:]
-            from_x = tf.matmul(tf.stop_gradient(flat_x), kernel[:features]) + bias
-            self.from_x = tf.reshape(from_x, (time, batch, cell.agent_units))
+            return [
+                tf.raw_ops.PreventGradient(input=d, message=NO_SECOND_DERIVATIVES)
+                for d in d_inputs
+            ]
 
-    def choose(self, t, observed_h):
-        """The actions at step t, `[batch]`."""
-        with tf.name_scope("agent"):
-            if self.cell.has_agent:
-                hidden = tf.matmul(observed_h, self.h_kernel) + self.from_x[t]
-                logits = tf.matmul(tf.tanh(hidden), self.logits_kernel)
-                logits += self.logits_bias
-            else:
-                logits = self.cell.fixed_logits(observed_h)
-            if self.noise is not None:
-                logits = tf.cast(logits, self.noise.dtype) + self.noise[t]
-            return tf.argmax(logits, axis=-1)
+        if not agent:
+            saved["observed_h"] = tf.zeros(loop.shape, z.dtype)
+            saved["actions"] = tf.zeros(loop.shape[:2], tf.int64)
+        return (*histories, saved["observed_h"], saved["actions"]), gradient
+
+    masks = [] if dropout_mask is None else [dropout_mask]
+    *histories, observed_h, actions = walk(recurrent_kernel, z, *given, *masks)
+    # The loop loses the sizes that are known while the graph is built.
+    observed_h = tf.reshape(observed_h, loop.shape)
+    return *histories, observed_h, tf.reshape(actions, loop.shape[:2])
+
+
+def run_for_xla(*inputs):
+    """`run` for functions that XLA compiles."""
+    return run(*inputs, xla=True)
 
 
 class _Loop:
-    """The time loop of one call and its gradient, time first.
+    """The walks of one call, forward and back.
 
-    Args:
-        cell: `DSCLSTMCell`.
-        agent: `_Agent`, or None if there is one action.
-        time, batch: integers or scalar tensors.
-        first_step_forced: whether step 0 continues from the given state, whatever
-            the agent chooses.
-        xla: see `dsc_lstm`.
+    In here a history is `[blocks, batch * units]`, since a step writes a block.
+
+    Args: see `run`.
     """
 
-    def __init__(self, cell, agent, time, batch, first_step_forced, xla):
+    def __init__(self, cell, rows, agent, z, xla):
         self.cell = cell
+        self.rows = rows
         self.agent = agent
-        self.time = time
-        self.batch = batch
-        self.first_step_forced = first_step_forced
         self.xla = xla
         self.units = cell.units
         self.n_actions = cell.n_actions
         self.lamda = cell.lamda if agent else 0.0
-        self.n_blocks = 1 + cell.n_actions + time
+        self.shape = (*_sizes(z), cell.units)
+        self.time, self.batch, _ = self.shape
 
-    def run(self, z, recurrent_kernel, dropout_mask, state):
-        """Runs over all steps.
-
-        Args:
-            z: `[time, batch, 4 * units]`, pre-activations from the inputs.
-            recurrent_kernel: `[units, 4 * units]`.
-            dropout_mask: `[time, batch, units]` or None.
-            state: see `dsc_lstm`.
-
-        Returns:
-            `(history of h, history of c, observed_h [time, batch, units], actions
-            [time, batch])`.
-        """
-
-        @tf.custom_gradient
-        def run(*inputs):
-            # Else a persistent tape asks for the gradient of each operation in here.
-            inputs = list(map(tf.stop_gradient, inputs))
-            mask = None if dropout_mask is None else inputs.pop()
-            z, recurrent_kernel, *given = inputs
-            histories, saved = self._forward(z, recurrent_kernel, mask, given)
-
-            def gradient(*d_outputs):
-                d_inputs = self._backward(
-                    saved["z"],
-                    saved.get("actions"),
-                    histories,
-                    recurrent_kernel,
-                    mask,
-                    d_outputs[:2],
-                )
-                return [
-                    tf.raw_ops.PreventGradient(input=d, message=NO_SECOND_DERIVATIVES)
-                    for d in d_inputs
-                ]
-
-            if not self.agent:
-                shape = (self.time, self.batch)
-                saved["observed_h"] = tf.zeros((*shape, self.units), z.dtype)
-                saved["actions"] = tf.zeros(shape, tf.int64)
-            return (*histories, saved["observed_h"], saved["actions"]), gradient
-
-        if len(state) == 2:
-            memory = [tf.zeros((self.n_actions, self.batch, self.units), z.dtype)] * 2
-        else:
-            memory = map(_swap_batch_time, state[2:])
-        # The blocks 0 .. K of both histories.
-        given = [
-            tf.reshape(tf.concat([part[None], old], axis=0), (1 + self.n_actions, -1))
-            for part, old in zip(state[:2], memory, strict=True)
-        ]
-        masks = [] if dropout_mask is None else [dropout_mask]
-        return run(z, recurrent_kernel, *given, *masks)
-
-    def _forward(self, z, recurrent_kernel, dropout_mask, given):
+    def forward(self, recurrent_kernel, z, dropout_mask, given):
         """`((history of h, history of c), what the steps saved: dict of arrays)`."""
         # A running sum of the memory: the mean of K states at the cost of two.
         # Half precision would lose it in its own rounding.
         sum_dtype = keras.backend.result_type(z.dtype, "float32")
+        given = [tf.reshape(part, (1 + self.n_actions, -1)) for part in given]
         memory_sum = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
         memory_sum = tf.reshape(memory_sum, (self.batch, self.units))  # with block 0
-        observes_mean = self.agent and self.agent.observes_mean
+        observes_mean = (
+            self.agent and self.cell.has_agent and self.cell.observation == "mean"
+        )
 
         def step(t, newest, histories, memory_sum, saved):
             chosen = None
+            observed_h = newest[0]
             if observes_mean:
                 # What has left the memory is subtracted here, not a step earlier: so a
                 # step first reads the history and then writes to it, which XLA needs
                 # to write in place.
                 memory_sum -= tf.cast(self._block(histories[0], t), sum_dtype)
+                observed_h = tf.cast(memory_sum / self.n_actions, z.dtype)
+                if self.rows.first_step_forced:
+                    observed_h = tf.where(t == 0, newest[0], observed_h)
             if self.agent:
-                observed_h = self._observe(t, newest[0], memory_sum)
-                action = self.agent.choose(t, observed_h)
-                chosen = self._chosen_rows(t, action)
+                action = self._choose(t, observed_h)
+                chosen = self.rows.chosen(t, action)
                 saved = {
                     **saved,
                     "observed_h": saved["observed_h"].write(t, observed_h),
@@ -263,32 +143,33 @@ class _Loop:
             (
                 tf.constant(0),
                 tuple(self._block(part, 0) for part in given),
-                tuple(_new_history(part, self.n_blocks, self.xla) for part in given),
+                tuple(map(self._new_history, given)),
                 memory_sum,
                 saved,
             ),
         )
+        histories = [tf.reshape(part, (-1, self.units)) for part in histories]
         return histories, {name: array.stack() for name, array in saved.items()}
 
-    def _backward(
+    def backward(
         self, z, actions, histories, recurrent_kernel, dropout_mask, d_histories
     ):
-        """The gradients of z, the recurrent kernel, the given h and c, and any mask.
+        """The gradients of the recurrent kernel, z, the given h and c, and any mask.
 
         Args:
             z: `[time, batch, 4 * units]`, pre-activations with the recurrent part.
             actions: `[time, batch]`, or None without an agent.
-            histories: of h and of c, from `_forward`.
+            histories: of h and of c, from `forward`.
             recurrent_kernel: `[units, 4 * units]`.
             dropout_mask: `[time, batch, units]` or None.
             d_histories: gradients of the histories.
         """
         steps = tf.range(self.time)[:, None]
-        newest = self._block_rows(tf.where(steps == 0, 0, steps + self.n_actions))
-        chosen = self._chosen_rows(steps, actions) if self.agent else None
+        newest = self.rows.newest(steps)
+        chosen = self.rows.chosen(steps, actions) if self.agent else None
         # What the steps continued from, h and c, each [time, batch, units].
         start_h, start_c = (
-            self._mix(part, chosen, self._take(part, newest)) for part in histories
+            self._mix(part, chosen, tf.gather(part, newest)) for part in histories
         )
         gates = _GateGradients(z, start_c, self.cell.forget_bias, dropout_mask)
         # Once: transpose_b would reorder the weights at every step.
@@ -312,12 +193,13 @@ class _Loop:
                 )
             return t - 1, d_histories, d_z.write(t, d_z_t)
 
+        blocks = (1 + self.n_actions + self.time, self.batch * self.units)
         _, d_histories, d_z = tf.while_loop(
             lambda t, *_: t >= 0,
             step_back,
             (
                 self.time - 1,
-                tuple(_new_history(d, self.n_blocks, self.xla) for d in d_histories),
+                tuple(self._new_history(tf.reshape(d, blocks)) for d in d_histories),
                 tf.TensorArray(z.dtype, self.time, element_shape=z.shape[1:]),
             ),
         )
@@ -327,57 +209,39 @@ class _Loop:
             tf.reshape(d_z, (-1, 4 * self.units)),
             transpose_a=True,
         )
-        d_given = (part[: 1 + self.n_actions] for part in d_histories)
-        gradients = [d_z, d_kernel, *d_given]
+        n_given = 1 + self.n_actions
+        d_given = (tf.reshape(d[:n_given], (-1, self.units)) for d in d_histories)
+        gradients = [d_kernel, d_z, *d_given]
         if dropout_mask is not None:
-            shape = (self.time, self.batch, self.units)
-            d_states = (tf.reshape(d[1 + self.n_actions :], shape) for d in d_histories)
+            d_states = (tf.reshape(d[n_given:], self.shape) for d in d_histories)
             gradients.append(gates.of_dropout_mask(*d_states))
         return gradients
 
-    def final_state(self, histories, lengths):
-        """`[h, c, memory_h, memory_c]` after `lengths` steps of each row, `[batch]`."""
-        row = tf.range(self.batch)
-        last = tf.where(lengths == 0, 0, lengths + self.n_actions)
-        newest = last * self.batch + row
-        blocks = lengths[:, None] + 1 + tf.range(self.n_actions)  # [batch, n_actions]
-        memory = blocks * self.batch + row[:, None]
-        return [
-            self._take(part, rows) for rows in (newest, memory) for part in histories
-        ]
-
-    def _observe(self, t, newest_h, memory_sum):
-        """What the agent sees of the past before step t, `[batch, units]`."""
-        if not self.agent.observes_mean:
-            return newest_h
-        mean_h = tf.cast(memory_sum / self.n_actions, newest_h.dtype)
-        return tf.where(t == 0, newest_h, mean_h) if self.first_step_forced else mean_h
+    def _choose(self, t, observed_h):
+        """The actions at step t, `[batch]`."""
+        with tf.name_scope("agent"):
+            from_x, noise = (
+                None if part is None else part[t]
+                for part in (self.agent.from_x, self.agent.noise)
+            )
+            logits = self.agent.noisy_logits(self.cell, observed_h, from_x, noise)
+            return tf.argmax(logits, axis=-1)
 
     def _mix(self, history, chosen, newest):
         """What a step continues from; `chosen` are rows of the history."""
         if self.lamda == 0.0:
             return newest
-        state = self._take(history, chosen)
+        state = tf.gather(tf.reshape(history, (-1, self.units)), chosen)
         if self.lamda == 1.0:
             return state
         return self.lamda * state + (1.0 - self.lamda) * newest
 
-    def _chosen_rows(self, t, action):
-        """The rows of a history that actions at step t mean."""
-        rows = self._block_rows(t + 1 + tf.cast(action, tf.int32))
-        if self.first_step_forced:
-            return tf.where(t == 0, self._block_rows(t), rows)
-        return rows
-
-    def _block_rows(self, n):
-        """Block n as rows: `[batch]`, or `[time, batch]` for n `[time, 1]`."""
-        return n * self.batch + tf.range(self.batch)
-
     def _block(self, history, n):
         return tf.reshape(history[n], (self.batch, self.units))
 
-    def _take(self, history, rows):
-        return tf.gather(tf.reshape(history, (-1, self.units)), rows)
+    def _new_history(self, first):
+        n_blocks = 1 + self.n_actions + self.time
+        return _new_history(first, n_blocks, self.xla)
 
 
 class _GateGradients:
@@ -460,14 +324,3 @@ def _sizes(x):
     """The first two sizes of a tensor: integers where they are known."""
     known, found = x.shape[:2], tf.shape(x)
     return [found[n] if known[n] is None else known[n] for n in range(2)]
-
-
-def _time_first(x, order):
-    """`[batch, time, n]` as `[time, batch, n]`, the steps of a row in `order`."""
-    if x is None:
-        return None
-    return _swap_batch_time(x if order is None else tf.gather(x, order, batch_dims=1))
-
-
-def _swap_batch_time(x):
-    return tf.transpose(x, (1, 0, *range(2, x.shape.rank)))
