@@ -30,12 +30,17 @@ class JaxLanguageModeling(LanguageModelTask):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        parts = {split: list(zip(*w, strict=True)) for split, w in self.windows.items()}
-        self._scored = {split: scored for split, (*_, scored) in parts.items()}
-        # Words and targets of all windows, [windows, batch, n_steps].
-        self._on_device = {
-            split: (jnp.stack(words), jnp.stack(targets))
-            for split, (words, targets, _) in parts.items()
+        self.scored = {
+            split: [scored for *_, scored in windows]
+            for split, windows in self.windows.items()
+        }
+
+    @functools.cached_property
+    def on_device(self):
+        """Dict from split to words and targets, each `[windows, batch, n_steps]`."""
+        return {
+            split: [jnp.stack(part) for part in list(zip(*windows, strict=True))[:2]]
+            for split, windows in self.windows.items()
         }
 
     @property
@@ -61,7 +66,7 @@ class JaxLanguageModeling(LanguageModelTask):
         weights, state.recurrent, metrics = self._train(
             [variable.value for variable in variables],
             state.recurrent,
-            self._on_device["train"],
+            self.on_device["train"],
             self.learning_rate,
             state.step,
             state.position,
@@ -73,62 +78,20 @@ class JaxLanguageModeling(LanguageModelTask):
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def _train(self, weights, state, windows, rate, step, i):
         words, targets = (part[i] for part in windows)
-        gradients, total, state, metrics = self.gradients(
-            weights, words, targets, state, self._noise(step, words.shape)
+        keep = 1.0 - self.dropout if self.dropout else None
+        noise = draw_noise(self.model, self.seed, step, words.shape, keep)
+        gradients, total, state, metrics = compute_gradients(
+            self.model, self.recipe, weights, words, targets, state, noise
         )
         weights, norm = descend(weights, gradients, rate, self.max_grad_norm)
         return weights, state, {"loss": total, "grad_norm": norm, **metrics}
 
-    def gradients(self, weights, words, targets, state, noise):
-        """`(gradients, loss, state, metrics)` of the training loss of a window.
-
-        Args:
-            weights: list of values of the model's trainable variables.
-            words, targets: `[batch, time]`.
-            state: recurrent state.
-            noise: `model.Noise`.
-        """
-
-        def objective(weights):
-            outputs = self._outputs(weights, words, state, noise)
-            total, metrics = loss(
-                outputs, targets, self.recipe, self.model.dsc.carry_memory
-            )
-            return total, (outputs.state, metrics)
-
-        (total, (state, metrics)), gradients = jax.value_and_grad(
-            objective, has_aux=True
-        )(weights)
-        return gradients, total, state, metrics
-
-    def _outputs(self, weights, words, state, noise):
-        frozen = [variable.value for variable in self.model.non_trainable_variables]
-        outputs, _ = self.model.stateless_call(weights, frozen, words, state, noise)
-        return outputs
-
-    def _noise(self, step, shape):
-        masks = None
-        if self.dropout:
-            units = (*shape, self.model.rnn_size)
-            masks = [
-                jax.random.bernoulli(
-                    _key(self.seed, step, DROPOUT + i), 1.0 - self.dropout, units
-                )
-                / (1.0 - self.dropout)
-                for i in range(self.model.n_dropout_masks)
-            ]
-        return Noise(self._action_noise(self.seed, step, shape), masks)
-
-    def _action_noise(self, seed, step, shape):
-        key = _key(seed, step, ACTIONS)
-        return jax.random.gumbel(key, (*shape, self.model.dsc.n_actions))
-
     def read(self, split):
         weights = [variable.value for variable in self.model.trainable_variables]
         nll, actions = self._evaluate(
-            weights, self.initial_state(), self._on_device[split]
+            weights, self.initial_state(), self.on_device[split]
         )
-        read = np.asarray(nll), np.asarray(actions), self._scored[split]
+        read = np.asarray(nll), np.asarray(actions), self.scored[split]
         return zip(*read, strict=True)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -140,14 +103,70 @@ class JaxLanguageModeling(LanguageModelTask):
             actions = None
             if self.recipe.eval_actions == "sample":
                 seed = self.seed + EVALUATION_SEED
-                actions = self._action_noise(seed, i, words.shape)
-            outputs = self._outputs(weights, words, state, Noise(actions))
+                actions = draw_noise(self.model, seed, i, words.shape).actions
+            outputs = call(self.model, weights, words, state, Noise(actions))
             nll = word_losses(outputs.logits, targets)
             return outputs.state, (nll, outputs.skips.actions)
 
         numbers = jnp.arange(len(windows[0]))
         _, read_windows = jax.lax.scan(read, state, (numbers, *windows))
         return read_windows
+
+
+def call(model, weights, words, state, noise):
+    """The `Outputs` of a `LanguageModel` with these values of its trainable weights."""
+    frozen = [variable.value for variable in model.non_trainable_variables]
+    outputs, _ = model.stateless_call(weights, frozen, words, state, noise)
+    return outputs
+
+
+def draw_noise(model, seed, step, shape, keep=None):
+    """The `Noise` of a step, a pure function of (seed, step).
+
+    Args:
+        model: `LanguageModel`.
+        seed, step: integers.
+        shape: `(batch, time)`.
+        keep: probability that a unit is not dropped, or None for no dropout.
+    """
+    masks = None
+    if keep is not None:
+        units = (*shape, model.rnn_size)
+        masks = [
+            jax.random.bernoulli(_key(seed, step, DROPOUT + i), keep, units) / keep
+            for i in range(model.n_dropout_masks)
+        ]
+    actions = (*shape, model.dsc.n_actions)
+    return Noise(jax.random.gumbel(_key(seed, step, ACTIONS), actions), masks)
+
+
+def compute_gradients(model, recipe, weights, words, targets, state, noise, bias=None):
+    """`(gradients, loss, state, metrics)` of the training loss of a window.
+
+    Args:
+        model: `LanguageModel`.
+        recipe: `dsc.recipes.Recipe`.
+        weights: list of values of the model's trainable variables.
+        words, targets: `[batch, time]`.
+        state: recurrent state.
+        noise: `Noise`.
+        bias: `[n_actions]`, added to the agent's logits, or None.
+    """
+    if bias is not None:
+        noise = noise._replace(actions=noise.actions + bias)
+
+    def objective(weights):
+        outputs = call(model, weights, words, state, noise)
+        if bias is not None:
+            skips = outputs.skips._replace(logits=outputs.skips.logits + bias)
+            outputs = outputs._replace(skips=skips)
+        total, metrics = loss(outputs, targets, recipe, model.dsc.carry_memory)
+        return total, (outputs.state, metrics)
+
+    (total, (state, metrics)), gradients = jax.value_and_grad(objective, has_aux=True)(
+        weights
+    )
+    return gradients, total, state, metrics
 
 
 def descend(weights, gradients, rate, max_norm):

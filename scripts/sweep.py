@@ -40,8 +40,9 @@ group.path("sweep_dir", "cv-sweep", "folder for the runs and the table")
 group.enum(
     "engine",
     "processes",
-    ("processes", "ray"),
-    "where the runs run: as processes of this machine, or on a Ray cluster",
+    ("processes", "jax", "ray"),
+    "how the runs run: as processes of this machine; with --script "
+    "scripts/train_jax.py, all models of one shape in one program; on a Ray cluster",
 )
 group.integer("threads", 1, "TensorFlow threads within an operation", 1, 1024)
 group.float("gpus", 0.0, "GPUs of each run, may be a fraction; only for ray", 0.0)
@@ -105,6 +106,15 @@ def _engine():
             )
         at_once = console.at_once(FLAGS.threads)
         return lambda jobs, *report: execution.run_all(jobs, at_once, *report)
+    if FLAGS.engine == "jax":
+        if FLAGS.script != "scripts/train_jax.py":
+            raise RunError(
+                "--engine jax trains language models under JAX: add --script "
+                "scripts/train_jax.py, or leave --engine out."
+            )
+        from sweeping import many
+
+        return lambda jobs, *report: many.run_all(jobs, FLAGS.at_once, *report)
     try:
         from sweeping import ray
     except ImportError as error:

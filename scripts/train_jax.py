@@ -40,37 +40,41 @@ logging.getLogger("jax").setLevel(logging.WARNING)  # no messages about missing 
 
 def run():
     """Trains, and evaluates the best weights."""
-    check_flags()
+    check_flags(FLAGS)
     if FLAGS.gpu_portion < 1.0:  # read when JAX first looks for its devices
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     random.seed(FLAGS.seed)  # initial weights; Keras's function imports TensorFlow
-    device = jax.devices()[0]
-    accelerator = None if device.platform == "cpu" else device.device_kind
-    print(f"JAX computes on {accelerator or 'the processor'}.")
+    print(f"JAX computes on {accelerator() or 'the processor'}.")
     try:
-        training.run(JaxLanguageModeling, FLAGS, Distribution(), accelerator)
+        training.run(JaxLanguageModeling, FLAGS, Distribution(), accelerator())
     except jax.errors.JaxRuntimeError as error:
         raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
 
 
-def check_flags():
+def check_flags(values):
     """Raises a `RunError` for flags that only the script of TensorFlow supports."""
-    if FLAGS.load_model or FLAGS.mode != "evaluate" or not FLAGS.max_epochs:
+    if values.load_model or values.mode != "evaluate" or not values.max_epochs:
         raise RunError(
             "--load_model, --mode and --max_epochs 0 only evaluate: leave the flag "
             "out, or use language_modeling/rl_train.py, which evaluates any model."
         )
-    if FLAGS.strategy != "none":
+    if values.strategy != "none":
         raise RunError(
-            f"--strategy {FLAGS.strategy} needs TensorFlow: leave the flag out, or use "
-            "language_modeling/rl_train.py."
+            f"--strategy {values.strategy} needs TensorFlow: leave the flag out, or "
+            "use language_modeling/rl_train.py."
         )
-    if not language_flags.recipe(FLAGS).dense_norm:
+    if not language_flags.recipe(values).dense_norm:
         raise RunError(
-            f"--recipe {FLAGS.recipe} counts each lookup of a word for itself when "
+            f"--recipe {values.recipe} counts each lookup of a word for itself when "
             "it clips gradients, which JAX cannot do: leave the flag out, or use "
             "language_modeling/rl_train.py."
         )
+
+
+def accelerator():
+    """The name of the GPU or other accelerator, or None."""
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device.device_kind
 
 
 if __name__ == "__main__":

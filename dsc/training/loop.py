@@ -57,15 +57,26 @@ def fit(task, folder, max_epochs, print_every, max_steps=None, save_every=60.0):
                     saver.poll()
             saver.poll(must_save=True)
             scores, score = task.distribution.run_on_chief(task.evaluate)
-            show(_end_epoch(task, folder, state, scores, score, report))
+            show(end_epoch(task, folder, state, scores, score, report.end_epoch))
             saver.poll(must_save=True)
     print(f"Training ends: {state.why_finished(max_epochs, max_steps)}.", flush=True)
     return state
 
 
-def _end_epoch(task, folder, state, scores, score, report):
+def end_epoch(task, folder, state, scores, score, show_scores):
+    """Ends an epoch: logs its scores, keeps its weights if they are the best so far.
+
+    Args:
+        task, folder: see `fit`.
+        state: `State` after the last step of the epoch.
+        scores, score: what `task.evaluate` returned.
+        show_scores: function of the scores that prints them.
+
+    Returns:
+        The record that was logged, a dict.
+    """
     state.epochs += 1
-    report.end_epoch(scores)
+    show_scores(scores)
     record = {"epoch": state.epochs, "step": state.step}
     record |= {"learning_rate": task.learning_rate, **scores}
     folder.log(record)

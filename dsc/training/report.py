@@ -64,12 +64,8 @@ class Report:
 
     def end_epoch(self, scores):
         """Prints an epoch's scores and learning rate."""
-        told = [f"{k} = {v:.6f}, " for k, v in scores.items() if np.ndim(v) == 0]
-        print(
-            f"epoch {self.state.epochs} done in {clock(time.monotonic() - self.start)}"
-            f": {''.join(told)}learning rate {self.task.learning_rate:g}",
-            flush=True,
-        )
+        seconds = time.monotonic() - self.start
+        print(epoch_line(self.task, self.state, scores, seconds), flush=True)
 
     def _draw(self, now, done):
         self.drawn = now
@@ -102,3 +98,12 @@ class Report:
         to_come = self.task.n_batches - self.state.position
         is_known = self.state.position > self.timed[1]
         return f"{clock(self._seconds(now, to_come)) if is_known else '?'} left"
+
+
+def epoch_line(task, state, scores, seconds):
+    """The line about the epoch that has just ended."""
+    told = [f"{k} = {v:.6f}, " for k, v in scores.items() if np.ndim(v) == 0]
+    return (
+        f"epoch {state.epochs} done in {clock(seconds)}: {''.join(told)}"
+        f"learning rate {task.learning_rate:g}"
+    )

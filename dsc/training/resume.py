@@ -97,11 +97,12 @@ class Saver:
             self.task.distribution, due, self.state.step, must_save
         )
         if due or number is not None:
-            self._save()
+            self.save()
         if number is not None:
             raise Interrupted(number)
 
-    def _save(self):
+    def save(self):
+        """Saves the state; see `poll` for the errors."""
         self.state.means.read()
         self.state.seconds = time.monotonic() - self.start
         arrays = to_arrays(self.state, self.task, self.folder.metrics_mark())

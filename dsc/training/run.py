@@ -46,19 +46,34 @@ def run_task(task, saved, flags, corpus, data, vocabulary=None, accelerator=None
     else:
         print("These are the initial weights: --max_epochs 0 and no --load_model.")
     if task.distribution.is_chief:
-        scores = task.report(state and state.best_score)
         if folder:
-            best = state.best_weights  # best-<epochs>-...
-            folder.finish(
-                {
-                    "scores": scores,
-                    "best_epoch": best and int(best.split("-")[1]),
-                    "epochs": state.epochs,
-                    "steps": state.step,
-                    "stop_reason": state.why_finished(
-                        flags.max_epochs, flags.max_steps
-                    ),
-                    "seconds": state.seconds,
-                }
-            )
+            finish(task, folder, state, flags.max_epochs, flags.max_steps)
+        else:
+            task.report()
     task.distribution.shutdown_barrier()
+
+
+def finish(task, folder, state, max_epochs, max_steps):
+    """Prints the final scores of a trained task and writes `result.json`.
+
+    Args:
+        task: `dsc.training.task.Task` with its best weights.
+        folder: `RunFolder` of the run.
+        state, max_epochs, max_steps: see `dsc.training.loop.fit`.
+
+    Returns:
+        The scores, a dict.
+    """
+    scores = task.report(state.best_score)
+    best = state.best_weights  # best-<epochs>-...
+    folder.finish(
+        {
+            "scores": scores,
+            "best_epoch": best and int(best.split("-")[1]),
+            "epochs": state.epochs,
+            "steps": state.step,
+            "stop_reason": state.why_finished(max_epochs, max_steps),
+            "seconds": state.seconds,
+        }
+    )
+    return scores

@@ -107,9 +107,7 @@ class Execution:
             return None
         self.process = None
         if code == 0:
-            scores = _scores(read_result(folder))
-            atomic_io.write_json(folder / JOB, self.job.computed)
-            return Outcome(scores, tries=self.tries)
+            return done(self.job, self.tries)
         if self.tries > self.job.retries:
             output = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
             return Outcome(None, _error(code, output), self.tries)
@@ -168,12 +166,19 @@ def stamps(paths):
     return {name: [s.st_size, s.st_mtime_ns, s.st_ino] for name, s in found.items()}
 
 
+def done(job, tries):
+    """The `Outcome` of a job whose run has just finished; keeps it for `finished`."""
+    scores = _scores(read_result(job.run.folder))
+    atomic_io.write_json(job.run.folder / JOB, job.computed)
+    return Outcome(scores, tries=tries)
+
+
 def finished(job):
     """The `Outcome` of a job that an earlier sweep finished, or None."""
     try:
         scores = _scores(read_result(job.run.folder))
-        done = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
-        return Outcome(scores) if done == job.computed else None
+        computed = json.loads((job.run.folder / JOB).read_text(encoding="utf-8"))
+        return Outcome(scores) if computed == job.computed else None
     except (RunError, OSError, ValueError, TypeError, KeyError):
         return None  # the training script checks the folder
 

@@ -16,7 +16,11 @@ import numpy as np
 
 from dsc.recipes import LANGUAGE_MODELING
 from language_modeling.corpora.corpus import Corpus
-from language_modeling.jax_task import JaxLanguageModeling, descend
+from language_modeling.jax_task import (
+    JaxLanguageModeling,
+    compute_gradients,
+    descend,
+)
 from language_modeling.model import LanguageModel, Noise
 
 path, sizes, rate, max_norm = sys.argv[1], *map(json.loads, sys.argv[2:])
@@ -49,8 +53,8 @@ noise = Noise(given["noise"], listed("mask"))
 
 @jax.jit
 def train_step(weights):
-    gradients, loss, _, _ = task.gradients(
-        weights, given["words"], given["targets"], state, noise
+    gradients, loss, _, _ = compute_gradients(
+        model, task.recipe, weights, given["words"], given["targets"], state, noise
     )
     return gradients, loss, *descend(weights, gradients, rate, max_norm)
 

@@ -1,0 +1,1 @@
+"""Many language models of one shape, trained in one program under JAX."""
