@@ -26,9 +26,8 @@ class Reinforced(keras.Model):
     if the targets have a time axis. Sample weights and masks count. Where a loss per
     step has another number of steps than a layer, the layer gets the mean.
 
-    If the agent does not learn, first raise `rl_weight`; if `policy_entropy` falls
-    towards 0 within an epoch, raise `entropy_weight`. Both are relative to the loss of
-    `compile`.
+    If the agent does not learn, first try `baseline="standardised"`; see the manual,
+    `dsc/README.md`.
 
     Args:
         *args: as for `keras.Model`, `inputs` and `outputs` of a functional model.
@@ -162,14 +161,17 @@ class Reinforced(keras.Model):
         total = sum(pair[0] for pair in rewards)
         return total, ops.broadcast_to(longest[1], ops.shape(total))
 
+    @property
+    def metrics(self):
+        """As in `keras.Model`; those of the policy only if there is an agent."""
+        own = () if _has_agent(self) else (self._policy_entropy, self._skip_length)
+        return [metric for metric in super().metrics if metric not in own]
+
     def _refuse_time_distributed(self):
-        for wrapper in self._flatten_layers():
-            if isinstance(wrapper, keras.layers.TimeDistributed) and any(
-                isinstance(layer, DSCLSTM) and layer.cell.has_policy
-                for layer in wrapper._flatten_layers()
-            ):
+        for layer in self._flatten_layers():
+            if isinstance(layer, keras.layers.TimeDistributed) and _has_agent(layer):
                 raise ValueError(
-                    f"{wrapper.name}: the agent of a DSCLSTM in TimeDistributed cannot "
+                    f"{layer.name}: the agent of a DSCLSTM in TimeDistributed cannot "
                     "be trained; reshape the inputs to [batch * n, time, features] and "
                     "use the layer without the wrapper."
                 )
@@ -189,6 +191,13 @@ class Reinforced(keras.Model):
         for name, value in own.items():
             setattr(model, name, value)
         return model
+
+
+def _has_agent(layer):
+    return any(
+        isinstance(part, DSCLSTM) and part.cell.has_policy
+        for part in layer._flatten_layers()
+    )
 
 
 OPTIONS = ("baseline", "rl_weight", "entropy_weight", "credit", "reward")

@@ -24,18 +24,11 @@ def run(script, *arguments):
     ).stdout
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize(("sequence_length", "epochs"), [(10, 8), (20, 10)])
-def test_number_prediction_makes_no_mistakes(sequence_length, epochs, seed, tmp_path):
-    data = (f"--data_dir={tmp_path}", f"--sequence_length={sequence_length}")
-    run("number_prediction/produce_data.py", *data)
-    output = run(
-        "number_prediction/rl_train.py",
-        *data,
-        f"--max_epochs={epochs}",
-        f"--seed={seed}",
-        f"--train_dir={tmp_path / 'run'}",
-    )
+def test_number_prediction_makes_no_mistakes(tmp_path):
+    data = f"--data_dir={tmp_path}"
+    run("number_prediction/produce_data.py", data)
+    place = f"--train_dir={tmp_path / 'run'}"
+    output = run("number_prediction/rl_train.py", data, "--max_epochs=8", place)
     accuracy = re.search(r"test accuracy = ([\d.]+) \(greedy\)", output)
     assert float(accuracy[1]) >= 0.9995
 
@@ -49,12 +42,11 @@ def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path):
         f"--data_dir={folder}",
         "--rnn_size=200",
         "--dropout=0.2",
-        "--max_epochs=3",
+        "--max_epochs=1",
         f"--train_dir={tmp_path / 'run'}",
     )
-    perplexities = re.findall(r"done in .* valid perplexity = ([\d.]+)", output)
-    assert float(perplexities[0]) < 310
-    assert float(perplexities[2]) < 165
+    perplexity = re.search(r"done in .* valid perplexity = ([\d.]+)", output)
+    assert float(perplexity[1]) < 310
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = [record for record in map(json.loads, lines) if "entropy" in record][-1]
     assert last["entropy"] > 0.3
