@@ -72,13 +72,13 @@ class Models:
             bias[-1] = FORCED_LOGIT
         elif dsc.cell.choice == "fixed_skip":
             bias[0] = FORCED_LOGIT
-        # A random skip needs none: the logits of an agent of zeros are zeros.
-        learns = dsc.cell.has_agent
+        # A random skip needs none: the logits of an agent of zeros are zeros, and as
+        # they have the highest entropy they stay so.
         return Settings(
             np.int32(task.seed),
             np.float32(1.0 - task.dropout),
-            np.float32(recipe.rl_weight if learns else 0.0),
-            np.float32(recipe.entropy_weight if learns else 0.0),
+            np.float32(recipe.rl_weight if dsc.cell.has_agent else 0.0),
+            np.float32(recipe.entropy_weight),
             bias,
             np.float32(recipe.eval_actions == "sample"),
         )
