@@ -7,6 +7,7 @@ Gui et al., "Long Short-Term Memory with Dynamic Skip Connections", AAAI 2019, s
 import random
 
 import keras
+import numpy as np
 from keras import ops
 
 from dsc.recipes import OBSERVATIONS
@@ -128,7 +129,8 @@ class DSCLSTMCell(keras.layers.Layer):
             cell.
         kernel_initializer, recurrent_initializer, bias_initializer: as in
             `keras.layers.LSTM`. By default the recurrent block of each gate is
-            orthogonal.
+            orthogonal. The bias of the forget gate starts at zero, unless `forget_bias`
+            is 0.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -250,7 +252,7 @@ class DSCLSTMCell(keras.layers.Layer):
             # `set_weights` refuses them. See `DSCLSTM.from_lstm`.
             self.bias = self.add_weight(
                 shape=(4, self.units),
-                initializer=self.bias_initializer,
+                initializer=self._initial_bias,
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
                 name="bias",
@@ -264,6 +266,14 @@ class DSCLSTMCell(keras.layers.Layer):
         if self.has_agent:
             self.agent_hidden.build((None, features + self.units))
             self.agent_logits.build((None, self.agent_units))
+
+    def _initial_bias(self, shape, dtype=None):
+        bias = self.bias_initializer(shape, dtype=dtype)
+        if self.forget_bias == 0.0:
+            return bias
+        # As in an LSTM with a unit forget bias, which begins with that alone.
+        is_forget_gate = (np.arange(4) == 2)[:, None]
+        return ops.where(is_forget_gate, ops.zeros_like(bias), bias)
 
     @property
     def lstm_weights(self):

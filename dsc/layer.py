@@ -89,8 +89,9 @@ class DSCLSTM(keras.layers.Layer):
     Args:
         units: size of the hidden state.
         n_actions: number of past states to choose from. 1 is an ordinary LSTM.
-        lamda, forget_bias, agent_units, observation, choice, layer_norm: see
-            `dsc.DSCLSTMCell`.
+        lamda, agent_units, observation, choice, layer_norm: see `dsc.DSCLSTMCell`.
+        forget_bias: number added to the pre-activation of the forget gate. None: 1, or
+            0 without a bias, as in `keras.layers.LSTM`.
         use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
             kernel_regularizer, recurrent_regularizer, bias_regularizer,
             activity_regularizer, kernel_constraint, recurrent_constraint,
@@ -153,7 +154,7 @@ class DSCLSTM(keras.layers.Layer):
         units: int,
         n_actions: int = 5,
         lamda: float = 1.0,
-        forget_bias: float = 1.0,
+        forget_bias: float | None = None,
         agent_units: int = 200,
         observation: str = "mean",
         choice: str = "agent",
@@ -203,6 +204,8 @@ class DSCLSTM(keras.layers.Layer):
                 raise ValueError(f"{name} must be in [0, 1), not {rate!r}.")
         if unit_forget_bias is not None:
             forget_bias = 1.0 if unit_forget_bias else 0.0
+        elif forget_bias is None:
+            forget_bias = 1.0 if use_bias else 0.0
         self.cell = DSCLSTMCell(
             units,
             n_actions,

@@ -64,6 +64,19 @@ def test_the_results_are_those_of_the_lstm(options, masked, rng):
     assert_same(layer(x, state, mask), lstm(x, state, mask))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"use_bias": False}, {"unit_forget_bias": False}]
+)
+def test_initial_weights_mean_what_they_do_in_an_lstm(options, rng):
+    constants = {
+        f"{name}_initializer": keras.initializers.Constant(value)
+        for name, value in (("kernel", 0.1), ("recurrent", -0.2), ("bias", 0.3))
+    }
+    layer = DSCLSTM(UNITS, 1, **constants, **options)
+    lstm = keras.layers.LSTM(UNITS, **constants, **options)
+    assert_same(layer(x := sequences(rng)), lstm(x))
+
+
 def test_more_actions_keep_the_weights_of_the_lstm(rng):
     lstm, one = pair(return_sequences=True)
     layer = DSCLSTM.from_lstm(lstm, n_actions=K, lamda=0.0)  # the newest state alone

@@ -81,7 +81,8 @@ SMALL = {
     "python language_modeling/rl_train.py": STEPS,
     "python number_prediction/produce_data.py": " --n_train=400 --n_test=99",
     "python number_prediction/rl_train.py": f"{STEPS} --nojit_compile",
-    "python scripts/benchmark.py": " --rnn_size=8 --vocab_size=50 --repeats=1",
+    "python scripts/benchmark.py": " --only=lm,actions,steps"
+    " --rnn_size=8 --vocab_size=50 --repeats=1",
     "python tests/stress/fuzz.py": " --cases=20 --processes=1",
     "python tests/stress/large_corpus.py": " --megabytes=1",
     "python tests/stress/memory.py": " --steps=600",

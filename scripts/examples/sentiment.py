@@ -96,7 +96,7 @@ def main():
             verbose=2,
         )
         found = model.evaluate(*test, batch_size=50, return_dict=True, verbose=0)
-        skip = found["mean_skip_length"] or 1.0  # 0 if there is no agent
+        skip = found.get("mean_skip_length", 1.0)  # an LSTM has none
         table.append(f"{name:5}{found['accuracy']:15.1%}{skip:11.2f}")
     print(*table, sep="\n")
 
