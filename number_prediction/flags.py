@@ -56,5 +56,7 @@ def recipe_of(values):
 def data_path(values):
     """The data file of the flags."""
     released = recipe_of(values).released_data
-    name = produce_data.file_name(values.sequence_length, released, values.n_numbers)
+    name = produce_data.file_name(
+        values.sequence_length, released, values.n_numbers, values.hops
+    )
     return Path(values.data_dir) / name

@@ -5,7 +5,9 @@
 A sequence consists of `sequence_length` random numbers a below `n_numbers` and one more
 such number b, the index. The answer is number b of the last `n_numbers`:
 a[sequence_length - n_numbers + b]. With ten numbers (digits) this is the task of the
-paper, "Number Prediction with Skips", and of the release's `produce_data.py`.
+paper, "Number Prediction with Skips", and of the release's `produce_data.py`. With
+`--hops 2` that number is itself an index into the `n_numbers` before it, and the answer
+is the number which it selects there; and so on.
 """
 
 import os
@@ -39,11 +41,19 @@ def define_sequences(group):
         "n_numbers", DIGITS, "number of values, and of indices", 2, MAX_NUMBERS
     )
     group.integer("sequence_length", 10, "numbers before the index", 2, MAX_LENGTH)
+    group.integer(
+        "hops",
+        1,
+        "how often an index selects: with 2, the number that the index selects is an "
+        "index into the numbers before it",
+        1,
+        MAX_LENGTH,
+    )
     group.refuse_unless(
-        ("n_numbers", "sequence_length"),
-        lambda given: given["sequence_length"] >= given["n_numbers"],
-        "the index may ask for any of the last --n_numbers numbers: give a "
-        "--sequence_length of at least --n_numbers",
+        ("n_numbers", "sequence_length", "hops"),
+        lambda given: given["sequence_length"] >= given["n_numbers"] * given["hops"],
+        "an index may ask for any of the --n_numbers numbers before it: give a "
+        "--sequence_length of at least --n_numbers times --hops",
     )
 
 
@@ -55,12 +65,13 @@ def refuse_released(group, *names):
         names: flags that ask for them if true or `released`.
     """
     group.refuse_unless(
-        ("n_numbers", *names),
+        ("n_numbers", "hops", *names),
         lambda given: (
-            given["n_numbers"] == DIGITS
+            (given["n_numbers"], given["hops"]) == (DIGITS, 1)
             or not any(given[name] in (True, "released") for name in names)
         ),
-        f"the release supports only {DIGITS} numbers: drop --n_numbers or the other",
+        f"the release supports only {DIGITS} numbers and one hop: drop --n_numbers and "
+        "--hops, or the other",
     )
 
 
@@ -69,27 +80,32 @@ def numbers(n_numbers):
     return "digits" if n_numbers == DIGITS else f"numbers below {n_numbers}"
 
 
-def file_name(sequence_length, released_data=False, n_numbers=DIGITS):
+def file_name(sequence_length, released_data=False, n_numbers=DIGITS, hops=1):
     """The name of a data file."""
     kind = numbers(n_numbers).replace(" ", "_")
-    return f"{kind}_{sequence_length}{'_released' if released_data else ''}.npz"
+    end = "_released" if released_data else "" if hops == 1 else f"_{hops}_hops"
+    return f"{kind}_{sequence_length}{end}.npz"
 
 
-def generate(n, sequence_length, rng, n_numbers=DIGITS):
+def generate(n, sequence_length, rng, n_numbers=DIGITS, hops=1):
     """Draws sequences and their answers.
 
     Args:
         n: number of sequences.
-        sequence_length: numbers before the index, `n_numbers` or more.
+        sequence_length: numbers before the index, `n_numbers * hops` or more.
         rng: `numpy.random.Generator`.
         n_numbers: numbers are below this; at most `MAX_NUMBERS`.
+        hops: how often an index selects.
 
     Returns:
         `(x [n, sequence_length + 1], y [n])`, uint8.
     """
     x = rng.integers(0, n_numbers, (n, sequence_length + 1), dtype=np.uint8)
-    index = x[:, -1].astype(int)
-    return x, x[np.arange(n), sequence_length - n_numbers + index]
+    place, answer = np.full(n, sequence_length), x[:, -1]  # the index
+    for _ in range(hops):
+        place = place - n_numbers + answer
+        answer = x[np.arange(n), place]
+    return x, answer
 
 
 def as_released(x, y, sequence_length):
@@ -102,14 +118,22 @@ def as_released(x, y, sequence_length):
     return rows[:, : sequence_length + 1], rows[:, sequence_length + 1]
 
 
-def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIGITS):
+def write(
+    path,
+    sequence_length,
+    sizes,
+    seed,
+    released_data=False,
+    n_numbers=DIGITS,
+    hops=1,
+):
     """Writes a data file atomically.
 
     The arrays are `x_<split>` `[n, sequence_length + 1]` and `y_<split>` `[n]`, uint8.
 
     Args:
         path: file to write.
-        sequence_length, n_numbers: see `generate`.
+        sequence_length, n_numbers, hops: see `generate`.
         sizes: dict from split to number of sequences.
         seed: each split has its own random stream.
         released_data: see `as_released`; only for ten numbers.
@@ -127,7 +151,7 @@ def write(path, sequence_length, sizes, seed, released_data=False, n_numbers=DIG
     for i, split in enumerate(SPLITS):
         rng = np.random.Generator(np.random.PCG64([seed, i]))
         drawn = RELEASED_LENGTH if released_data else sequence_length
-        x, y = generate(sizes[split], drawn, rng, n_numbers)
+        x, y = generate(sizes[split], drawn, rng, n_numbers, hops)
         if released_data:
             x, y = as_released(x, y, sequence_length)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
@@ -153,7 +177,7 @@ def read(path, sequence_length, n_numbers=DIGITS):
         raise DataError(
             f"There is no {path}; write it with `python "
             "number_prediction/produce_data.py` and the same --n_numbers, "
-            "--sequence_length, --data_dir and --recipe."
+            "--sequence_length, --hops, --data_dir and --recipe."
         )
     try:
         arrays = atomic_io.read_arrays(path)
@@ -186,10 +210,11 @@ def main(values):
     """Writes the file of the flags."""
     length, n_numbers = values.sequence_length, values.n_numbers
     released = values.recipe == "released"
-    path = Path(values.data_dir) / file_name(length, released, n_numbers)
+    name = file_name(length, released, n_numbers, values.hops)
+    path = Path(values.data_dir) / name
     sizes = {"train": values.n_train, "valid": values.n_valid, "test": values.n_test}
     try:
-        write(path, length, sizes, values.seed, released, n_numbers)
+        write(path, length, sizes, values.seed, released, n_numbers, values.hops)
     except MemoryError:
         raise DataError(
             "There is not enough memory for so many sequences; ask for fewer."

@@ -49,6 +49,7 @@ def run():
         size += f", {task.n_batches} steps of {FLAGS.batch_size} sequences per epoch"
     print(f"{size}.")
     name = f"{FLAGS.sequence_length}+1 {produce_data.numbers(FLAGS.n_numbers)}"
+    name += f", {FLAGS.hops} hops" if FLAGS.hops > 1 else ""
     run_task(task, saved, FLAGS, name, digests)
 
 

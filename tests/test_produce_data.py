@@ -50,6 +50,15 @@ def test_the_index_selects_the_answer_from_the_last_numbers(
             assert answer == last[row[-1]]
 
 
+def test_a_selected_number_is_the_next_hops_index():
+    x, y = generate(200, 20, np.random.default_rng(0), n_numbers=5, hops=3)
+    for row, answer in zip(x.tolist(), y, strict=True):
+        numbers, index = row[:-1], row[-1]
+        for _ in range(3):
+            numbers, index = numbers[: len(numbers) - 5 + index], numbers[index - 5]
+        assert answer == index
+
+
 @pytest.mark.parametrize(
     ("n_numbers", "bound"),  # of n_numbers - 1 degrees of freedom: 1 in 10,000
     [(7, 27.9), (10, 33.7), (25, 58.6)],

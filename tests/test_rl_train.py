@@ -415,12 +415,16 @@ REFUSED = {
         ),
         (
             f"{PREDICT} --n_numbers=25 --sequence_length=24",
-            "flags n_numbers=25, sequence_length=24: the index .* give a "
-            "--sequence_length of at least --n_numbers",
+            "flags n_numbers=25, sequence_length=24, hops=1: an index .* give a "
+            "--sequence_length of at least --n_numbers times --hops",
         ),
         (
             f"{PREDICT} --n_numbers=7 --released_data",
             "flags n_numbers=7, .*released_data=True: the release .*",
+        ),
+        (
+            f"{PREDICT} --hops=2 --sequence_length=20 --recipe=released",
+            "flags .*hops=2, .*: the release supports only .* one hop.*",
         ),
     ],
     PRODUCE: [

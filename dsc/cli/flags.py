@@ -28,7 +28,7 @@ ROLES = {
         # Change what evaluation computes. A loaded model takes the values of its run
         # unless the user gives others.
         "evaluation": "batch_size num_unroll_steps eval_actions seed unknown "
-        "score_tail mixed_precision released_data jit_compile",
+        "score_tail mixed_precision released_data hops jit_compile",
         # Change what training computes.
         "training": "dropout param_init baseline reward credit rl_weight "
         "entropy_weight learning_rate learning_rate_decay lr_threshold decay_when "
