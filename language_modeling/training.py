@@ -2,6 +2,7 @@
 
 import keras
 
+from dsc.cli import flags as shared_flags
 from dsc.runs.folder import RunFolder
 from dsc.training.run import run_task
 from language_modeling import data
@@ -22,6 +23,7 @@ def run(task_class, values, distribution, accelerator=None):
         DataError: the corpus cannot be used.
         RunError: a run cannot be read or written.
     """
+    shared_flags.apply_recipe(values)
     saved = None
     if values.load_model:
         saved = RunFolder.open(values.load_model)

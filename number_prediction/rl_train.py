@@ -35,6 +35,7 @@ def run():
     limit_gpu_memory(FLAGS.gpu_portion)
     replicas = make_distribution(FLAGS)
     keras.utils.set_random_seed(FLAGS.seed)
+    shared_flags.apply_recipe(FLAGS)
     saved = None
     if FLAGS.load_model:
         saved = RunFolder.open(FLAGS.load_model)

@@ -1,5 +1,6 @@
 """Recipes: the switches that act outside the losses, and how flags override them."""
 
+import copy
 import dataclasses
 
 import keras
@@ -8,7 +9,9 @@ import pytest
 from absl import flags
 
 from dsc import DSCLSTM
+from dsc.cli import flags as shared_flags
 from dsc.recipes import LANGUAGE_MODELING, Recipe
+from language_modeling import flags as language_flags
 from language_modeling import model as language_model
 from language_modeling.corpora import Corpus
 from language_modeling.schedule import Schedule
@@ -27,6 +30,22 @@ def test_lamda_is_forget_bias(switch, forget_bias):
     _, _, c = layer(np.zeros((1, 1, 5), np.float32), initial_state=[0 * ones, ones])
     # With a zero kernel the cell keeps what the forget gate lets through.
     np.testing.assert_allclose(c, 1 / (1 + np.exp(-forget_bias)) * ones, rtol=1e-5)
+
+
+def test_the_papers_model_is_set_by_flags_that_are_not_given():
+    given = copy.deepcopy(language_flags.FLAGS)
+    given(["", "--recipe=paper", "--agent_units=7"])
+    shared_flags.apply_recipe(given)
+    arguments = language_flags.model_arguments(given)
+    assert arguments["rnn_layers"] == 1
+    assert arguments["observation"] == "last"
+    assert arguments["agent_units"] == 7
+    # A run keeps the values, so that it is loaded with them.
+    assert shared_flags.values(given)["rnn_layers"] == 1
+    other = copy.deepcopy(language_flags.FLAGS)
+    other([""])
+    shared_flags.apply_recipe(other)
+    assert language_flags.model_arguments(other)["rnn_layers"] == 2
 
 
 def language_task(recipe):

@@ -9,7 +9,7 @@ import math
 
 from absl import flags
 
-from dsc.recipes import BASELINES, MODEL_OVERRIDES, OBSERVATIONS
+from dsc.recipes import BASELINES, FLAGS_OF_RECIPE, MODEL_OVERRIDES, OBSERVATIONS
 
 # A larger model fits no machine: refuse it before the memory is exhausted.
 MAX_UNITS = 100_000
@@ -185,7 +185,10 @@ def define_recipe(defined, recipes):
         corrected = getattr(recipes["corrected"], name)
         return f"{text} (default: the recipe's; corrected: {corrected})"
 
-    text = "corrected, or the arithmetic of the authors' release (see README)"
+    text = (
+        "corrected, the arithmetic of the authors' release, or the paper's model: "
+        "one LSTM below the DSC-LSTM, --observation last --agent_units 50 (see README)"
+    )
     Group("model", defined).enum("recipe", "corrected", recipes, text)
     text = help_of("baseline", "subtracted from the returns")
     agent.enum("baseline", None, BASELINES, text)
@@ -204,6 +207,13 @@ def define_recipe(defined, recipes):
         "--model attention has no policy loss, and --model random_skip always "
         "samples: leave the other flag out",
     )
+
+
+def apply_recipe(defined):
+    """Gives flags that were not given the values of --recipe; see `FLAGS_OF_RECIPE`."""
+    for name, value in FLAGS_OF_RECIPE.get(defined.recipe, {}).items():
+        if name in defined and not defined[name].present:
+            defined[name].value = value
 
 
 def define_optimization(defined, learning_rate, batch_size, max_epochs):

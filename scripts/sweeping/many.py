@@ -55,6 +55,7 @@ def run_all(jobs, at_once, started, ended):
     for job in jobs:
         values = copy.deepcopy(language_flags.FLAGS)
         values(["", *job.run.flags, f"--train_dir={job.run.folder}"])
+        shared_flags.apply_recipe(values)
         train_jax.check_flags(values)
         if values.model == "attention":
             raise RunError(
