@@ -17,8 +17,8 @@ MODEL_OVERRIDES = {
     "random_skip": {"eval_actions": "sample"},
 }
 # Flags that a recipe sets if they are not given. The paper has one plain LSTM below the
-# DSC-LSTM, and an agent of 50 units that sees the last state. As far as we know, it says
-# neither how rewards and entropy are weighted nor whether there is a baseline.
+# DSC-LSTM, and an agent of 50 units that sees the last state. How it weights reward and
+# entropy, and whether it has a baseline, we do not know.
 FLAGS_OF_RECIPE = {
     "paper": {"rnn_layers": 1, "observation": "last", "agent_units": 50},
 }
