@@ -12,8 +12,9 @@ FLAGS = data.defined
 data.path(
     "data_dir",
     None,
-    "folder with ptb.{train,valid,test}.txt or {train,valid,test}.txt (default: "
-    "data/ptb if it exists, else the embedded agreement corpus, data/agreement)",
+    "folder with ptb.{train,valid,test}.txt, {train,valid,test}.txt or "
+    "wiki.{train,valid,test}.tokens (default: data/ptb if it exists, else the embedded "
+    "agreement corpus, data/agreement)",
 )
 data.string("EOS", "<eos>", "the word that stands for the end of a line")
 data.enum(

@@ -137,8 +137,8 @@ def test_vocabulary_and_ids_are_those_of_a_text_in_memory(tmp_path, texts, unkno
 # Files
 
 
-@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt"])
-def test_files_are_found_under_both_names_and_a_missing_one_is_named(tmp_path, pattern):
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt", "wiki.{}.tokens"])
+def test_files_are_found_under_all_names_and_a_missing_one_is_named(tmp_path, pattern):
     put(tmp_path, pattern=pattern)
     paths = {s: tmp_path / pattern.format(s) for s in ("train", "valid", "test")}
     assert find_splits(str(tmp_path)) == paths

@@ -14,7 +14,8 @@ def find_splits(data_dir):
     """The three files of a corpus.
 
     Args:
-        data_dir: folder with `{train,valid,test}.txt` or `ptb.{train,valid,test}.txt`.
+        data_dir: folder with `{train,valid,test}.txt`, `ptb.{train,valid,test}.txt` or
+            WikiText's `wiki.{train,valid,test}.tokens`.
 
     Returns:
         Dict from split to path.
@@ -29,7 +30,7 @@ def find_splits(data_dir):
             "valid.txt and test.txt, or fetch the Penn Treebank with "
             "`python scripts/get_ptb.py`."
         )
-    for pattern in ("ptb.{}.txt", "{}.txt"):
+    for pattern in ("ptb.{}.txt", "{}.txt", "wiki.{}.tokens"):
         paths = {split: folder / pattern.format(split) for split in SPLITS}
         found = [path for path in paths.values() if os.path.isfile(path)]
         if len(found) == len(SPLITS):
@@ -41,8 +42,8 @@ def find_splits(data_dir):
                 f"{' and '.join(missing)}; all three splits are needed."
             )
     raise DataError(
-        f"--data_dir: {folder} has neither ptb.train.txt nor train.txt; give a folder "
-        "with the splits train, valid and test."
+        f"--data_dir: {folder} has neither ptb.train.txt nor train.txt nor "
+        "wiki.train.tokens; give a folder with the splits train, valid and test."
     )
 
 
