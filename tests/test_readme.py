@@ -83,9 +83,9 @@ SMALL = {
     "python number_prediction/rl_train.py": f"{STEPS} --nojit_compile",
     "python scripts/benchmark.py": " --only=lm,actions,steps"
     " --rnn_size=8 --vocab_size=50 --repeats=1",
-    "python tests/stress/fuzz.py": " --cases=20 --processes=1",
+    "python tests/stress/fuzz.py": " --cases=2 --processes=1",
     "python tests/stress/large_corpus.py": " --megabytes=1",
-    "python tests/stress/memory.py": " --steps=600",
+    "python tests/stress/memory.py": " --steps=400",
     "python scripts/examples/sentiment.py": " --n_texts=50 --epochs=1",
     "python scripts/examples/tagging.py": " --n_sentences=40 --epochs=1",
     "python scripts/reproduce.py": " --smoke",
