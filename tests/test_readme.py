@@ -12,6 +12,7 @@ import keras
 import pytest
 
 from language_modeling.agreement import grammar
+from number_prediction import produce_data
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("", "language_modeling", "number_prediction", "scripts", "dsc")
@@ -85,7 +86,7 @@ SMALL = {
     " --rnn_size=8 --vocab_size=50 --repeats=1",
     "python tests/stress/fuzz.py": " --cases=2 --processes=1",
     "python tests/stress/large_corpus.py": " --megabytes=1",
-    "python tests/stress/memory.py": " --steps=400",
+    "python tests/stress/memory.py": " --steps=600",
     "python scripts/examples/sentiment.py": " --n_texts=50 --epochs=1",
     "python scripts/examples/tagging.py": " --n_sentences=40 --epochs=1",
     "python scripts/reproduce.py": " --smoke",
@@ -114,7 +115,10 @@ def checkout(folder):
         (places / name).chmod(0o755)
     (places / "ruff").symlink_to(Path(sys.executable).with_name("ruff"))
     shutil.copy(ROOT / "pyproject.toml", folder / ".venv" / "installed-dev")
-    # Small corpora, one of which stands for the Penn Treebank.
+    # Small data, also of pages that come before; one stands for the Penn Treebank.
+    digits = folder / "data" / produce_data.file_name(10)
+    sizes = {"train": 400, "valid": 100, "test": 99}
+    produce_data.write(digits, 10, sizes, seed=3435)
     grammar.write(folder / "data" / "agreement", 3, 3000, 1000, 1000)
     (folder / "corpus").mkdir()
     for split in ("train", "valid", "test"):
@@ -123,12 +127,11 @@ def checkout(folder):
     return folder
 
 
-def blocks():
-    """The commands of all pages, as the blocks in which they stand."""
-    for folder in PAGES:
-        text = re.sub("```.*?```", "", READMES[folder], flags=re.DOTALL)
-        for match in re.finditer(r"^(?: {4}.*\n)+", text, re.MULTILINE):
-            yield match[0]
+def blocks(page):
+    """The commands of a page, as the blocks in which they stand."""
+    text = re.sub("```.*?```", "", READMES[page], flags=re.DOTALL)
+    for match in re.finditer(r"^(?: {4}.*\n)+", text, re.MULTILINE):
+        yield match[0]
 
 
 def in_small(block):
@@ -151,7 +154,8 @@ def is_for_here(block):
 
 
 @pytest.mark.slow
-def test_the_commands_succeed_one_after_another_in_one_checkout(tmp_path):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_succeed_one_after_another_in_one_checkout(page, tmp_path):
     folder = checkout(tmp_path / "clone")
     path = f"{folder / '.venv' / 'bin'}:{Path(sys.executable).parent}"
     environment = os.environ | {
@@ -159,7 +163,7 @@ def test_the_commands_succeed_one_after_another_in_one_checkout(tmp_path):
         "PYTHONPATH": str(folder),
     }
     failed = []
-    for block in filter(is_for_here, blocks()):
+    for block in filter(is_for_here, blocks(page)):
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", in_small(block)],
             cwd=folder,

@@ -227,9 +227,12 @@ def reproduce(folder, *arguments, code=0):
     return result
 
 
+# One for each script, and the newest; the others differ in their flags alone.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_is_made_in_small_and_once(tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["number_prediction", "agreement", "penn_treebank_650_jax", "two_hops"]
+)
+def test_a_table_is_made_in_small_and_once(tmp_path, name):
     if "jax" in TABLES[name].script:
         pytest.importorskip("jax")
     small = (name, "--smoke", "--runs_dir=runs")

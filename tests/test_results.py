@@ -42,11 +42,11 @@ def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path):
         f"--data_dir={folder}",
         "--rnn_size=200",
         "--dropout=0.2",
-        "--max_epochs=1",
+        "--max_steps=600",
         f"--train_dir={tmp_path / 'run'}",
     )
     perplexity = re.search(r"done in .* valid perplexity = ([\d.]+)", output)
-    assert float(perplexity[1]) < 310
+    assert float(perplexity[1]) < 600  # 10,000 words
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     last = [record for record in map(json.loads, lines) if "entropy" in record][-1]
     assert last["entropy"] > 0.3
