@@ -98,7 +98,7 @@ class DSCLSTM(keras.layers.Layer):
             bias_constraint, dropout, return_sequences, return_state, go_backwards,
             stateful, unroll: as in `keras.layers.LSTM`. `activity_regularizer` does not
             apply to `Skips`; `unroll` uses the plain loop.
-        unit_forget_bias: False sets `forget_bias` to 0, True to 1.
+        unit_forget_bias: False sets `forget_bias` to 0, True to 1 if there is a bias.
         recurrent_dropout: between 0 and 1, share of the candidates to drop in training.
             Unlike in `keras.layers.LSTM`, the hidden state itself is never dropped
             (Semeniuta et al., 2016).
@@ -203,7 +203,7 @@ class DSCLSTM(keras.layers.Layer):
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), not {rate!r}.")
         if unit_forget_bias is not None:
-            forget_bias = 1.0 if unit_forget_bias else 0.0
+            forget_bias = 1.0 if unit_forget_bias and use_bias else 0.0
         elif forget_bias is None:
             forget_bias = 1.0 if use_bias else 0.0
         self.cell = DSCLSTMCell(

@@ -235,8 +235,9 @@ if __name__ == "__main__":
     group.enum(
         "recipe",
         "corrected",
-        ("corrected", "released"),
-        f"released: the release's data, noise for less than {RELEASED_LENGTH} digits",
+        ("corrected", "released", "paper"),
+        "that of training. released: the release's data, noise for less than "
+        f"{RELEASED_LENGTH} digits",
     )
     refuse_released(group, "recipe")
     program.parse(FLAGS, __doc__)

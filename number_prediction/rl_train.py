@@ -44,7 +44,7 @@ def run():
     FLAGS.data_dir = os.path.abspath(FLAGS.data_dir)  # for config.json
     digests = produce_data.digests(task.data)
     if saved:
-        saved.check_data(digests, FLAGS, "data_dir", "released_data")
+        saved.check_data(digests, FLAGS, "data_dir", "released_data", "hops")
     size = f"{task.model.count_params():,} weights"
     if FLAGS.max_epochs and not saved:
         size += f", {task.n_batches} steps of {FLAGS.batch_size} sequences per epoch"

@@ -98,12 +98,12 @@ def files_read(script, values):
 
 def _engine():
     """The function that runs jobs, of `(jobs, started, ended)`."""
+    if FLAGS.engine != "ray" and FLAGS.gpus:
+        raise RunError(
+            "--gpus is for --engine ray; the runs of this machine share its GPUs: "
+            "leave it out, and give --at_once or --gpu_portion."
+        )
     if FLAGS.engine == "processes":
-        if FLAGS.gpus:
-            raise RunError(
-                "--gpus is for --engine ray; processes of this machine share its GPUs: "
-                "leave it out, and give --at_once or --gpu_portion."
-            )
         at_once = console.at_once(FLAGS.threads)
         return lambda jobs, *report: execution.run_all(jobs, at_once, *report)
     if FLAGS.engine == "jax":
@@ -127,4 +127,4 @@ def _engine():
 
 if __name__ == "__main__":
     _, *given = program.parse(FLAGS, __doc__, takes_arguments=True, known_only=True)
-    program.main(FLAGS, lambda: sweep(given))
+    program.main(FLAGS, lambda: sweep(given), corpora.DataError)

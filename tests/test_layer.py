@@ -706,3 +706,11 @@ def test_both_directions_are_two_layers_side_by_side(rng):
     ahead = both_ways.forward_layer(x)
     back = both_ways.backward_layer(x)[:, ::-1]  # it returns its last step last
     np.testing.assert_allclose(found, np.concatenate([ahead, back], -1), rtol=1e-5)
+
+
+def test_a_known_time_stays_known_and_a_batch_may_be_empty():
+    layer = DSCLSTM(5, 3, return_sequences=True)
+    layer.build((None, 4, 2))
+    call = tf.function(layer).get_concrete_function(tf.TensorSpec([None, 4, 2]))
+    assert call.outputs[0].shape.as_list() == [None, 4, 5]
+    assert layer(np.zeros((0, 4, 2), np.float32)).shape == (0, 4, 5)

@@ -186,8 +186,8 @@ def define_recipe(defined, recipes):
         return f"{text} (default: the recipe's; corrected: {corrected})"
 
     text = (
-        "corrected, the arithmetic of the authors' release, or the paper's model: "
-        "one LSTM below the DSC-LSTM, --observation last --agent_units 50 (see README)"
+        "corrected, the arithmetic of the authors' release, or the paper's model, "
+        "with --observation last --agent_units 50 and, for text, --rnn_layers 1"
     )
     Group("model", defined).enum("recipe", "corrected", recipes, text)
     text = help_of("baseline", "subtracted from the returns")

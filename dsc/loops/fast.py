@@ -61,7 +61,7 @@ class Agent(NamedTuple):
 
 
 class Rows:
-    """Which rows of a history are meant.
+    """Row indices into a history.
 
     Args:
         n_actions: K.
@@ -74,7 +74,11 @@ class Rows:
         self.n_actions = n_actions
         self.first_step_forced = first_step_forced
         self.batch = batch
-        self.row = ops.arange(batch, dtype="int32")
+
+    @property
+    def row(self):
+        # Made where it is used: under JAX it would belong to the trace that made it.
+        return ops.arange(self.batch, dtype="int32")
 
     def block(self, n):
         """Block n: `[batch]`, or `[time, batch]` for n `[time, 1]`."""
@@ -129,7 +133,8 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         cell, rows, recurrent_kernel, z, dropout_mask, _given(cell, state, batch), agent
     )
 
-    h = ops.reshape(histories[0], (-1, batch, cell.units))[1 + cell.n_actions :]
+    n_blocks = 1 + cell.n_actions + time
+    h = ops.reshape(histories[0], (n_blocks, batch, cell.units))[1 + cell.n_actions :]
     if agent:
         logits = cell.policy(flat_x, ops.reshape(observed_h, (-1, cell.units)))
         logits = ops.reshape(logits, (time, batch, cell.n_actions))

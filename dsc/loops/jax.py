@@ -62,7 +62,8 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
     # A running sum of the memory: the mean of K states at the cost of two. Half
     # precision would lose it in its own rounding.
     sum_dtype = result_type(z.dtype, "float32")
-    memory_sum = given[0].reshape(-1, batch, cell.units).astype(sum_dtype).sum(axis=0)
+    memory = given[0].reshape(1 + n_actions, batch, cell.units)
+    memory_sum = memory.astype(sum_dtype).sum(axis=0)
 
     def step(carry, inputs):
         newest, history, memory_sum = carry

@@ -58,7 +58,7 @@ class Member:
 
 
 def fit(models, members, max_epochs, print_every, max_steps=None):
-    """Trains each model to the end that it would reach alone.
+    """Trains all models; each gets the weights that it would get alone.
 
     The runs are saved after each epoch. A signal ends the program, and the epoch that
     it interrupts is repeated when the runs are resumed.
@@ -74,7 +74,7 @@ def fit(models, members, max_epochs, print_every, max_steps=None):
     with signals.polled():
         while turn := _whose_turn(members, max_epochs, max_steps):
             start = time.monotonic()
-            first = turn[0].state.step
+            step, epoch = turn[0].state.step, turn[0].state.epochs + 1
             before = None
             if len(turn) < len(members):  # those that have ended must not change
                 before = jax.tree.map(jnp.copy, models.weights)
@@ -89,9 +89,10 @@ def fit(models, members, max_epochs, print_every, max_steps=None):
                     with member.contained():
                         _end_epoch(member, time.monotonic() - start)
             seconds = time.monotonic() - start
-            speed = len(turn) * (turn[0].state.step - first) / seconds
+            done = max(member.state.step for member in turn) - step
+            speed = len(turn) * done / seconds
             print(
-                f"epoch {turn[0].state.epochs}: {len(turn)} models, "
+                f"epoch {epoch}: {len(turn)} models, "
                 f"{speed:.1f} steps of one model per second",
                 flush=True,
             )

@@ -208,11 +208,11 @@ class Models:
 def select(first, weights, others):
     """For each model `weights` where `first`, bool `[models]`, else `others`."""
 
-    def select(one, other):
-        shape = (-1, *[1] * (one.ndim - 1))
-        return jnp.where(jnp.reshape(jnp.asarray(first), shape), one, other)
-
-    return jax.tree.map(select, weights, others)
+    first = jnp.asarray(first)
+    return [
+        jnp.where(first.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+        for one, other in zip(weights, others, strict=True)
+    ]
 
 
 def _by_name(model):

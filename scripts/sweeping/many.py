@@ -74,10 +74,10 @@ def run_all(jobs, at_once, started, ended):
 
 def _train(group, started, ended):
     """Trains the models of a group, a list of `(job, flags)`, in one program."""
-    jobs, flags = zip(*group, strict=True)
+    flags = [values for _, values in group]
     paths, corpus, facts = data.load(flags[0])
     max_epochs, max_steps = flags[0].max_epochs, flags[0].max_steps
-    members = []
+    jobs, members = [], []
     with contextlib.ExitStack() as stack:
         for job, values in group:
             started(job.run)
@@ -90,26 +90,34 @@ def _train(group, started, ended):
             task = training.make_task(
                 JaxLanguageModeling, values, corpus, Distribution(), facts
             )
-            folder = RunFolder.begin(
-                job.run.folder,
-                shared_flags.values(values),
-                corpus.digests,
-                about(
-                    task.model,
-                    paths["train"].resolve().parent.name,
-                    train_jax.accelerator(),
-                    ", many models at once",
-                ),
-                vocabulary=corpus.vocabulary,
+            described = about(
+                task.model,
+                paths["train"].resolve().parent.name,
+                train_jax.accelerator(),
+                ", many models at once",
             )
-            stack.callback(folder.close)
-            members.append(Member.begin(task, folder, output, max_steps))
+            try:
+                folder = RunFolder.begin(
+                    job.run.folder,
+                    shared_flags.values(values),
+                    corpus.digests,
+                    described,
+                    vocabulary=corpus.vocabulary,
+                )
+                stack.callback(folder.close)
+                members.append(Member.begin(task, folder, output, max_steps))
+                jobs.append(job)
+            except RunError as error:
+                ended(job.run, Outcome(None, str(error), tries=1))
+        if not members:
+            return
         tasks = [member.task for member in members]
         models = Models(tasks, _make_model(tasks, flags[0], corpus))
         fit(models, members, max_epochs, flags[0].print_every, max_steps)
         for member in members:
             if not member.error:
-                member.folder.checkpoints.load_weights(member.task.model)
+                with member.contained():
+                    member.folder.checkpoints.load_weights(member.task.model)
         models.set_weights()
         for job, member in zip(jobs, members, strict=True):
             if member.error:

@@ -97,6 +97,21 @@ for n_actions, carry_memory, options in CASES:
         # Keras's tanh is computed in float32 under JAX.
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5, err_msg=case)
 
+layer = layer_of("fast", 5)
+frozen = [v.value for v in layer.non_trainable_variables]
+
+
+def summed(weights):
+    return layer.stateless_call(weights, frozen, given[0])[0][0].sum()
+
+
+# Differentiated in another trace than that of the call.
+weights = [v.value for v in layer.trainable_variables]
+expected = jax.jit(jax.grad(summed))(weights)
+for function in (jax.jit(summed), jax.checkpoint(summed)):
+    for one, other in zip(jax.grad(function)(weights), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
 half = DSCLSTM(UNITS, 5, dtype="mixed_bfloat16")
 half.build((None, None, FEATURES))
 weights = [v.value for v in half.trainable_variables]
