@@ -227,10 +227,10 @@ def reproduce(folder, *arguments, code=0):
     return result
 
 
-# One for each script, and the newest; the others differ in their flags alone.
+# One for each script; the others differ in their flags alone.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["number_prediction", "agreement", "penn_treebank_650_jax", "two_hops"]
+    "name", ["number_prediction", "agreement", "penn_treebank_650_jax"]
 )
 def test_a_table_is_made_in_small_and_once(tmp_path, name):
     if "jax" in TABLES[name].script:

@@ -179,7 +179,6 @@ def _digits(flags):
     """The `Data` that number prediction reads."""
     length, n_numbers = flags["sequence_length"], flags.get("n_numbers")
     released = flags.get("recipe") == "released" and "released_data" not in flags
-    hops = flags.get("hops", "1")
     name = produce_data.file_name(
         int(length), released, int(n_numbers or 10), int(hops)
     )
@@ -190,8 +189,6 @@ def _digits(flags):
         command += f" --n_numbers={n_numbers}"
     if not released:
         command += f" --sequence_length={length}"
-    if hops != "1":
-        command += f" --hops={hops}"
     return Data(f"data/{name}", command, "--n_train=400 --n_valid=200 --n_test=300")
 
 
@@ -246,19 +243,6 @@ more_numbers = Table(
     _digits,
     NUMBERS_SMOKE,
     ("R = 25", "R = 25, credit last"),
-)
-
-two_hops = Table(
-    "Number prediction with two hops",
-    "Of twenty digits and an index, the index selects one of the last ten, and that "
-    "digit selects the answer from the ten before it. " + number_prediction.caption,
-    NUMBER_PREDICTION,
-    {"sequence_length": "20", "hops": "2", "max_epochs": "12"},
-    kinds(("DSC-LSTM", "LSTM", "random skip", "attention")),
-    ACCURACIES,
-    _digits,
-    NUMBERS_SMOKE,
-    ("DSC-LSTM", "LSTM"),
 )
 
 # The Penn Treebank
@@ -431,7 +415,6 @@ agreement_long = agreement._replace(
 TABLES = {
     "number_prediction": number_prediction,
     "more_numbers": more_numbers,
-    "two_hops": two_hops,
     "agreement": agreement,
     "agreement_long": agreement_long,
     "penn_treebank_200": penn_treebank_200,
