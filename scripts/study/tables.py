@@ -179,9 +179,7 @@ def _digits(flags):
     """The `Data` that number prediction reads."""
     length, n_numbers = flags["sequence_length"], flags.get("n_numbers")
     released = flags.get("recipe") == "released" and "released_data" not in flags
-    name = produce_data.file_name(
-        int(length), released, int(n_numbers or 10), int(hops)
-    )
+    name = produce_data.file_name(int(length), released, int(n_numbers or 10))
     command = "number_prediction/produce_data.py"
     if released:
         command += " --recipe=released"
