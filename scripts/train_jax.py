@@ -6,6 +6,7 @@ The flags are those of `language_modeling/rl_train.py`, which also evaluates the
 trained here (--load_model).
 """
 
+import contextlib
 import logging
 import os
 import random
@@ -45,10 +46,8 @@ def run():
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
     random.seed(FLAGS.seed)  # initial weights; Keras's function imports TensorFlow
     print(f"JAX computes on {accelerator() or 'the processor'}.")
-    try:
+    with translate_memory_errors():
         training.run(JaxLanguageModeling, FLAGS, Distribution(), accelerator())
-    except jax.errors.JaxRuntimeError as error:
-        raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
 
 
 def check_flags(values):
@@ -69,6 +68,15 @@ def check_flags(values):
             "it clips gradients, which JAX cannot do: leave the flag out, or use "
             "language_modeling/rl_train.py."
         )
+
+
+@contextlib.contextmanager
+def translate_memory_errors():
+    """Turns JAX's error for exhausted memory into a `MemoryError`."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise MemoryError if "RESOURCE_EXHAUSTED" in str(error) else error from None
 
 
 def accelerator():

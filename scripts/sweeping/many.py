@@ -7,7 +7,9 @@ import contextlib
 import copy
 import random
 
-import train_jax
+import train_jax  # first: it says in one sentence if JAX is missing
+
+import jax  # isort: skip
 
 from dsc.cli import flags as shared_flags
 from dsc.cli.errors import RunError, writing
@@ -69,7 +71,9 @@ def run_all(jobs, at_once, started, ended):
     for group in groups.values():
         size = at_once or len(group)
         for first in range(0, len(group), size):
-            _train(group[first : first + size], started, ended)
+            with train_jax.translate_memory_errors():
+                _train(group[first : first + size], started, ended)
+            jax.clear_caches()  # compiled functions keep their models in memory
 
 
 def _train(group, started, ended):
