@@ -111,10 +111,10 @@ class DSCLSTM(keras.layers.Layer):
             as `keras.layers.Bidirectional` do not take it.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend.
             `"fast"` is a loop for TensorFlow or JAX with the same results, and `"xla"`
-            the TensorFlow loop for functions that XLA compiles (`jit_compile=True`) and
-            for TensorFlow Lite. `"auto"` uses the fast loop where there is one.
-            Attention, layer normalisation, and forward-mode differentiation under JAX
-            need the plain loop. The TensorFlow loops have no second derivatives.
+            the TensorFlow loop for functions that XLA compiles (`jit_compile=True`).
+            TensorFlow Lite is not supported. `"auto"` uses the fast loop where there is
+            one. Attention, layer normalisation, and forward-mode differentiation under
+            JAX need the plain loop. The TensorFlow loops have no second derivatives.
         seed: seed of the noise that the layer draws itself; see `noise` below.
 
     Call arguments:
