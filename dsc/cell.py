@@ -267,6 +267,11 @@ class DSCLSTMCell(keras.layers.Layer):
             self.agent_hidden.build((None, features + self.units))
             self.agent_logits.build((None, self.agent_units))
 
+    @property
+    def observes_mean(self):
+        """Whether the agent sees the mean of the stored hidden states."""
+        return self.has_agent and self.observation == "mean"
+
     def _initial_bias(self, shape, dtype=None):
         bias = self.bias_initializer(shape, dtype=dtype)
         if self.forget_bias == 0.0:

@@ -203,8 +203,8 @@ class DSCLSTM(keras.layers.Layer):
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), not {rate!r}.")
         if unit_forget_bias is not None:
-            forget_bias = 1.0 if unit_forget_bias and use_bias else 0.0
-        elif forget_bias is None:
+            forget_bias = None if unit_forget_bias else 0.0
+        if forget_bias is None:
             forget_bias = 1.0 if use_bias else 0.0
         self.cell = DSCLSTMCell(
             units,

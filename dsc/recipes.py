@@ -120,5 +120,5 @@ NUMBER_PREDICTION = {
     ),
 }
 
-for _recipes in (LANGUAGE_MODELING, NUMBER_PREDICTION):
-    _recipes["paper"] = _recipes["corrected"]
+LANGUAGE_MODELING["paper"] = LANGUAGE_MODELING["corrected"]
+NUMBER_PREDICTION["paper"] = NUMBER_PREDICTION["corrected"]

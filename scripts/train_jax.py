@@ -42,8 +42,7 @@ logging.getLogger("jax").setLevel(logging.WARNING)  # no messages about missing 
 def run():
     """Trains, and evaluates the best weights."""
     check_flags(FLAGS)
-    if FLAGS.gpu_portion < 1.0:  # read when JAX first looks for its devices
-        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(FLAGS.gpu_portion)
+    limit_gpu_memory(FLAGS.gpu_portion)
     random.seed(FLAGS.seed)  # initial weights; Keras's function imports TensorFlow
     print(f"JAX computes on {accelerator() or 'the processor'}.")
     with translate_memory_errors():
@@ -68,6 +67,12 @@ def check_flags(values):
             "it clips gradients, which JAX cannot do: leave the flag out, or use "
             "language_modeling/rl_train.py."
         )
+
+
+def limit_gpu_memory(portion):
+    """Lets JAX use at most a share of a GPU's memory; call it before JAX computes."""
+    if portion < 1.0:  # read when JAX first looks for its devices
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(portion)
 
 
 @contextlib.contextmanager

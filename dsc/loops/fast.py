@@ -118,7 +118,7 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
     """
     batch, time, features = ops.shape(x)
     rows = Rows(cell.n_actions, batch, first_step_forced=len(state) == 2)
-    order = None if mask is None else _unmasked_first(mask, batch, time)
+    order = None if mask is None else _unmasked_first(mask, rows, time)
     x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
 
     flat_x = ops.reshape(x, (-1, features))  # [time * batch, features]
@@ -140,9 +140,9 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         logits = ops.reshape(logits, (time, batch, cell.n_actions))
     else:
         logits = ops.zeros((time, batch, 1), z.dtype)
+    # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
     outputs = [h, logits, ops.cast(actions, "float32")]
     if mask is None:
-        # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
         outputs = [ops.swapaxes(part, 0, 1) for part in outputs]
         lengths = ops.full((batch,), time, "int32")
     else:
@@ -186,7 +186,7 @@ def _given(cell, state, batch):
     ]
 
 
-def _unmasked_first(mask, batch, time):
+def _unmasked_first(mask, rows, time):
     """The steps of each row in an order that needs no mask: the unmasked ones first.
 
     Returns:
@@ -194,7 +194,7 @@ def _unmasked_first(mask, batch, time):
     """
     step = ops.arange(time, dtype="int32")
     order = ops.argsort(ops.where(mask, step, step + time), axis=1)
-    first = ops.arange(batch, dtype="int32")[:, None] * time
+    first = rows.row[:, None] * time
     return ops.transpose(first + ops.cast(order, "int32"))
 
 

@@ -70,7 +70,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
         t, z, factors, from_x, noise = inputs
         observed_h, action, chosen = newest[0], jnp.zeros(batch, "int32"), None
         if agent:
-            if cell.observation == "mean":
+            if cell.observes_mean:
                 memory_sum -= _block(history, t, batch)[0].astype(sum_dtype)
                 mean_h = (memory_sum / n_actions).astype(z.dtype)
                 from_given = rows.first_step_forced & (t == 0)
@@ -81,7 +81,8 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
         start_h, start_c = _mix(cell, history, chosen, newest)
         z = z + start_h @ recurrent_kernel
         newest = _gates(cell, z, start_c, factors)
-        memory_sum += newest[0].astype(sum_dtype)
+        if cell.observes_mean:
+            memory_sum += newest[0].astype(sum_dtype)
         for n, part in enumerate(newest):
             where = jnp.int32(n), (t + 1 + n_actions) * batch, jnp.int32(0)
             history = lax.dynamic_update_slice(history, part[None], where)

@@ -80,6 +80,7 @@ class _Loop:
         self.lamda = cell.lamda if agent else 0.0
         self.shape = (*_sizes(z), cell.units)
         self.time, self.batch, _ = self.shape
+        self.n_blocks = 1 + cell.n_actions + self.time
 
     def forward(self, recurrent_kernel, z, dropout_mask, given):
         """`((history of h, history of c), what the steps saved: dict of arrays)`."""
@@ -89,14 +90,11 @@ class _Loop:
         given = [tf.reshape(part, (1 + self.n_actions, -1)) for part in given]
         memory_sum = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
         memory_sum = tf.reshape(memory_sum, (self.batch, self.units))  # with block 0
-        observes_mean = (
-            self.agent and self.cell.has_agent and self.cell.observation == "mean"
-        )
 
         def step(t, newest, histories, memory_sum, saved):
             chosen = None
             observed_h = newest[0]
-            if observes_mean:
+            if self.cell.observes_mean:
                 # What has left the memory is subtracted here, not a step earlier: so a
                 # step first reads the history and then writes to it, which XLA needs
                 # to write in place.
@@ -122,7 +120,7 @@ class _Loop:
             units = self.units
             gates = [z_t[:, n * units : (n + 1) * units] for n in range(4)]
             newest = lstm_gates(gates, start_c, self.cell.forget_bias, factors)
-            if observes_mean:
+            if self.cell.observes_mean:
                 memory_sum += tf.cast(newest[0], sum_dtype)
             # In place: nothing else holds the histories, and no step reads what it
             # writes.
@@ -193,7 +191,7 @@ class _Loop:
                 )
             return t - 1, d_histories, d_z.write(t, d_z_t)
 
-        blocks = (1 + self.n_actions + self.time, self.batch * self.units)
+        blocks = (self.n_blocks, self.batch * self.units)
         _, d_histories, d_z = tf.while_loop(
             lambda t, *_: t >= 0,
             step_back,
@@ -240,8 +238,7 @@ class _Loop:
         return tf.reshape(history[n], (self.batch, self.units))
 
     def _new_history(self, first):
-        n_blocks = 1 + self.n_actions + self.time
-        return _new_history(first, n_blocks, self.xla)
+        return _new_history(first, self.n_blocks, self.xla)
 
 
 class _GateGradients:

@@ -16,17 +16,17 @@ PACKAGES = ("dsc-lstm", "tensorflow", "jax", "keras", "numpy")
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
 
-def about(model, corpus, accelerator=None, how=""):
+def about(model, corpus, accelerator=None, method=""):
     """The part `about` of a run's `config.json`, a dict.
 
     Args:
         model: built `keras.Model`.
         corpus: name of the data.
         accelerator: name of the GPU or other accelerator, or None if it is unknown.
-        how: what else determines the last bits of the results, as text.
+        method: text after the backend's name; a run is resumed with the same only.
     """
     return {
-        TRAINED_WITH: BACKENDS[keras.backend.backend()] + how,
+        TRAINED_WITH: BACKENDS[keras.backend.backend()] + method,
         "corpus": corpus,
         "n_weights": model.count_params(),
         "versions": versions(),

@@ -60,9 +60,6 @@ def finish(task, folder, state, max_epochs, max_steps):
         task: `dsc.training.task.Task` with its best weights.
         folder: `RunFolder` of the run.
         state, max_epochs, max_steps: see `dsc.training.loop.fit`.
-
-    Returns:
-        The scores, a dict.
     """
     scores = task.report(state.best_score)
     best = state.best_weights  # best-<epochs>-...
@@ -76,4 +73,3 @@ def finish(task, folder, state, max_epochs, max_steps):
             "seconds": state.seconds,
         }
     )
-    return scores

@@ -72,47 +72,47 @@ def fit(models, members, max_epochs, print_every, max_steps=None):
         Interrupted: a signal.
     """
     with signals.polled():
-        while turn := _whose_turn(members, max_epochs, max_steps):
+        while active := _next_members(members, max_epochs, max_steps):
             start = time.monotonic()
-            step, epoch = turn[0].state.step, turn[0].state.epochs + 1
+            step, epoch = active[0].state.step, active[0].state.epochs + 1
             before = None
-            if len(turn) < len(members):  # those that have ended must not change
+            if len(active) < len(members):  # those that have ended must not change
                 before = jax.tree.map(jnp.copy, models.weights)
-            _train_epoch(models, members, turn, print_every, max_steps)
+            _train_epoch(models, members, active, print_every, max_steps)
             if before is not None:
                 models.weights = select(
-                    [member in turn for member in members], models.weights, before
+                    [member in active for member in members], models.weights, before
                 )
             for i, member in enumerate(members):
-                if member in turn and not member.error:
+                if member in active and not member.error:
                     models.scatter(i)
                     with member.contained():
                         _end_epoch(member, time.monotonic() - start)
             seconds = time.monotonic() - start
-            done = max(member.state.step for member in turn) - step
-            speed = len(turn) * done / seconds
+            done = max(member.state.step for member in active) - step
+            speed = len(active) * done / seconds
             print(
-                f"epoch {epoch}: {len(turn)} models, "
+                f"epoch {epoch}: {len(active)} models, "
                 f"{speed:.1f} steps of one model per second",
                 flush=True,
             )
 
 
-def _whose_turn(members, max_epochs, max_steps):
+def _next_members(members, max_epochs, max_steps):
     """The models to train next: those that are furthest behind."""
-    going_on = [
+    unfinished = [
         member
         for member in members
         if not (member.error or member.state.why_finished(max_epochs, max_steps))
     ]
-    behind = min((member.state.step for member in going_on), default=0)
-    return [member for member in going_on if member.state.step == behind]
+    behind = min((member.state.step for member in unfinished), default=0)
+    return [member for member in unfinished if member.state.step == behind]
 
 
-def _train_epoch(models, members, turn, print_every, max_steps):
-    n_batches = turn[0].task.n_batches
+def _train_epoch(models, members, active, print_every, max_steps):
+    n_batches = active[0].task.n_batches
     print_every = min(print_every, n_batches)
-    step, position, state = turn[0].state.step, 0, models.initial_state()
+    step, position, state = active[0].state.step, 0, models.initial_state()
     while position < n_batches and step != max_steps:
         if (number := signals.pending()) is not None:
             raise signals.Interrupted(number)
@@ -121,7 +121,7 @@ def _train_epoch(models, members, turn, print_every, max_steps):
         state, means = models.train(state, step, position, n)
         step, position = step + n, position + n
         for i, member in enumerate(members):
-            if member in turn and not member.error:
+            if member in active and not member.error:
                 member.state.step, member.state.position = step, position
                 with member.contained():
                     _record(member, {k: v[i] for k, v in means.items()}, print_every)

@@ -59,6 +59,7 @@ def run_all(jobs, at_once, started, ended):
         values(["", *job.run.flags, f"--train_dir={job.run.folder}"])
         shared_flags.apply_recipe(values)
         train_jax.check_flags(values)
+        train_jax.limit_gpu_memory(values.gpu_portion)  # the same for all runs
         if values.model == "attention":
             raise RunError(
                 "--engine jax: --model attention chooses no state, so it cannot share "
@@ -112,6 +113,7 @@ def _train(group, started, ended):
                 members.append(Member.begin(task, folder, output, max_steps))
                 jobs.append(job)
             except RunError as error:
+                print(error, file=output)
                 ended(job.run, Outcome(None, str(error), tries=1))
         if not members:
             return
