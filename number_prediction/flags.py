@@ -14,6 +14,11 @@ FLAGS = data.defined
 data.path("data_dir", str(ROOT / "data"), "folder with the file of produce_data.py")
 produce_data.define_sequences(data)
 data.bool("released_data", None, "read the release's data (default: the recipe's: no)")
+data.bool(
+    "fresh_data",
+    False,
+    "train on new sequences in each epoch, as many as the file has to train on",
+)
 
 shared_flags.define_model(FLAGS, rnn_size=200, n_actions=10, agent_units=10)
 shared_flags.define_recipe(FLAGS, RECIPES)

@@ -118,6 +118,39 @@ def as_released(x, y, sequence_length):
     return rows[:, : sequence_length + 1], rows[:, sequence_length + 1]
 
 
+def draw(seed, n, sequence_length, released_data=False, n_numbers=DIGITS, hops=1):
+    """Draws the sequences and answers of a random stream.
+
+    Args:
+        seed: list of whole numbers. `write` takes `[seed, i]` for split i.
+        n, sequence_length, n_numbers, hops: see `generate`.
+        released_data: see `as_released`.
+
+    Returns:
+        `(x [n, sequence_length + 1], y [n])`, uint8.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    if not released_data:
+        return generate(n, sequence_length, rng, n_numbers, hops)
+    return as_released(*generate(n, RELEASED_LENGTH, rng), sequence_length)
+
+
+def draw_epoch(epoch, seed, n, **sequences):
+    """Draws the training sequences of one epoch of `--fresh_data`.
+
+    Args:
+        epoch: counted from 0.
+        seed: the run's.
+        n, **sequences: see `draw`.
+
+    Returns:
+        `(x int32 [n, sequence_length + 1], y int32 [n])`, a function of the arguments.
+    """
+    # The third number keeps the stream apart from those of the file's splits.
+    x, y = draw([seed, epoch, 1], n, **sequences)
+    return x.astype(np.int32), y.astype(np.int32)
+
+
 def write(
     path,
     sequence_length,
@@ -149,11 +182,9 @@ def write(
         )
     arrays = {}
     for i, split in enumerate(SPLITS):
-        rng = np.random.Generator(np.random.PCG64([seed, i]))
-        drawn = RELEASED_LENGTH if released_data else sequence_length
-        x, y = generate(sizes[split], drawn, rng, n_numbers, hops)
-        if released_data:
-            x, y = as_released(x, y, sequence_length)
+        x, y = draw(
+            [seed, i], sizes[split], sequence_length, released_data, n_numbers, hops
+        )
         arrays[f"x_{split}"], arrays[f"y_{split}"] = x, y
     with writing(path, "--data_dir"):
         path.parent.mkdir(parents=True, exist_ok=True)

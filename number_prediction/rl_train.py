@@ -6,6 +6,7 @@
 Shared flags are named as in `language_modeling/rl_train.py`.
 """
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -64,6 +65,17 @@ def make_task(replicas):
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
             f"sequences in {path.name}; lower it or write more with produce_data.py."
         )
+    fresh = None
+    if FLAGS.fresh_data:
+        fresh = functools.partial(
+            produce_data.draw_epoch,
+            seed=FLAGS.seed,
+            n=n_train,
+            sequence_length=FLAGS.sequence_length,
+            released_data=recipe.released_data,
+            n_numbers=n_numbers,
+            hops=FLAGS.hops,
+        )
     compiled = FLAGS.jit_compile and FLAGS.strategy == "none"
     compiled = compiled and FLAGS.model != "attention"  # it has only a plain loop
     with replicas.scope():
@@ -83,6 +95,7 @@ def make_task(replicas):
         FLAGS.seed,
         FLAGS.patience,
         replicas,
+        fresh,
     )
 
 

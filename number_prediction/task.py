@@ -40,6 +40,8 @@ class NumberPrediction(Task):
         seed: of the order of the data and the actions.
         patience: stop after so many epochs without better validation accuracy.
         distribution: see `Task`.
+        fresh: function from an epoch to the `(x, y)` to train on in it, of the size of
+            the training split; None trains on that split.
     """
 
     unit = "sequences"
@@ -55,6 +57,7 @@ class NumberPrediction(Task):
         seed,
         patience,
         distribution=Task.distribution,
+        fresh=None,
     ):
         self.distribution = distribution
         self.model = model
@@ -69,7 +72,8 @@ class NumberPrediction(Task):
         self.epochs_since_best = 0
         self.perfect_epochs = 0
         self.n_batches = len(data["train"][1]) // batch_size
-        self._order = (None, None)  # epoch, its permutation of the training split
+        self.fresh = fresh
+        self._epoch = (None, None, None, None)  # epoch, its permutation, x, y
         self.jit_compile = model.dsc.implementation == "xla"
         self._predict_batch = tf.function(
             self._predict_rows,
@@ -79,11 +83,12 @@ class NumberPrediction(Task):
         )
 
     def batch(self, epoch, i):
-        x, y = self.data["train"]
-        if self._order[0] != epoch:
+        if self._epoch[0] != epoch:
             rng = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-            self._order = (epoch, rng.permutation(len(y)))
-        rows = self._order[1][i * self.batch_size : (i + 1) * self.batch_size]
+            x, y = self.fresh(epoch) if self.fresh else self.data["train"]
+            self._epoch = (epoch, rng.permutation(len(y)), x, y)
+        _, order, x, y = self._epoch
+        rows = order[i * self.batch_size : (i + 1) * self.batch_size]
         return x[rows], y[rows]
 
     def loss(self, step, batch, state):

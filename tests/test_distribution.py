@@ -32,6 +32,7 @@ TASKS = {
     "numbers": (
         NUMBERS,
         *("--data_dir={}/digits", "--batch_size=10", "--learning_rate=0.01"),
+        "--fresh_data",
         "--nojit_compile",  # as with several devices or workers
     ),
 }

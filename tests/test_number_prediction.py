@@ -184,6 +184,15 @@ def test_each_epoch_shuffles_the_training_split():
     assert epoch_of(small_task(n_train=25, seed=4), 1) != second
 
 
+def test_fresh_data_are_shuffled_in_the_same_order():
+    task, file = small_task(n_train=25), small_task(n_train=25)
+    x, y = file.data["train"]
+    task.fresh = lambda epoch: (np.roll(x, epoch, axis=0), np.roll(y, epoch))
+    for epoch in 0, 3, 1:
+        order = [(row - epoch) % 25 for row in epoch_of(file, epoch)]
+        assert epoch_of(task, epoch) == order
+
+
 def test_an_incomplete_batch_is_left_out():
     task = small_task(n_train=23)
     assert task.n_batches == 4

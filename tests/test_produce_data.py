@@ -10,6 +10,7 @@ from number_prediction.produce_data import (
     SPLITS,
     DataError,
     digests,
+    draw_epoch,
     file_name,
     generate,
     read,
@@ -51,12 +52,36 @@ def test_the_index_selects_the_answer_from_the_last_numbers(
 
 
 def test_a_selected_number_is_the_next_hops_index():
-    x, y = generate(200, 20, np.random.default_rng(0), n_numbers=5, hops=3)
+    check_hops(*generate(200, 20, np.random.default_rng(0), n_numbers=5, hops=3))
+
+
+def check_hops(x, y):
+    """The answers are those of three hops among five numbers."""
     for row, answer in zip(x.tolist(), y, strict=True):
         numbers, index = row[:-1], row[-1]
         for _ in range(3):
             numbers, index = numbers[: len(numbers) - 5 + index], numbers[index - 5]
         assert answer == index
+
+
+def test_each_epoch_of_fresh_data_is_its_own(tmp_path):
+    def epoch(epoch, seed=5):
+        return draw_epoch(epoch, seed, 60, sequence_length=20, n_numbers=5, hops=3)
+
+    write(tmp_path / "a.npz", 20, dict.fromkeys(SPLITS, 60), 5, False, 5, 3)
+    splits = read(tmp_path / "a.npz", 20, 5).values()
+    drawn = [*splits, *(epoch(i) for i in range(3)), epoch(0, seed=6)]
+    assert len({x.tobytes() for x, _ in drawn}) == 7
+    for x, y in drawn:
+        check_hops(x, y)
+        assert x.dtype == y.dtype == np.int32
+    np.testing.assert_array_equal(epoch(2)[0], drawn[5][0])
+
+
+def test_released_fresh_data_are_truncated_rows():
+    x, y = draw_epoch(3, 5, 60, sequence_length=20, released_data=True)
+    whole, _ = draw_epoch(3, 5, 60, sequence_length=100)
+    np.testing.assert_array_equal(np.column_stack([x, y]), whole[:, :22])
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,23 @@ def test_five_numbers_are_written_trained_on_and_loaded(predict, call, tmp):
     check_confusion(loaded.out, trained.out[-1], 5)
 
 
+@pytest.mark.slow
+def test_fresh_data_of_two_hops_are_resumed_in_the_middle_of_an_epoch(
+    predict, call, tmp
+):
+    two = ("--hops=2", "--n_numbers=4", "--sequence_length=9")
+    sizes = ("--n_train=60", "--n_valid=30", "--n_test=50", f"--data_dir={tmp}/two")
+    succeeds(call(tmp, PRODUCE, *two, *sizes))
+
+    def trained(name, *more):
+        return metrics(predict(name, *two, *more, digits=tmp / "two").run)
+
+    whole = trained("whole", "--fresh_data", "--max_steps=21")
+    trained("parts", "--fresh_data", "--max_steps=11")  # an epoch has seven
+    assert trained("parts", "--fresh_data", "--max_steps=21") == whole
+    assert trained("file", "--max_steps=21") != whole
+
+
 # Refusals
 
 

@@ -32,7 +32,7 @@ ROLES = {
         # Change what training computes.
         "training": "dropout param_init baseline reward credit rl_weight "
         "entropy_weight learning_rate learning_rate_decay lr_threshold decay_when "
-        "max_grad_norm patience print_every",
+        "max_grad_norm patience print_every fresh_data",
         # End training. A run is continued with larger values.
         "length": "max_epochs max_steps",
         # Find the data. A loaded model looks for them where its run found them.
