@@ -61,6 +61,7 @@ def reproduce(name):
             f"--row: the table has no row {'; '.join(sorted(unknown))!r}; it has: "
             f"{'; '.join(names)}."
         )
+    run_all = console.run_all(table.script, results.THREADS)
     folder = runs_dir / name
     with contextlib.nullcontext() if FLAGS.dry_run else exclusive(folder):
         writer = TableWriter(name, table, results_dir)
@@ -72,15 +73,18 @@ def reproduce(name):
             return
         writer.write()  # fails now if the results cannot be written
         make(data)
-        train(writer, missing)
+        train(writer, missing, run_all)
         print(f"The table is in {results_dir / name}.md.")
     if not FLAGS.smoke and results_dir.resolve() != RESULTS:
         study = results.read(RESULTS, name)
         print(f"Beside the rows of {RESULTS / name}.md:\n\n{writer.beside(study)}")
 
 
-def train(writer, missing):
-    """Does the runs, a list of `(Row, Run)`, and adds each to the table at its end."""
+def train(writer, missing, run_all):
+    """Does the runs, a list of `(Row, Run)`, and adds each to the table at its end.
+
+    `run_all` is from `console.run_all`.
+    """
     rows = {run.name: row for row, run in missing}
     progress = console.Progress(len(missing))
 
@@ -102,8 +106,7 @@ def train(writer, missing):
         for _, run in missing
     ]
     print(f"{writer.name}: {len(jobs)} runs to do, {len(writer.records)} done before.")
-    at_once = console.at_once(results.THREADS)
-    execution.run_all(jobs, at_once, progress.started, ended)
+    run_all(jobs, progress.started, ended)
     progress.check()
 
 

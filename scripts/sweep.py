@@ -37,13 +37,6 @@ group.enum("script", next(iter(SCRIPTS)), list(SCRIPTS), "the training script")
 group.list("seeds", ["3435"], "--seed of the runs at each point of the grid")
 group.check("seeds", bool, "give at least one")
 group.path("sweep_dir", "cv-sweep", "folder for the runs and the table")
-group.enum(
-    "engine",
-    "processes",
-    ("processes", "jax", "ray"),
-    "how the runs run: as processes of this machine; with --script "
-    "scripts/train_jax.py, all models of one shape in one program; on a Ray cluster",
-)
 group.integer("threads", 1, "TensorFlow threads within an operation", 1, 1024)
 group.float("gpus", 0.0, "GPUs of each run, may be a fraction; only for ray", 0.0)
 
@@ -55,7 +48,7 @@ def sweep(arguments):
     seeds = sweep_grid.values(FLAGS.seeds, script.FLAGS["seed"])
     runs = sweep_grid.runs(grid, seeds, FLAGS.sweep_dir)
     parsed = sweep_grid.parsed(runs, script.FLAGS)
-    run_all = _engine()
+    run_all = _run_all()
     for run in runs:
         with writing(run.folder, "--sweep_dir"):
             run.folder.mkdir(parents=True, exist_ok=True)
@@ -96,25 +89,15 @@ def files_read(script, values):
         return []
 
 
-def _engine():
+def _run_all():
     """The function that runs jobs, of `(jobs, started, ended)`."""
-    if FLAGS.engine != "ray" and FLAGS.gpus:
-        raise RunError(
-            "--gpus is for --engine ray; the runs of this machine share its GPUs: "
-            "leave it out, and give --at_once or --gpu_portion."
-        )
-    if FLAGS.engine == "processes":
-        at_once = console.at_once(FLAGS.threads)
-        return lambda jobs, *report: execution.run_all(jobs, at_once, *report)
-    if FLAGS.engine == "jax":
-        if FLAGS.script != "scripts/train_jax.py":
+    if FLAGS.engine != "ray":
+        if FLAGS.gpus:
             raise RunError(
-                "--engine jax trains language models under JAX: add --script "
-                "scripts/train_jax.py, or leave --engine out."
+                "--gpus is for --engine ray; the runs of this machine share its GPUs: "
+                "leave it out, and give --at_once or --gpu_portion."
             )
-        from sweeping import many
-
-        return lambda jobs, *report: many.run_all(jobs, FLAGS.at_once, *report)
+        return console.run_all(FLAGS.script, FLAGS.threads)
     try:
         from sweeping import ray
     except ImportError as error:

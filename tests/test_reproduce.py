@@ -233,9 +233,10 @@ def reproduce(folder, *arguments, code=0):
     "name", ["number_prediction", "agreement", "penn_treebank_650_jax"]
 )
 def test_a_table_is_made_in_small_and_once(tmp_path, name):
+    small = (name, "--smoke", "--runs_dir=runs")
     if "jax" in TABLES[name].script:
         pytest.importorskip("jax")
-    small = (name, "--smoke", "--runs_dir=runs")
+        small += ("--engine=jax",)
     kinds = TABLES[name].smoke_version(tmp_path).rows
     reproduce(tmp_path, *small)
     folder = tmp_path / "runs" / "smoke" / "results"

@@ -1,11 +1,11 @@
-"""Flags and console output that `sweep.py` and `reproduce.py` share."""
+"""What `sweep.py` and `reproduce.py` share: flags, console output, ways to run."""
 
 import os
 import time
 
 from dsc.cli.errors import RunError
 from dsc.cli.flags import Group
-from sweeping.execution import OUTPUT
+from sweeping import execution
 
 group = Group("runs")
 FLAGS = group.defined  # the scripts add theirs
@@ -13,11 +13,38 @@ group.integer(
     "at_once", None, "largest number of runs at once (default: as the cores allow)", 1
 )
 group.integer("retries", 2, "how often a failed run is started again", 0)
+group.enum(
+    "engine",
+    "processes",
+    ("processes", "jax", "ray"),
+    "how the runs run: as processes of this machine; with scripts/train_jax.py, all "
+    "models of one shape in one program; on a Ray cluster (only sweep.py)",
+)
 
 
-def at_once(threads):
-    """The number of runs with this many threads that this machine does at once."""
-    return FLAGS.at_once or max(1, (os.cpu_count() or 1) // threads)
+def run_all(script, threads):
+    """The function that runs jobs on this machine, of `(jobs, started, ended)`.
+
+    Args:
+        script: path of the training script, from the project's root.
+        threads: of TensorFlow within an operation of a run.
+
+    Raises:
+        RunError: the engine cannot run this script.
+    """
+    if FLAGS.engine == "processes":
+        at_once = FLAGS.at_once or max(1, (os.cpu_count() or 1) // threads)
+        return lambda jobs, *report: execution.run_all(jobs, at_once, *report)
+    if FLAGS.engine == "ray":
+        raise RunError("--engine ray is for sweep.py; choose processes or jax.")
+    if script != "scripts/train_jax.py":
+        raise RunError(
+            f"--engine jax trains language models under JAX, with scripts/train_jax.py "
+            f"and not with {script}: give that script, or leave --engine out."
+        )
+    from sweeping import many
+
+    return lambda jobs, *report: many.run_all(jobs, FLAGS.at_once, *report)
 
 
 class Progress:
@@ -55,6 +82,6 @@ class Progress:
         if failed:
             raise RunError(
                 f"{len(failed)} of {self.n} runs failed ({', '.join(failed)}); read "
-                f"{OUTPUT} in their folders, then repeat the same command to retry "
-                "them."
+                f"{execution.OUTPUT} in their folders, then repeat the same command to "
+                "retry them."
             )

@@ -86,7 +86,8 @@ def _train(group, started, ended):
     with contextlib.ExitStack() as stack:
         for job, values in group:
             started(job.run)
-            with writing(job.run.folder, "--sweep_dir"):
+            with writing(job.run.folder, job.folder_flag):
+                job.run.folder.mkdir(parents=True, exist_ok=True)
                 output = stack.enter_context(
                     open(job.run.folder / OUTPUT, "a", encoding="utf-8")
                 )
