@@ -15,9 +15,10 @@ def run(folder, *arguments):
     return programs.run(folder, SCRIPT, *SIZES, "--repeats=2", *arguments)
 
 
-def figures(tmp_path, *groups):
+def figures(tmp_path, *groups, plot=None):
     path = tmp_path / "figures.json"
-    result = run(tmp_path, f"--only={','.join(groups)}", f"--json={path}")
+    places = [f"--json={path}", *([f"--plot={plot}"] if plot else [])]
+    result = run(tmp_path, f"--only={','.join(groups)}", *places)
     assert result.code == 0, result
     found = json.loads(path.read_text())
     expected = {name for group in groups for name in RATIOS.get(group, ())}
@@ -27,16 +28,18 @@ def figures(tmp_path, *groups):
 
 
 @pytest.mark.slow
-def test_steps_and_their_profile(tmp_path):
-    found = figures(tmp_path, "lm", "profile")
+def test_what_the_plot_shows_and_the_profile(tmp_path):
+    plot = tmp_path / "speed.svg"
+    found = figures(tmp_path, "lm", "actions", "steps", "profile", plot=plot)
     shares = [value for name, value in found.items() if name.startswith("lm_share_")]
     assert sum(shares) == pytest.approx(1.0)
     assert found["lm_share_matrix_products"] > 0 and found["lm_words_per_s"] > 0
+    assert plot.read_text().startswith("<?xml")
 
 
 @pytest.mark.slow
 def test_all_other_groups(tmp_path):
-    found = figures(tmp_path, "actions", "steps", "eval", "np", "memory")
+    found = figures(tmp_path, "eval", "np", "memory")
     # TensorFlow alone takes hundreds; the parent's memory must not be included.
     assert 100 < found["lm_peak_mb"] < 2000
 

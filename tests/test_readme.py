@@ -82,19 +82,14 @@ SMALL = {
     "python language_modeling/rl_train.py": STEPS,
     "python number_prediction/produce_data.py": " --n_train=400 --n_test=99",
     "python number_prediction/rl_train.py": f"{STEPS} --nojit_compile",
-    "python scripts/benchmark.py": " --only=lm,actions,steps"
-    " --rnn_size=8 --vocab_size=50 --repeats=1",
-    "python tests/stress/fuzz.py": " --cases=2 --processes=1",
-    "python tests/stress/large_corpus.py": " --megabytes=1",
-    "python tests/stress/memory.py": " --steps=600",
-    "python scripts/examples/sentiment.py": " --n_texts=50 --epochs=1",
-    "python scripts/examples/tagging.py": " --n_sentences=40 --epochs=1",
     "python scripts/reproduce.py": " --smoke",
     "python scripts/sweep.py": " --max_steps=50 --rnn_size=7",
-    "python tests/stress/kill_and_resume.py": " --kills=1 --damages=1",
+    "--script number_prediction/rl_train.py": " --nojit_compile",
     "python scripts/train_jax.py": STEPS,
     "    tensorboard": " --inspect",
 }
+# Part of a command that modules of their own run.
+TESTED_ELSEWHERE = "scripts/benchmark.py", "scripts/examples/", "tests/stress/"
 NEEDS = {  # part of a command: what must be here
     "multi_worker": "two machines",
     "--engine ray": "ray",
@@ -149,6 +144,8 @@ def in_small(block):
 
 
 def is_for_here(block):
+    if any(part in block for part in TESTED_ELSEWHERE):
+        return False
     needs = [need for part, need in NEEDS.items() if part in block]
     return all(importlib.util.find_spec(need) for need in needs)
 
@@ -171,7 +168,6 @@ def test_the_commands_succeed_one_after_another_in_one_checkout(page, tmp_path):
             capture_output=True,
             text=True,
         )
-        # How fast a machine starts is not of interest here.
-        if result.returncode and "That is not less than" not in result.stderr:
+        if result.returncode:
             failed.append((block, result.stdout[-500:], result.stderr[-2000:]))
     assert not failed

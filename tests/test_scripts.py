@@ -82,6 +82,13 @@ def test_memory_stays_flat(tmp_path):
     assert result.out[-1].startswith("Flat between step 300 and step 3000")
 
 
+@pytest.mark.slow
+def test_a_corpus_is_prepared_once(tmp_path):
+    result = programs.run(tmp_path, STRESS / "large_corpus.py", "--megabytes=1")
+    # How fast a machine starts is not of interest here.
+    assert result.code == 0 or result.err[-1].startswith("That is not less than")
+
+
 def test_a_program_that_takes_too_long_is_stopped(tmp_path):
     (tmp_path / "long.py").write_text("import time\ntime.sleep(99)\n")
     process = programs.start(tmp_path, tmp_path / "long.py")

@@ -178,8 +178,11 @@ NUMBERS_SMOKE = SMOKE | {"batch_size": "20", "jit_compile": "false"}
 def _digits(flags):
     """The `Data` that number prediction reads."""
     length, n_numbers = flags["sequence_length"], flags.get("n_numbers")
+    hops = flags.get("hops", "1")
     released = flags.get("recipe") == "released" and "released_data" not in flags
-    name = produce_data.file_name(int(length), released, int(n_numbers or 10))
+    name = produce_data.file_name(
+        int(length), released, int(n_numbers or 10), int(hops)
+    )
     command = "number_prediction/produce_data.py"
     if released:
         command += " --recipe=released"
@@ -187,6 +190,8 @@ def _digits(flags):
         command += f" --n_numbers={n_numbers}"
     if not released:
         command += f" --sequence_length={length}"
+    if hops != "1":
+        command += f" --hops={hops}"
     return Data(f"data/{name}", command, "--n_train=400 --n_valid=200 --n_test=300")
 
 
@@ -241,6 +246,22 @@ more_numbers = Table(
     _digits,
     NUMBERS_SMOKE,
     ("R = 25", "R = 25, credit last"),
+)
+
+two_hops = Table(
+    "Number prediction with two hops",
+    "Of twenty digits and an index, the index selects one of the last ten digits, and "
+    "that digit selects the answer from the ten digits before it. Each epoch draws new "
+    "training sequences (`--fresh_data`). Training stops after ten epochs without a "
+    "better validation accuracy, or as in [number_prediction](number_prediction.md), "
+    "which explains the columns.",
+    NUMBER_PREDICTION,
+    {"sequence_length": "20", "hops": "2", "fresh_data": "true", "max_epochs": "60"},
+    kinds(("DSC-LSTM", "LSTM")),
+    ACCURACIES,
+    _digits,
+    NUMBERS_SMOKE,
+    ("DSC-LSTM", "LSTM"),
 )
 
 # The Penn Treebank
@@ -413,6 +434,7 @@ agreement_long = agreement._replace(
 TABLES = {
     "number_prediction": number_prediction,
     "more_numbers": more_numbers,
+    "two_hops": two_hops,
     "agreement": agreement,
     "agreement_long": agreement_long,
     "penn_treebank_200": penn_treebank_200,
