@@ -24,6 +24,7 @@ class LanguageModelTask:
         schedule: learning-rate `Schedule`.
         score_tail: whether validation and test score every word after the first; see
             `corpora.all_windows`.
+        level: key of `metrics.LEVELS`.
         facts: `lookback.GrammarFacts` of the embedded corpus, None for any other.
         distribution: see `dsc.training.task.Task`; None is one process.
 
@@ -31,10 +32,6 @@ class LanguageModelTask:
         windows: dict from split to `corpora.Windows`.
         n_unscored: dict from split to the number of words that are not predicted.
     """
-
-    unit = "words"
-    record = staticmethod(metrics.record)
-    describe = staticmethod(metrics.describe)
 
     def __init__(
         self,
@@ -49,6 +46,7 @@ class LanguageModelTask:
         max_grad_norm,
         schedule,
         score_tail=False,
+        level="word",
         facts=None,
         distribution=None,
     ):
@@ -59,6 +57,8 @@ class LanguageModelTask:
         self.seed = seed
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule
+        self.level = level
+        self.unit = metrics.LEVELS[level].unit
         self.facts = facts
         self.distribution = distribution or Distribution()
         # Attention weighs all states and chooses none.
@@ -81,11 +81,19 @@ class LanguageModelTask:
         """Windows per epoch."""
         return len(self.windows["train"])
 
+    def record(self, means):
+        """See `dsc.training.task.Task`."""
+        return metrics.record(means, self.level)
+
+    def describe(self, record):
+        """See `dsc.training.task.Task`."""
+        return metrics.describe(record, self.level)
+
     def evaluate(self):
         """`(scores, score)` after an epoch, see `dsc.training.task.Task`."""
         valid, test, counts = self._score_splits()
         self._evaluated.setdefault(-valid.perplexity, (valid, test, counts))
-        return _perplexities(valid, test), -valid.perplexity
+        return self._scores(valid, test), -valid.perplexity
 
     def _score_splits(self):
         """`(Evaluation of valid, of test, result of lookback.count or None)`."""
@@ -114,16 +122,25 @@ class LanguageModelTask:
                 f"lowest possible test perplexity = {self.facts.floor:.6f} (exact, "
                 "whole test file)"
             )
-        print(f"valid perplexity = {valid.perplexity:.6f}")
+        scores = self._scores(valid, test)
+        shown_valid, shown_test = (f"{k} = {v:.6f}" for k, v in scores.items())
+        print(shown_valid)
         if self.chooses:
             print(f"test skips chosen = {metrics.describe_skips(test.actions)}")
-        scores = _perplexities(valid, test)
         if counts is not None:
             scores |= lookback.scores(counts)
             for line in lookback.describe(counts):
                 print(line)
-        print(f"test perplexity = {test.perplexity:.6f}")
+        print(shown_test)
         return scores
+
+    def _scores(self, valid, test):
+        """Dict with the scores of two `Evaluation`s by name, in this order."""
+        _, score, of_perplexity = metrics.LEVELS[self.level]
+        return {
+            f"valid {score}": of_perplexity(valid.perplexity),
+            f"test {score}": of_perplexity(test.perplexity),
+        }
 
     def end_epoch(self, score):
         """Updates the learning rate; returns the reason to stop training, or None."""
@@ -140,7 +157,3 @@ class LanguageModelTask:
     def restore_schedule(self, state):
         """See `dsc.training.task.Task`."""
         self.schedule.best = state["best"]
-
-
-def _perplexities(valid, test):
-    return {"valid perplexity": valid.perplexity, "test perplexity": test.perplexity}

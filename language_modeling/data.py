@@ -6,7 +6,9 @@ from pathlib import Path
 from dsc.cli.errors import RunError, one_line
 from language_modeling import corpora
 from language_modeling.agreement import grammar, lookback
+from language_modeling.corpora import text
 from language_modeling.flags import unknown
+from language_modeling.metrics import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
 TREATMENT = {"drop": "dropped", "unk": "read as <unk>"}  # of unknown words
@@ -25,7 +27,8 @@ def load(values, run=None, log=print):
 
     Returns:
         `(paths, corpus, facts)`: dict from split to path; `corpora.Corpus`;
-        `lookback.GrammarFacts` of the embedded corpus, None for any other.
+        `lookback.GrammarFacts` of the embedded corpus, None for any other and for
+        characters.
 
     Raises:
         DataError: the corpus cannot be found or read.
@@ -38,7 +41,14 @@ def load(values, run=None, log=print):
         values.unknown,
         values.vocab_size,
         values.cache_dir or ROOT / "data" / "cache",
+        values.level,
     )
+    if values.level == "word" and text.lacks_blanks(paths["train"]):
+        log(
+            f"{paths['train'].name} seems to be in a script without blanks between "
+            "words, so that a word here is a phrase or a whole line. Separate the "
+            "words by blanks, or give --level char."
+        )
     if run:
         run.check_data(corpus.digests, values, "data_dir", "unknown")
         if run.read_vocabulary() != corpus.vocabulary:
@@ -50,7 +60,8 @@ def load(values, run=None, log=print):
     for split, n in corpus.n_unknown.items():
         if n:
             treatment = TREATMENT[unknown(values)]
-            log(f"{split}: {n} words that are not in {source} are {treatment}.")
+            unit = LEVELS[values.level].unit
+            log(f"{split}: {n} {unit} that are not in {source} are {treatment}.")
     return paths, corpus, facts
 
 
@@ -69,8 +80,9 @@ def find(values, run=None, log=print):
     values.data_dir = os.path.abspath(folder)
     try:
         if os.path.realpath(folder) == os.path.realpath(embedded):
-            facts = _embedded_facts(embedded)
-        return corpora.find_splits(folder), facts
+            facts = _embedded_facts(embedded)  # of its words
+        paths = corpora.find_splits(folder, values.level)
+        return paths, facts if values.level == "word" else None
     except ValueError:  # also raised for a folder name that no path can have
         if run:
             run.check_data(None, values, "data_dir")

@@ -3,6 +3,7 @@
 from dsc import recipes
 from dsc.cli import flags as shared_flags
 from language_modeling.corpora.corpus import UNKNOWN
+from language_modeling.metrics import LEVELS
 from language_modeling.schedule import Schedule
 
 RECIPES = recipes.LANGUAGE_MODELING
@@ -15,6 +16,13 @@ data.path(
     "folder with ptb.{train,valid,test}.txt, {train,valid,test}.txt or "
     "wiki.{train,valid,test}.tokens (default: data/ptb if it exists, else the embedded "
     "agreement corpus, data/agreement)",
+)
+data.enum(
+    "level",
+    "word",
+    LEVELS,
+    "what the model reads and predicts: words, or the characters of any of these files "
+    "or of ptb.char.{train,valid,test}.txt, scored in bits per character",
 )
 data.string("EOS", "<eos>", "the word that stands for the end of a line")
 data.enum(
@@ -59,7 +67,9 @@ optimization.float(
 )
 optimization.float("lr_threshold", 0.005, "lowest learning rate", 0.0)
 optimization.float(
-    "decay_when", 1.0, "decay unless validation perplexity falls by more than this"
+    "decay_when",
+    1.0,
+    "decay unless validation perplexity falls by more than this (--level char: 0)",
 )
 optimization.integer("num_unroll_steps", 35, "words per window", 2, 10**6)
 optimization.float("max_grad_norm", 5.0, "global norm to clip gradients at", 1e-9)
@@ -80,11 +90,18 @@ use.path(
 )
 use.integer("sentences", 10, "number of sentences to visualize", 1)
 use.string("prompt", "", "words that the generated text continues")
-use.integer("n_words", 200, "number of words to generate", 1)
+use.integer("n_words", 200, "number of words or characters to generate", 1)
 use.float(
     "temperature", 1.0, "divides the logits when generating; 0: likeliest word", 0.0
 )
 use.integer("top_k", None, "generate only from so many likeliest words", 1)
+
+
+def apply_recipe(values):
+    """Gives flags that were not given the values of --recipe and --level."""
+    shared_flags.apply_recipe(values)
+    if values.level == "char" and not values["decay_when"].present:
+        values.decay_when = 0.0  # perplexities of characters are about 3
 
 
 def unknown(values):
@@ -122,4 +139,5 @@ def task_arguments(values):
             values.learning_rate_decay, values.lr_threshold, values.decay_when
         ),
         "score_tail": values.score_tail,
+        "level": values.level,
     }

@@ -1,11 +1,26 @@
-"""Perplexity and the distribution of skips."""
+"""Perplexity, bits per character and the distribution of skips."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 N_LENGTHS = 5  # skip lengths that are listed separately
+
+
+class Level(NamedTuple):
+    """What texts consist of, and how a model of them is scored; see `LEVELS`."""
+
+    unit: str
+    score: str  # its name
+    of_perplexity: Callable  # turns a perplexity into the score
+
+
+LEVELS = {  # by the value of --level
+    "word": Level("words", "perplexity", float),
+    "char": Level("characters", "bits per character", math.log2),
+}
 
 
 class Evaluation(NamedTuple):
@@ -61,14 +76,16 @@ def describe_skips(shares):
     return " ".join(f"{k}: {shares[::-1][part].sum():.2f}" for k, part in lengths)
 
 
-def record(metrics):
+def record(metrics, level="word"):
     """The log record of the mean metrics of some training steps (NumPy)."""
-    return {**metrics, "perplexity": perplexity(metrics["nll"])}
+    _, score, of_perplexity = LEVELS[level]
+    return {**metrics, score: of_perplexity(perplexity(metrics["nll"]))}
 
 
-def describe(record):
+def describe(record, level="word"):
     """The text of a progress report."""
+    score = LEVELS[level].score
     return (
-        f"loss {record['loss']:#.4g}, perplexity {record['perplexity']:#.4g}, "
+        f"loss {record['loss']:#.4g}, {score} {record[score]:#.4g}, "
         f"entropy {record['entropy']:.2f}"
     )

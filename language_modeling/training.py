@@ -2,7 +2,6 @@
 
 import keras
 
-from dsc.cli import flags as shared_flags
 from dsc.runs.folder import RunFolder
 from dsc.training.run import run_task
 from language_modeling import data
@@ -23,7 +22,7 @@ def run(task_class, values, distribution, accelerator=None):
         DataError: the corpus cannot be used.
         RunError: a run cannot be read or written.
     """
-    shared_flags.apply_recipe(values)
+    language_flags.apply_recipe(values)
     saved = None
     if values.load_model:
         saved = RunFolder.open(values.load_model)
@@ -33,13 +32,16 @@ def run(task_class, values, distribution, accelerator=None):
     if not trains:
         del corpus.ids["train"]  # may be too short for one window
     task = make_task(task_class, values, corpus, distribution, facts)
-    size = f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} words in "
+    unit = task.unit
+    size = f"{task.model.count_params():,} weights, {len(corpus.vocabulary)} {unit} in "
     size += "the vocabulary"
     if trains:
-        size += f", {task.n_batches} steps of {task.batch_units} words per epoch"
+        size += f", {task.n_batches} steps of {task.batch_units} {unit} per epoch"
     print(f"{size}.")
     unscored = ", ".join(f"{split} {n}" for split, n in task.n_unscored.items())
-    print(f"Words outside the windows, which are not predicted: {unscored}.")
+    print(
+        f"{unit.capitalize()} outside the windows, which are not predicted: {unscored}."
+    )
     name = paths["train"].resolve().parent.name
     run_task(task, saved, values, name, corpus.digests, corpus.vocabulary, accelerator)
 

@@ -41,6 +41,11 @@ TASKS = {
         lambda report: perplexity(report["nll"]),
         lambda epoch: epoch["valid perplexity"],
     ),
+    "valid bits per character": (
+        "bits per character",
+        lambda report: report["bits per character"],
+        lambda epoch: epoch["valid bits per character"],
+    ),
     "valid accuracy (greedy)": (
         "right answers, %",
         lambda report: 100 * report["accuracy"],
@@ -58,9 +63,9 @@ def read(paths):
                 f"{run.path} has no report or no epoch yet; let it finish its first "
                 "epoch, or train it again with a lower --print_every."
             )
-    if len(set(map(task, found))) > 1:
+    if len(tasks := set(map(task, found))) > 1:
         raise RunError(
-            "The runs are of the language model and of number prediction; plot one "
+            f"The runs have different scores, {' and '.join(sorted(tasks))}; plot one "
             "task at a time."
         )
     return found

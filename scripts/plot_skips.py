@@ -51,7 +51,8 @@ def sentences(trained):
         paths, _, _ = data.load(FLAGS, trained.run, modes.log)
         source = paths[FLAGS.split]
         blocks = text.read_blocks(source)
-    words = itertools.chain.from_iterable(text.split_words(blocks, source, FLAGS.EOS))
+    split = text.splitter(source, FLAGS.level)
+    words = itertools.chain.from_iterable(split(blocks, source, FLAGS.EOS))
     scorer = modes.make_scorer(trained, FLAGS)
     selection = trained.n_actions, FLAGS.sentence, FLAGS.sentences
     found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *selection))

@@ -84,7 +84,7 @@ def files_read(script, values):
         return [script.data_path(values)]
     folder = values.data_dir or execution.ROOT / "data" / "ptb"
     try:
-        return corpora.find_splits(folder).values()
+        return corpora.find_splits(folder, values.level).values()
     except corpora.DataError:  # the embedded corpus, which does not change, or none
         return []
 

@@ -24,7 +24,8 @@ ROLES = {
     for role, names in {
         # Define the model. A model is loaded with the values of its run.
         "architecture": "recipe model rnn_size rnn_layers n_actions lamda forget_bias "
-        "carry_memory agent_units observation EOS vocab_size n_numbers sequence_length",
+        "carry_memory agent_units observation EOS vocab_size n_numbers sequence_length "
+        "level",
         # Change what evaluation computes. A loaded model takes the values of its run
         # unless the user gives others.
         "evaluation": "batch_size num_unroll_steps eval_actions seed unknown "

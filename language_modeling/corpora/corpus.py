@@ -48,6 +48,7 @@ class Options(NamedTuple):
     eos: str = "<eos>"
     unknown: str = "drop"
     vocab_size: int | None = None
+    level: str = "word"
 
     def check(self):
         """Raises a `DataError` if the options are invalid."""
@@ -79,7 +80,7 @@ def prepare(paths, options, folder):
         path, ids = paths[split], folder / f"{split}.ids"
         with Progress(f"Reading {path.name}", sizes[split]) as progress:
             blocks = _tracked(text.read_blocks(path), progress, len)
-            words = text.split_words(blocks, path, options.eos)
+            words = text.SPLITTERS[options.level](blocks, path, options.eos)
             runs[split] = tokens.number(words, ids)
     try:
         n_words = runs["train"][-1].stop

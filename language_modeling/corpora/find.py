@@ -5,17 +5,18 @@ import tempfile
 from pathlib import Path
 
 from dsc.cli.errors import writing
-from language_modeling.corpora import cache, corpus
+from language_modeling.corpora import cache, corpus, text
 from language_modeling.corpora.corpus import SPLITS
 from language_modeling.corpora.text import DataError
 
 
-def find_splits(data_dir):
+def find_splits(data_dir, level="word"):
     """The three files of a corpus.
 
     Args:
         data_dir: folder with `{train,valid,test}.txt`, `ptb.{train,valid,test}.txt` or
             WikiText's `wiki.{train,valid,test}.tokens`.
+        level: with `char`, `ptb.char.{train,valid,test}.txt` come first.
 
     Returns:
         Dict from split to path.
@@ -30,7 +31,8 @@ def find_splits(data_dir):
             "valid.txt and test.txt, or fetch the Penn Treebank with "
             "`python scripts/get_ptb.py`."
         )
-    for pattern in ("ptb.{}.txt", "{}.txt", "wiki.{}.tokens"):
+    patterns = ["ptb.char.{}.txt"] if level == "char" else []
+    for pattern in (*patterns, "ptb.{}.txt", "{}.txt", "wiki.{}.tokens"):
         paths = {split: folder / pattern.format(split) for split in SPLITS}
         found = [path for path in paths.values() if os.path.isfile(path)]
         if len(found) == len(SPLITS):
@@ -47,10 +49,18 @@ def find_splits(data_dir):
     )
 
 
-def read_corpus(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=None):
+def read_corpus(
+    paths,
+    eos="<eos>",
+    unknown="drop",
+    vocab_size=None,
+    cache_dir=None,
+    level="word",
+):
     """Reads a corpus of any size: its ids are computed once and memory-mapped.
 
-    See `text.split_words` for what a word is.
+    See `text.split_words` for what a word is. With the level `char` the words are
+    characters.
 
     Args:
         paths: dict from split to path, from `find_splits`.
@@ -63,6 +73,7 @@ def read_corpus(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=N
             `drop`.
         cache_dir: folder that keeps the ids, see `corpora.cache`; None keeps them only
             while they are in use.
+        level: `word` or `char`; see `text.splitter`.
 
     Returns:
         `Corpus`.
@@ -73,7 +84,9 @@ def read_corpus(paths, eos="<eos>", unknown="drop", vocab_size=None, cache_dir=N
             `<unk>`; the vocabulary does not fit into memory.
         RunError: the ids cannot be written.
     """
-    options = corpus.Options(eos, unknown, vocab_size)
+    # The cache goes by content: the options must say how it is read, not the name.
+    level = "word" if text.is_spelled_out(paths["train"]) else level
+    options = corpus.Options(eos, unknown, vocab_size, level)
     options.check()
     if cache_dir is not None:
         return cache.read(paths, options, cache_dir)

@@ -1,23 +1,68 @@
-"""Splits text files into words, block by block."""
+"""Splits text files into words or characters, block by block."""
 
 import codecs
 import io
 import itertools
+import re
 import sys
+from pathlib import Path
 
 BLOCK = 1 << 17  # bytes; words of larger blocks do not fit a processor's cache
 LONGEST = 1_000_000  # characters of a word
+END = "\0"  # stands for the end of a line where any other text may be a word
+# A blank and `_` as tokens of a character-level corpus, as in the release's files.
+SPELLED = {" ": "_", "_": "__"}
+UNSPELLED = {token: character for character, token in SPELLED.items()}
+# Letters of scripts without blanks between words: Thai, Lao, Tibetan, Burmese, Khmer,
+# Chinese and Japanese.
+UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\u9fff\U00020000-\U0003ffff]")
+LONG = 8  # of these letters in a word on average: the words are not separated
 
 
 class DataError(ValueError):
     """The data cannot be used; the message says why and what to do."""
 
 
-def words(path, eos):
-    """Yields the words of a file, or of the standard input for `-`."""
+def words(path, eos, level="word"):
+    """Yields the tokens of a file, or of the standard input for `-`; see `splitter`."""
     name = "The standard input" if path == "-" else path
-    for some in split_words(read_blocks(path), name, eos):
+    for some in splitter(path, level)(read_blocks(path), name, eos):
         yield from some
+
+
+def splitter(path, level):
+    """`split_characters` if `level` is `char`, otherwise `split_words`.
+
+    A file `ptb.char.*` is spelled out: its words are characters already.
+    """
+    return SPLITTERS["word" if is_spelled_out(path) else level]
+
+
+def is_spelled_out(path):
+    """Whether a file has the name of the release's character-level files."""
+    return Path(path).name.startswith("ptb.char.")
+
+
+def spell(line):
+    """The tokens of a line's characters, a list.
+
+    Blanks count as in `str.split`: one between two words, none elsewhere. A blank is
+    the token `_`, and `_` is `__`; `unspell` turns a token back into text.
+    """
+    return [SPELLED.get(c, c) for c in " ".join(line.split())]
+
+
+def unspell(token):
+    """The text of a token of `spell`."""
+    return UNSPELLED.get(token, token)
+
+
+def lacks_blanks(path):
+    """Whether the beginning of a text has a script without blanks between words."""
+    block = next(read_blocks(path), b"").decode(errors="ignore")
+    found = [len(UNSPACED.findall(word)) for word in block.split()]
+    n_letters, n_words = sum(found), sum(map(bool, found))
+    return 2 * n_letters > sum(map(len, block.split())) and n_letters > LONG * n_words
 
 
 def read_blocks(path):
@@ -85,3 +130,18 @@ def split_words(blocks, path, eos):
         yield [rest]
     elif not n_words:
         raise DataError(f"{path} has no words in it; write text into it, line by line.")
+
+
+def split_characters(blocks, path, eos):
+    """Yields the characters of a text as tokens; see `spell` and `split_words`."""
+    tokens = {**SPELLED, END: eos}
+    joint = ""
+    for words in split_words(blocks, path, END):
+        if words:
+            text = joint + " ".join(words)
+            text = text.replace(f" {END}", END).replace(f"{END} ", END)
+            joint = "" if words[-1] == END else " "
+            yield [tokens.get(c, c) for c in text]
+
+
+SPLITTERS = {"word": split_words, "char": split_characters}

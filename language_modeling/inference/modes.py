@@ -12,15 +12,16 @@ from language_modeling import flags as language_flags
 from language_modeling.corpora import DataError, text
 from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scorer, sentences
+from language_modeling.metrics import LEVELS
 
 LINE_WIDTH = 88  # columns
 
 
 def score(trained, values):
-    """Prints one line per word of a text, as TSV, and its perplexity as a message."""
+    """Prints one line per word of a text, as TSV, and its score as a message."""
     scorer = make_scorer(trained, values)
     print("word", "read_as", "log_prob", "skip", sep="\t")
-    for scored in scorer.score(text.words(values.input or "-", values.EOS)):
+    for scored in scorer.score(_words(values.input or "-", values)):
         log_prob = "" if scored.log_prob is None else f"{scored.log_prob:.6f}"
         skip = "" if scored.skip is None else scored.skip
         print(scored.word, scored.read_as or "", log_prob, skip, sep="\t")
@@ -31,7 +32,8 @@ def score(trained, values):
             "--input: there is nothing to score, since the model knows fewer than two "
             "of the words; give more text."
         )
-    log(f"perplexity = {scorer.perplexity:.6f}")
+    _, name, of_perplexity = LEVELS[values.level]
+    log(f"{name} = {of_perplexity(scorer.perplexity):.6f}")
 
 
 def visualize(trained, values):
@@ -42,7 +44,7 @@ def visualize(trained, values):
         "Below each word: how many words back the state lies that the LSTM continued "
         "from (1 is an ordinary LSTM step; -: the memory was empty)."
     )
-    found = sentences(scorer.score(text.words(path, values.EOS)), values.EOS)
+    found = sentences(scorer.score(_words(path, values)), values.EOS)
     for sentence in itertools.islice(found, values.sentences):
         _print_columns([(row.word, str(row.skip or "-")) for row in sentence])
     log_unknown(values, scorer.n_unknown)
@@ -51,7 +53,9 @@ def visualize(trained, values):
 def generate(trained, values):
     """Prints the prompt and a text sampled from the model."""
     end = trained.encode(values.EOS)
-    words = values.prompt.split()
+    words, joint, shown = values.prompt.split(), " ", str
+    if values.level == "char":
+        words, joint, shown = text.spell(values.prompt), "", text.unspell
     read_as = [trained.encode(word, language_flags.unknown(values)) for word in words]
     known = [word for word in read_as if word is not None]
     log_unknown(values, sum(word not in trained.vocabulary for word in words))
@@ -70,13 +74,18 @@ def generate(trained, values):
         if word == end:
             print(flush=True)
         else:
-            print("" if at_start else " ", trained.vocabulary[word], sep="", end="")
+            word_text = shown(trained.vocabulary[word])
+            print("" if at_start else joint, word_text, sep="", end="")
         at_start = word == end
     if not at_start:
         print()
 
 
 MODES = {"score": score, "visualize": visualize, "generate": generate}
+
+
+def _words(path, values):
+    return text.words(path, values.EOS, values.level)
 
 
 def make_scorer(trained, values):
@@ -97,7 +106,8 @@ def log(line):
 def log_unknown(values, n):
     if n:
         treatment = data.TREATMENT[language_flags.unknown(values)]
-        log(f"Words that the model does not know, {treatment}: {n}.")
+        unit = LEVELS[values.level].unit.capitalize()
+        log(f"{unit} that the model does not know, {treatment}: {n}.")
 
 
 def _print_columns(rows):

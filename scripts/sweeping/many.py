@@ -57,7 +57,7 @@ def run_all(jobs, at_once, started, ended):
     for job in jobs:
         values = copy.deepcopy(language_flags.FLAGS)
         values(["", *job.run.flags, f"--train_dir={job.run.folder}"])
-        shared_flags.apply_recipe(values)
+        language_flags.apply_recipe(values)
         train_jax.check_flags(values)
         train_jax.limit_gpu_memory(values.gpu_portion)  # the same for all runs
         if values.model == "attention":
