@@ -136,10 +136,10 @@ class LanguageModelTask:
 
     def _scores(self, valid, test):
         """Dict with the scores of two `Evaluation`s by name, in this order."""
-        _, score, of_perplexity = metrics.LEVELS[self.level]
+        level = metrics.LEVELS[self.level]
         return {
-            f"valid {score}": of_perplexity(valid.perplexity),
-            f"test {score}": of_perplexity(test.perplexity),
+            f"valid {level.score}": level.of_perplexity(valid.perplexity),
+            f"test {level.score}": level.of_perplexity(test.perplexity),
         }
 
     def end_epoch(self, score):

@@ -14,12 +14,13 @@ class Level(NamedTuple):
 
     unit: str
     score: str  # its name
+    label: str  # the name in progress reports, where there is little room
     of_perplexity: Callable  # turns a perplexity into the score
 
 
 LEVELS = {  # by the value of --level
-    "word": Level("words", "perplexity", float),
-    "char": Level("characters", "bits per character", math.log2),
+    "word": Level("words", "perplexity", "perplexity", float),
+    "char": Level("characters", "bits per character", "bits", math.log2),
 }
 
 
@@ -78,14 +79,14 @@ def describe_skips(shares):
 
 def record(metrics, level="word"):
     """The log record of the mean metrics of some training steps (NumPy)."""
-    _, score, of_perplexity = LEVELS[level]
-    return {**metrics, score: of_perplexity(perplexity(metrics["nll"]))}
+    names = LEVELS[level]
+    return {**metrics, names.score: names.of_perplexity(perplexity(metrics["nll"]))}
 
 
 def describe(record, level="word"):
     """The text of a progress report."""
-    score = LEVELS[level].score
+    names = LEVELS[level]
     return (
-        f"loss {record['loss']:#.4g}, {score} {record[score]:#.4g}, "
+        f"loss {record['loss']:#.4g}, {names.label} {record[names.score]:#.4g}, "
         f"entropy {record['entropy']:.2f}"
     )

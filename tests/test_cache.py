@@ -90,7 +90,11 @@ def test_the_same_text_is_prepared_once(tmp_path, paths, prepared, no_process):
 
 
 @pytest.mark.parametrize(
-    "options", [Options("end"), Options(unknown="error"), Options(vocab_size=3)]
+    "options",
+    [
+        *(Options("end"), Options(unknown="error"), Options(vocab_size=3)),
+        Options(level="char"),
+    ],
 )
 def test_other_options_are_another_entry(paths, prepared, options):
     read = cache.read(paths, options, prepared)

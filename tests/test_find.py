@@ -52,6 +52,34 @@ def test_the_penn_treebank_has_the_published_vocabulary_and_ids(ptb):
     assert corpus.vocabulary[:5] == ("the", "<unk>", "<eos>", "N", "of")
 
 
+@pytest.mark.slow
+def test_the_penn_treebank_has_the_published_numbers_of_characters(ptb):
+    corpus = read_corpus(find_splits(ptb, "char"), level="char")
+    assert len(corpus.vocabulary) == 50
+    thousands = {split: len(ids) // 1000 for split, ids in corpus.ids.items()}
+    assert thousands == {"train": 5017, "valid": 393, "test": 442}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_characters_of_either_form_get_the_same_ids(tmp_path, cached):
+    cache_dir = tmp_path / "cache" if cached else None
+    plain = put(tmp_path / "plain", "to_be  or\nto\n", "or", "be\n")
+    spelled = "t o __ b e _ o r\nt o\n", "o r", "b e\n"
+    # The same content as words, and as the characters and blanks of other files.
+    others = [(put(tmp_path / "x", *spelled), level) for level in ("word", "char")]
+    put(plain.with_name("both"), *spelled, pattern="ptb.char.{}.txt")
+    both = put(plain.with_name("both"), pattern="ptb.{}.txt")
+    found = [
+        read_corpus(find_splits(folder, level), cache_dir=cache_dir, level=level)
+        for folder, level in [*others, (plain, "char"), (both, "char")]
+    ]
+    as_words, blanks, first, second = (c.digests for c in found)
+    assert first == second == as_words != blanks
+    assert found[2].vocabulary == ("o", "<eos>", "t", "_", "__", "b", "e", "r")
+    assert found[2].ids["train"].tolist() == [2, 0, 4, 5, 6, 3, 0, 7, 1, 2, 0, 1]
+    assert find_splits(both)["train"].name == "ptb.train.txt"
+
+
 def test_a_small_corpus_by_hand(tmp_path):
     corpus = read_corpus(find_splits(put(tmp_path)))
     assert corpus.vocabulary == VOCABULARY

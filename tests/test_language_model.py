@@ -184,6 +184,18 @@ def test_weights_are_evaluated_once(tmp_path, capsys):
     assert capsys.readouterr().out == told
 
 
+def test_bits_per_character_are_the_binary_logarithm_of_the_perplexity(capsys):
+    task = small_task(small_model(), level="char")
+    (valid, test), score = task.evaluate()[0].items(), task.evaluate()[1]
+    assert valid == ("valid bits per character", math.log2(-score))
+    assert test == ("test bits per character", math.log2(task.score("test").perplexity))
+    assert task.report() == dict([valid, test])
+    assert capsys.readouterr().out.endswith(f"\n{test[0]} = {test[1]:.6f}\n")
+    record = task.record({"loss": 7.0, "nll": math.log(8), "entropy": 0.5})
+    assert record["bits per character"] == pytest.approx(3.0)
+    assert task.describe(record) == "loss 7.000, bits 3.000, entropy 0.50"
+
+
 def test_a_huge_loss_is_an_infinite_perplexity():
     assert perplexity(1e6) == math.inf
 

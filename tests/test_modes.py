@@ -1,5 +1,6 @@
 """The modes of a trained language model on the command line."""
 
+import json
 import math
 import re
 
@@ -103,6 +104,35 @@ def test_generated_text_continues_the_prompt_and_depends_on_the_seed(use, known)
     assert len(words) - 1 + ends in (40, 39)
     assert use(*arguments).out == result.out
     assert use(*arguments, "--seed=7").out != result.out
+
+
+@pytest.mark.slow
+def test_a_model_of_characters_is_trained_scored_and_writes_text(call, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    for split in "train", "valid", "test":
+        (tmp_path / "corpus" / f"{split}.txt").write_text("我们 去a_b\n" * 30)
+    flags = ("--level=char", "--max_steps=2")
+    trained = small.train_language(tmp_path, tmp_path / "corpus", *flags)
+    assert "8 characters in the vocabulary" in trained.out[0]
+    record = json.loads((trained.run / "result.json").read_text())
+    (_, test), *_ = ([*scores] for scores in [record["scores"]])
+    assert test == "test bits per character"
+    load = ("--load_model=run", "--mode=generate", "--n_words=40")
+    (first, *_) = call(tmp_path, LANGUAGE, *load, "--prompt=我们  a_b").out
+    assert first.startswith("我们 a_b") and "__" not in first[:7]
+    path = tmp_path / "corpus" / "test.txt"
+    scored = call(tmp_path, LANGUAGE, *load[:1], "--mode=score", f"--input={path}")
+    assert [row[0] for row in tsv(scored)[:9]] == [
+        *"我们_去a",
+        "__",
+        "b",
+        "<eos>",
+        "我",
+    ]
+    load = (*load[:1], "--batch_size=1", "--score_tail")
+    assert call(tmp_path, LANGUAGE, *load).out[-1] == f"test {scored.err[-1]}"
+    (line,) = call(tmp_path, LANGUAGE, *load, "--level=word").err
+    assert line.startswith("--level word does not fit the model in run, which has char")
 
 
 @pytest.mark.slow

@@ -116,6 +116,15 @@ def test_curves_are_means_in_a_band_from_the_lowest_to_the_highest(tmp_path):
     assert entropy.lines[1].get_ydata()[0] == pytest.approx(np.log(2))
 
 
+def test_a_model_of_characters_has_curves_of_bits_per_character(tmp_path):
+    name = "bits per character"
+    epoch = {k: v for k, v in EPOCH.items() if k != "valid perplexity"}
+    run = made(tmp_path, [{**REPORT, name: 3.5}, {**epoch, f"valid {name}": 2.5}])
+    learning, *_ = draw([run]).axes
+    assert [line.get_ydata().tolist() for line in learning.lines] == [[2.5], [3.5]]
+    assert learning.get_ylabel().startswith(name) and learning.get_yscale() == "linear"
+
+
 @pytest.mark.parametrize("nll", [2.0, 20.0])
 def test_a_perplexity_out_of_all_bounds_leaves_the_picture(nll, tmp_path):
     learning, *_ = drawn(tmp_path, records((10, 20, 30), nll=(1.0, nll, 1.0)))

@@ -297,6 +297,14 @@ def test_the_config_of_an_older_version_is_read(run):
     assert read_config(run.path)["about"]["trained with"] == "JAX"
 
 
+def test_a_flag_that_was_added_later_has_the_value_of_the_runs_before(tmp_path):
+    old = {"num_unroll_steps": 6, "rnn_size": 8}
+    RunFolder.begin(tmp_path, old).close()
+    with refused("another run, with --level word (now char)"):
+        RunFolder.begin(tmp_path, old | {"level": "char"})
+    RunFolder.begin(tmp_path, old | {"level": "word"}).close()
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "gone"):
         with refused(f"--load_model: {path} holds no run", "give the folder of one"):

@@ -2,13 +2,22 @@
 
 import io
 import itertools
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from language_modeling.corpora import text
-from language_modeling.corpora.text import DataError, split_words, words
+from language_modeling.corpora.text import (
+    DataError,
+    lacks_blanks,
+    spell,
+    split_characters,
+    split_words,
+    unspell,
+    words,
+)
 
 PIECES = [
     *("a", "bé", "日本", "\U0001d11e", "e\u0301", "<eos>", "x" * 9),
@@ -65,6 +74,45 @@ def test_block_boundaries_change_neither_words_nor_errors(content, borders, eos)
     else:
         found = split_words(blocks, "t.txt", eos)
         assert list(itertools.chain.from_iterable(found)) == expected
+
+
+@given(
+    content=st.lists(st.sampled_from([*PIECES, "_", "__", "a_b"]), min_size=1),
+    borders=st.lists(st.integers(0, 200), max_size=30),
+)
+@settings(deadline=None)
+def test_characters_are_those_of_the_spelled_out_text_and_give_back_the_text(
+    content, borders
+):
+    lines = re.split("\r\n|\r|\n", "".join(content))
+    spelled = "\n".join(" ".join(spell(line)) for line in lines)
+    if not spelled:
+        return
+    blocks = cut("".join(content).encode(), borders)
+    found = [*itertools.chain.from_iterable(split_characters(blocks, "t", "<eos>"))]
+    as_words = split_words([spelled.encode()], "t", "<eos>")
+    assert found == [*itertools.chain.from_iterable(as_words)]
+    assert not {"", " ", "\0"} & {*found}
+    back = "".join("\n" if token == "<eos>" else unspell(token) for token in found)
+    assert back == "\n".join(" ".join(line.split()) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("我们今天去学校看书。但是你们不去。\n" * 9, True),
+        ("この文には空白がまったくありません。\n" * 9, True),
+        ("我们 今天 去 学校 看书 。 但是 你们 不 去 。\n" * 9, False),
+        ("나는 오늘 학교에서책을읽고집에돌아왔습니다\n" * 9, False),
+        ("Rindfleischetikettierungsüberwachungsaufgabe ja\n" * 9, False),
+        ("the word 我们今天去学校看书但是你们不去 is Chinese\n" * 9, False),
+        ("https://example.org/a/very/long/address\n" * 9, False),
+        ("", False),
+    ],
+)
+def test_text_without_blanks_is_recognised_by_its_script(tmp_path, text, expected):
+    (tmp_path / "t.txt").write_text(text, encoding="utf-8")
+    assert lacks_blanks(tmp_path / "t.txt") == expected
 
 
 def test_every_character_is_a_blank_exactly_if_str_split_says_so():

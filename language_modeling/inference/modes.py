@@ -32,8 +32,8 @@ def score(trained, values):
             "--input: there is nothing to score, since the model knows fewer than two "
             "of the words; give more text."
         )
-    _, name, of_perplexity = LEVELS[values.level]
-    log(f"{name} = {of_perplexity(scorer.perplexity):.6f}")
+    level = LEVELS[values.level]
+    log(f"{level.score} = {level.of_perplexity(scorer.perplexity):.6f}")
 
 
 def visualize(trained, values):
