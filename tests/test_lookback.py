@@ -146,8 +146,8 @@ def find(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    def find(data_dir):
-        find.values = SimpleNamespace(data_dir=data_dir)
+    def find(data_dir, level="word"):
+        find.values = SimpleNamespace(data_dir=data_dir, level=level)
         return data.find(find.values)
 
     return find
@@ -164,6 +164,7 @@ def test_the_embedded_corpus_is_written_and_recognised_by_its_folder(find, tmp_p
         again, same_facts = find(name)
         assert same_facts.floor == facts.floor
         assert again["test"].samefile(paths["test"])
+    assert find("link", "char")[1] is None  # the facts are about words
 
 
 def test_a_copy_has_no_facts_and_an_absolute_path(find, tmp_path):

@@ -114,9 +114,8 @@ def test_a_model_of_characters_is_trained_scored_and_writes_text(call, tmp_path)
     flags = ("--level=char", "--max_steps=2")
     trained = small.train_language(tmp_path, tmp_path / "corpus", *flags)
     assert "8 characters in the vocabulary" in trained.out[0]
-    record = json.loads((trained.run / "result.json").read_text())
-    (_, test), *_ = ([*scores] for scores in [record["scores"]])
-    assert test == "test bits per character"
+    scores = json.loads((trained.run / "result.json").read_text())["scores"]
+    assert [*scores] == ["valid bits per character", "test bits per character"]
     load = ("--load_model=run", "--mode=generate", "--n_words=40")
     (first, *_) = call(tmp_path, LANGUAGE, *load, "--prompt=我们  a_b").out
     assert first.startswith("我们 a_b") and "__" not in first[:7]

@@ -119,7 +119,8 @@ def test_curves_are_means_in_a_band_from_the_lowest_to_the_highest(tmp_path):
 def test_a_model_of_characters_has_curves_of_bits_per_character(tmp_path):
     name = "bits per character"
     epoch = {k: v for k, v in EPOCH.items() if k != "valid perplexity"}
-    run = made(tmp_path, [{**REPORT, name: 3.5}, {**epoch, f"valid {name}": 2.5}])
+    metrics = [{**REPORT, name: 3.5}, {**epoch, f"valid {name}": 2.5}]
+    run = made(tmp_path / "run", metrics)
     learning, *_ = draw([run]).axes
     assert [line.get_ydata().tolist() for line in learning.lines] == [[2.5], [3.5]]
     assert learning.get_ylabel().startswith(name) and learning.get_yscale() == "linear"
