@@ -16,6 +16,7 @@ from dsc.cli.errors import RunError
 from dsc.cli.program import Output
 from dsc.cli.signals import Interrupted
 from dsc.distributed.base import Distribution
+from dsc.runs.checkpoints import Checkpoints
 from dsc.runs.folder import RunFolder
 from dsc.training.loop import fit
 from dsc.training.task import Task
@@ -262,7 +263,10 @@ def test_a_damaged_newest_state_is_passed_over_for_the_one_before(
 ):
     train_until_killed(tmp_path, monkeypatch, 60)
     *_, before, newest = states(tmp_path)
-    newest.write_bytes(damage(newest.read_bytes(), how, rng))
+    whole = newest.read_bytes()
+    for _ in range(50):
+        newest.write_bytes(damage(whole, how, rng))
+        assert next(Checkpoints(tmp_path).states())[0] == before
     task = train(tmp_path)
     out = capsys.readouterr().out
     assert f"Skipping the state {newest}: its checksum is wrong." in out
@@ -280,7 +284,7 @@ def test_a_run_without_a_usable_state_is_left_as_it_is(tmp_path, what):
         "metrics": [tmp_path / "metrics.jsonl"],
     }
     for path in damaged[what]:
-        path.write_bytes(b"")
+        path.write_bytes(b"x" + path.read_bytes()[1:])
     before = contents(tmp_path)
     with pytest.raises(RunError, match=r"No usable checkpoint .* --restart"):
         train(tmp_path)

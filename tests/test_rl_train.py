@@ -114,6 +114,7 @@ def test_the_seed_determines_the_numbers_and_restart_moves_the_run_aside(
     assert metrics(again.run) == metrics(language_run.run)
     assert again.out[-3:] == language_run.out[-3:]
     old = best_weights(again.run).read_bytes()
+    assert old == best_weights(language_run.run).read_bytes()
     other = train("again", "--max_epochs=1", "--seed=7", "--restart")
     (aside,) = (tmp / "again").glob("run.*")
     assert f"The run that was in run is now in {aside}." in other.out

@@ -38,23 +38,10 @@ def test_reports_and_epochs_are_told_apart(tmp_path):
     assert run.config["flags"]["rnn_size"] == 8
 
 
-def test_no_run_is_refused_in_one_sentence(tmp_path):
-    with pytest.raises(RunError, match=r"holds no run \(no config.json\); give"):
-        run_reader.read(tmp_path)
-
-
 @pytest.mark.parametrize("line", ["{", "[1]", "3", '{"step": 5}', "[" * 100_000])
 def test_metrics_that_are_damaged_are_refused(tmp_path, line):
     with pytest.raises(RunError, match=r"metrics.jsonl cannot be read .*; give"):
         run_reader.read(made(tmp_path / "a", tail=f"{line}\n"))
-
-
-@pytest.mark.parametrize("content", ["", "[1]", "{", "\0"])
-def test_a_damaged_config_is_refused(tmp_path, content):
-    made(tmp_path / "a")
-    (tmp_path / "a" / "config.json").write_text(content)
-    with pytest.raises(RunError, match=r"config.json cannot be read .*; give"):
-        run_reader.read(tmp_path / "a")
 
 
 def test_runs_that_differ_in_their_seed_and_place_alone_are_one_group(tmp_path):

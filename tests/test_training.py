@@ -1,4 +1,4 @@
-"""The training step and loop: clipping, reports, best weights, the end, seeds."""
+"""The training step and loop: clipping, reports, best weights, the end."""
 
 import math
 import re
@@ -11,7 +11,6 @@ import tensorflow as tf
 from small import metrics
 
 from dsc.cli.errors import RunError
-from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
 from dsc.runs.train_state import State
 from dsc.training import report
@@ -21,10 +20,6 @@ from dsc.training.report import Report
 from dsc.training.step import clip
 from dsc.training.task import Task
 from language_modeling import metrics as measures
-from language_modeling.corpora import Corpus
-from language_modeling.model import LanguageModel
-from language_modeling.schedule import Schedule
-from language_modeling.task import LanguageModeling
 
 # Memory
 
@@ -346,35 +341,3 @@ def test_a_step_is_clipped_and_the_norm_before_it_reported(tmp_path):
     _, reports, _ = run(task, tmp_path, max_steps=2)
     assert reports[0]["grad_norm"] == 1.0
     assert task.weight() == pytest.approx(-0.5 * 0.75 * 2)
-
-
-def language_run(path, seed):
-    """Weights and metrics of a short training with dropout and sampled actions."""
-    words = np.random.default_rng(1).integers(0, 7, 60, dtype=np.int32)
-    ids = dict.fromkeys(("train", "valid", "test"), words)
-    corpus = Corpus(tuple("abcdefg"), ids, {}, {})
-    keras.utils.set_random_seed(seed)
-    model = LanguageModel(7, rnn_size=5, rnn_layers=1, n_actions=3, agent_units=4)
-    model.build()
-    task = LanguageModeling(
-        model,
-        keras.optimizers.SGD(1.0),
-        corpus,
-        LANGUAGE_MODELING["corrected"],
-        batch_size=2,
-        n_steps=6,
-        dropout=0.5,
-        seed=seed,
-        max_grad_norm=5.0,
-        schedule=Schedule(0.5, 0.005, 1.0),
-    )
-    fit(task, RunFolder.begin(path, {}), max_epochs=2, print_every=2)
-    return [w.tobytes() for w in model.get_weights()], metrics(path)
-
-
-def test_a_seeded_run_repeats_bit_for_bit_and_another_seed_gives_another(tmp_path):
-    first = language_run(tmp_path / "a", seed=3)
-    assert language_run(tmp_path / "b", seed=3) == first
-    weights, records = language_run(tmp_path / "c", seed=4)
-    assert not set(weights) & set(first[0])
-    assert all(a != b for a, b in zip(records, first[1], strict=True))
