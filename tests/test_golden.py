@@ -150,15 +150,15 @@ class Release:
                 self.language_model() if self.is_lm else self.number_prediction()
             )
         gradients = tape.gradient(total, self.w, unconnected_gradients="zero")
+        # That of the embedding has a row for each word that was read.
+        norm = tf.linalg.global_norm([*gradients.values()])
+        gradients = {name: tf.convert_to_tensor(g) for name, g in gradients.items()}
+        recorded |= {f"g_{name}": g for name, g in gradients.items()}
         if self.is_lm:
-            # That of the embedding has a row for each word that was read.
-            norm = tf.linalg.global_norm([*gradients.values()])
             recorded["grad_global_norm"] = norm
             step = min(1.0, 5.0 / norm)
-            for name, g in gradients.items():
-                recorded[f"w1_{name}"] = self.w[name] - step * g
-        recorded |= {f"g_{name}": g for name, g in gradients.items()}
-        return {k: np.asarray(tf.convert_to_tensor(v)) for k, v in recorded.items()}
+            recorded |= {f"w1_{n}": self.w[n] - step * g for n, g in gradients.items()}
+        return {name: np.asarray(array) for name, array in recorded.items()}
 
 
 def draw(config, agent_units, scale, seed, forget_bias=0.3, repeated_target=None):
