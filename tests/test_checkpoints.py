@@ -27,22 +27,17 @@ def checkpoints(tmp_path):
     return checkpoints
 
 
-def assert_weights(model, expected):
-    for weight, values in zip(model.get_weights(), expected, strict=True):
-        np.testing.assert_array_equal(weight, values)
-
-
 def test_weights_come_back_bit_for_bit_in_another_model(tmp_path):
     model, other = small_model(layers=2), small_model(layers=2)
     Checkpoints(tmp_path).save_weights(model, 3, 7)
     assert not np.array_equal(model.get_weights()[0], other.get_weights()[0])
     Checkpoints(tmp_path).load_weights(other)
-    assert_weights(other, model.get_weights())
+    np.testing.assert_equal(other.get_weights(), model.get_weights())
     (path,) = (tmp_path / "best").iterdir()
     assert path.name.startswith("best-000003-000000000007-")
     same = keras.models.clone_model(model)
     same.load_weights(shutil.copy(path, tmp_path / "x.weights.h5"))  # without us
-    assert_weights(same, model.get_weights())
+    np.testing.assert_equal(same.get_weights(), model.get_weights())
 
 
 def test_of_several_the_newest_are_loaded(checkpoints):
@@ -52,7 +47,7 @@ def test_of_several_the_newest_are_loaded(checkpoints):
         if epochs == 10:
             expected = model.get_weights()
     checkpoints.load_weights(model)
-    assert_weights(model, expected)
+    np.testing.assert_equal(model.get_weights(), expected)
 
 
 @pytest.mark.parametrize("other", [{"units": 4}, {"layers": 2}])
@@ -127,21 +122,15 @@ def test_states_that_were_passed_over_do_not_push_out_good_ones(tmp_path):
     assert new in [found for found, _ in checkpoints.states()]
 
 
-@pytest.mark.parametrize("how", ["wrong digest", "no arrays", "a folder"])
-def test_a_state_that_cannot_be_read_is_passed_over_and_named(tmp_path, how):
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_state_that_cannot_be_read_is_passed_over_and_named(tmp_path, is_folder):
     checkpoints = Checkpoints(tmp_path)
     good = checkpoints.save_state(0, 1, {"x": np.zeros(2)})
-    bad = checkpoints.save_state(0, 2, {"x": np.zeros(2)})
-    if how == "wrong digest":
-        bad.write_bytes(good.read_bytes()[:-1])
-    else:
+    name = checkpoints.last / "state-000000-000000000002.npz"
+    bad = atomic_io.write(name, b"no arrays", digest=True)
+    if is_folder:
         bad.unlink()
-        if how == "a folder":
-            bad.mkdir()
-        else:
-            bad = atomic_io.write(
-                bad.with_name("state-000000-000000000002.npz"), b"x", True
-            )
+        bad.mkdir()
     skipped = []
     found = checkpoints.states(lambda *path_and_reason: skipped.append(path_and_reason))
     assert [path for path, _ in found] == [good]

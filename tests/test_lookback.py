@@ -96,42 +96,18 @@ def test_the_description_has_the_shares_by_needed_length():
     ]
 
 
-def counts_of(policy, n_actions=5):
-    """Counts on a long text for skips of `policy(positions, deciders)`."""
-    found = deciders(grammar.generate(5000, 3, "test"))
+def test_skips_to_the_word_that_decides_always_land():
+    found, n_actions = deciders(grammar.generate(5000, 3, "test")), 5
     windows = all_windows(np.zeros(len(found), np.int32), 3, 23, "test")
     read = []
     for i in range(len(windows)):
         position, scored = windows.positions(i)
-        lengths = np.clip(policy(position, found), 1, n_actions)
+        lengths = np.clip(position - found[position + 1], 1, n_actions)
         read.append((None, n_actions - lengths, scored))
-    return count(read, windows, found, n_actions, carry_memory=True)
-
-
-def test_skips_to_the_word_that_decides_always_land():
-    counts = counts_of(lambda position, found: position - found[position + 1])
+    counts = count(read, windows, found, n_actions, carry_memory=True)
     assert scores(counts)[LAND] == 1
     assert counts.sum() > 300
     assert 0.2 < scores(counts)[BY_CHANCE] < 0.5
-
-
-@pytest.mark.parametrize("length", [1, 2, 5])
-def test_skips_of_one_length_land_by_chance(length):
-    found = scores(counts_of(lambda position, _: np.full_like(position, length)))
-    assert found[LAND] == found[BY_CHANCE]
-    assert (found[LAND] > 0) == (length > 1)
-
-
-def test_random_skips_land_by_chance():
-    rng = np.random.default_rng(2)
-    counts = counts_of(lambda position, _: rng.integers(1, 6, position.shape))
-    assert abs(scores(counts)[LAND] - 1 / 5) < 4 * np.sqrt(0.16 / counts.sum())
-    assert abs(scores(counts)[BY_CHANCE] - 1 / 5) < 0.02
-
-
-def test_an_lstm_has_no_scores():
-    counts = counts_of(lambda position, _: np.ones_like(position), n_actions=1)
-    assert scores(counts) == {} and describe(counts) == []
 
 
 # The embedded corpus

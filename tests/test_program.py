@@ -67,14 +67,6 @@ def test_help_succeeds_and_every_number_has_bounds(tmp_path, path):
     assert len(PROGRAMS) > 11
 
 
-def test_both_tasks_fit_into_one_process():
-    from language_modeling import rl_train as language
-    from number_prediction import rl_train as numbers
-
-    assert language.FLAGS["rnn_size"].default == 650
-    assert numbers.FLAGS["rnn_size"].default == 200
-
-
 # Signals
 
 

@@ -1,22 +1,20 @@
 """The results that the README promises, from the command line; each takes minutes."""
 
-import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from small import metrics
 
-ROOT = Path(__file__).resolve().parents[1]
-PTB = [ROOT / "data" / "ptb", ROOT.parent / "shared" / "data" / "ptb"]
+from tests.stress import programs
 
 pytestmark = pytest.mark.slow
 
 
 def run(script, *arguments):
-    command = [sys.executable, ROOT / script, *map(str, arguments)]
+    command = [sys.executable, programs.ROOT / script, *map(str, arguments)]
     # As a user has it: other tests let XLA optimise less, since they compute so little.
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
@@ -33,13 +31,10 @@ def test_number_prediction_makes_no_mistakes(tmp_path):
     assert float(accuracy[1]) >= 0.9995
 
 
-def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path):
-    folder = next((path for path in PTB if path.is_dir()), None)
-    if folder is None:
-        pytest.skip("no Penn Treebank in data/ptb (scripts/get_ptb.py)")
+def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path, ptb):
     output = run(
         "language_modeling/rl_train.py",
-        f"--data_dir={folder}",
+        f"--data_dir={ptb}",
         "--rnn_size=200",
         "--dropout=0.2",
         "--max_steps=600",
@@ -47,7 +42,6 @@ def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path):
     )
     perplexity = re.search(r"done in .* valid perplexity = ([\d.]+)", output)
     assert float(perplexity[1]) < 600  # 10,000 words
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    last = [record for record in map(json.loads, lines) if "entropy" in record][-1]
+    last = [record for record in metrics(tmp_path / "run") if "entropy" in record][-1]
     assert last["entropy"] > 0.3
     assert sum(share > 0.05 for share in last["actions"]) >= 3

@@ -16,20 +16,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this clone's cod
 from dsc.cli import startup
 
 with startup.backend("tensorflow"):
-    import keras
-
+    from language_modeling.task import LanguageModeling
 
 from dsc.cli import program
 from dsc.cli.flags import Group
-from dsc.recipes import LANGUAGE_MODELING
+from dsc.distributed.base import Distribution
 from dsc.runs.folder import RunFolder
 from dsc.training.loop import fit
-from language_modeling import corpora
+from language_modeling import corpora, training
+from language_modeling import flags as language_flags
 from language_modeling.agreement import grammar
-from language_modeling.model import LanguageModel
-from language_modeling.schedule import Schedule
-from language_modeling.task import LanguageModeling
 
+SIZES = ("--rnn_size=16", "--rnn_layers=1", "--agent_units=10")
+WINDOWS = ("--batch_size=4", "--num_unroll_steps=10")
 FIRST = 300  # steps after which nothing more should be allocated
 LIMIT = 20  # MB
 
@@ -45,9 +44,8 @@ class Measured(LanguageModeling):
     def batch(self, epoch, i):
         self.n_batches_seen += 1
         if self.n_batches_seen % FIRST == 0:
-            measured = resident_megabytes(), len(os.listdir("/proc/self/fd"))
-            self.measured[self.n_batches_seen] = measured
-            megabytes, n_files = measured
+            megabytes, n_files = resident_megabytes(), len(os.listdir("/proc/self/fd"))
+            self.measured[self.n_batches_seen] = megabytes, n_files
             print(
                 f"step {self.n_batches_seen}: {megabytes:.1f} MB, {n_files} open files",
                 flush=True,
@@ -65,20 +63,9 @@ def measure(folder, n_steps):
     """Trains a small model; returns what was measured, by step."""
     grammar.write(folder / "corpus", n_train=20_000, n_valid=500, n_test=500)
     corpus = corpora.read_corpus(corpora.find_splits(folder / "corpus"))
-    model = LanguageModel(len(corpus.vocabulary), 16, 1, agent_units=10, seed=1)
-    model.build()
-    task = Measured(
-        model,
-        keras.optimizers.SGD(1.0),
-        corpus,
-        LANGUAGE_MODELING["corrected"],
-        batch_size=4,
-        n_steps=10,
-        dropout=0.5,
-        seed=1,
-        max_grad_norm=5.0,
-        schedule=Schedule(0.8, 0.005, 1.0),
-    )
+    values = language_flags.FLAGS
+    values(["memory", *SIZES, *WINDOWS])
+    task = training.make_task(Measured, values, corpus, Distribution())
     run = RunFolder.begin(folder / "run", {})
     fit(task, run, n_steps, 10 * n_steps, max_steps=n_steps, save_every=0.2)
     return task.measured
@@ -87,10 +74,7 @@ def measure(folder, n_steps):
 def main(n_steps):
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(Path(folder), n_steps)
-    (before, files_before), (after, files_after) = (
-        measured[FIRST],
-        measured[max(measured)],
-    )
+    (before, files_before), *_, (after, files_after) = measured.values()
     growth = f"{after - before:+.1f} MB, {files_after - files_before:+} open files"
     if after - before > LIMIT or files_after > files_before:
         sys.exit(f"Grown between step {FIRST} and step {max(measured)}: {growth}.")
