@@ -43,6 +43,16 @@ def rng():
     return np.random.default_rng(3435)
 
 
+@pytest.fixture(scope="module")
+def eagerly():
+    """Compiles no functions, which would take longer than they run."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture
 def terminal(monkeypatch, capsys):
     """Makes the standard output a terminal."""

@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 import small
-import tensorflow as tf
 from examples import corpora, tagging
 
 from tests.stress import programs
@@ -154,14 +153,6 @@ def test_f1_counts_entities_with_the_exact_span_and_type():
 
 
 # The programs
-
-
-@pytest.fixture
-def eagerly():
-    """Compiles no functions, which would take longer than they run."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("script", TINY, ids=lambda path: path.stem)

@@ -19,19 +19,6 @@ def test_places_of_a_run_are_drawn_side_by_side_and_in_turn(number_run, tmp_path
         assert animation.n_frames == 2
 
 
-def test_what_cannot_be_drawn_is_refused_in_one_sentence(
-    language_run, number_run, tmp_path, call
-):
-    for arguments, sentence in (
-        ((language_run.run,), "no epoch of number prediction"),
-        ((number_run.run, number_run.run), "Give the folder of one run"),
-        ((number_run.run, "--out=."), "--out: '.' names no file; give"),
-    ):
-        result = call(tmp_path, SCRIPT, *arguments)
-        (line,) = result.err
-        assert result.code == 1 and sentence in line
-
-
 @pytest.mark.parametrize("n_numbers", [7, 10, 25])
 def test_a_place_is_that_of_the_number_that_left_the_state(n_numbers):
     pyplot = style.require("this")

@@ -27,22 +27,6 @@ def test_a_run_is_drawn_to_both_files_the_same_each_time(task, request, tmp_path
     assert again.out[0].startswith("Written, over what was there: pictures/x.png")
 
 
-def test_what_cannot_be_drawn_is_refused_in_one_sentence(
-    language_run, number_run, tmp_path, call
-):
-    (tmp_path / "file").touch()
-    for arguments, sentence in (
-        (("here",), "here holds no run"),
-        ((), "Give the folders of runs"),
-        ((language_run.run, number_run.run), "plot one task at a time"),
-        ((number_run.run, "--out=file/x"), "--out:"),
-        ((number_run.run, "--out=pictures/"), "--out: 'pictures/' names no"),
-    ):
-        result = call(tmp_path, SCRIPT, *arguments)
-        (line,) = result.err
-        assert result.code == 1 and sentence in line
-
-
 # What the curves are
 
 

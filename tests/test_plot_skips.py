@@ -278,28 +278,3 @@ def test_a_model_that_attends_to_all_states_has_no_arcs():
     model.build()
     with pytest.raises(DataError, match=r"--model attention.*; give a run of another"):
         plot_skips.sentences(TrainedModel(model, WORDS))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("here",), "here holds no run"),
-        ((), "Give the folder of one run"),
-        (("{}", "--sentence=999"), "no sentence 999"),
-        (("{}", "--text=nowhere"), "--text: there is no sentence 0"),
-        (("{}", "--text="), "--text has no words in it"),
-        (("{}", "--text=\udce9"), "--text is not UTF-8 text"),
-        (("{}", "--data_dir=strange"), "gives another vocabulary than"),
-        (("{}", "--data_dir=none"), "--data_dir: there is no folder none"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused_in_one_sentence(
-    language_run, tmp_path, call, arguments, sentence
-):
-    (tmp_path / "strange").mkdir()
-    for split in "train", "valid", "test":
-        (tmp_path / "strange" / f"{split}.txt").write_text("a b\n")
-    arguments = [argument.format(language_run.run) for argument in arguments]
-    result = call(tmp_path, PLOT_SKIPS, *arguments)
-    assert result.code == 1
-    assert sentence in result.err[-1] and "Trace" not in "".join(result.err)

@@ -63,12 +63,8 @@ class Small(Task):
         return "all seen" if self.seen[0] == 4 else None
 
 
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Nothing is compiled: these trainings are many, and of nine steps."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+# These trainings are many, and of nine steps.
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def train(path, task=None, max_epochs=3, max_steps=None, save_every=0.0):
@@ -95,8 +91,7 @@ def outcome(path, task):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    tf.config.run_functions_eagerly(True)
+def expected(tmp_path_factory, eagerly):
     path = tmp_path_factory.mktemp("expected")
     return outcome(path, train(path))
 

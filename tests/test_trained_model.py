@@ -17,7 +17,7 @@ from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scored, Scorer, sentences
 from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.metrics import evaluation
-from language_modeling.model import LanguageModel, Noise
+from language_modeling.model import LanguageModel
 
 WORDS = ("<eos>", "the", "<unk>", *(f"w{i}" for i in range(14)))
 K, T = 3, 5
@@ -88,41 +88,8 @@ def test_scoring_a_text_is_evaluating_it_in_one_row(carry_memory, actions):
         assert math.exp(-total / (n_words - 1)) == pytest.approx(scorer.perplexity)
 
 
-def test_skips_stay_within_the_window(trained):
-    scored = list(Scorer(trained, T).score(some_text(3 * T)))
-    assert len({row.skip for row in scored}) > 2
-    for i, row in enumerate(scored):
-        step = i % T
-        if step == 0:
-            assert row.skip == (i > 0)  # the carried state, or none
-        else:
-            assert 0 <= row.skip <= min(step, K)
-
-
 @pytest.mark.parametrize("carry_memory", [False, True])
-def test_the_reported_skips_are_those_taken(carry_memory):
-    # Forcing the reported actions gives the same numbers.
-    trained = make(carry_memory=carry_memory)
-    words = some_text(T, seed=3)
-    ids = [WORDS.index(word) for word in words]
-    scored = list(Scorer(trained, T).score(words))
-    noise = np.zeros((1, T, K), np.float32)
-    for t, row in enumerate(scored):
-        if row.skip:
-            noise[0, t, K - row.skip] = 1e6
-        else:
-            empty = range(K - t) if t or carry_memory else range(K)
-            noise[0, t, empty[0]] = 1e6
-    forced = trained.model(tf.constant([ids]), noise=Noise(tf.constant(noise)))
-    log_probs = tf.nn.log_softmax(forced.logits[0]).numpy()
-    reported = [row.log_prob for row in scored[1:]]
-    np.testing.assert_allclose(
-        reported, log_probs[np.arange(T - 1), ids[1:]], rtol=1e-4
-    )
-
-
-@pytest.mark.parametrize("carry_memory", [False, True])
-def test_policy_and_guesses_are_what_the_model_computes(carry_memory):
+def test_skips_policy_and_guesses_are_what_the_model_computes(carry_memory):
     trained = make(carry_memory=carry_memory)
     words = some_text(2 * T + 2)
     scored = list(Scorer(trained, T).score(words))
@@ -138,14 +105,22 @@ def test_policy_and_guesses_are_what_the_model_computes(carry_memory):
         expected = dict(enumerate(policy[:n], 1)) | (
             {0: policy[n:].sum()} if n < K else {}
         )
+        skip = K - int(outputs.skips.actions[0, step])
         if start and step == 0 and not carry_memory:
-            expected = {1: 1.0}  # the action has no effect
+            expected, skip = {1: 1.0}, 1  # the action has no effect
+        elif skip > n:
+            skip = 0
         assert row.policy == pytest.approx(expected, rel=1e-4)
-        assert row.skip in row.policy
+        assert row.skip == skip
         assert row.guesses == guesses
         probs = tf.nn.softmax(outputs.logits[0, step]).numpy()
         best = np.argsort(-probs)[:5]
         guesses = tuple((WORDS[k], pytest.approx(probs[k], rel=1e-4)) for k in best)
+        if i + 1 < len(words):
+            next_id = WORDS.index(words[i + 1])
+            expected = pytest.approx(np.log(probs[next_id]), rel=1e-4)
+            assert scored[i + 1].log_prob == expected
+    assert len({row.skip for row in scored}) > 2
 
 
 def test_dropped_words_do_not_change_the_scores_of_others(trained):
