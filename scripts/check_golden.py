@@ -111,16 +111,6 @@ def forcing_noise(actions, n_actions):
     return 1e6 * np.eye(n_actions, dtype=np.float32)[actions]
 
 
-def without_agent(arrays, computed):
-    """Adds the agent that the release has even with one action: it learns nothing."""
-    for name in arrays:
-        if name.startswith("w_policy"):
-            computed.setdefault(f"g_{name[2:]}", np.zeros_like(arrays[name]))
-            if f"w1_{name[2:]}" in arrays:
-                computed.setdefault(f"w1_{name[2:]}", arrays[name])
-    return computed
-
-
 def compute_lm(arrays, implementation):
     """All arrays that a language-model file records, computed by this code."""
     v, _, layers, h, t, k = (int(size) for size in arrays["config"])
@@ -159,8 +149,7 @@ def compute_lm(arrays, implementation):
         computed |= {f"{name}_h1": h1, f"{name}_c1": c1}
     computed |= named("g", weights, model, gradients)
     keras.optimizers.SGD(LEARNING_RATE).apply(clipped, model.trainable_variables)
-    computed |= named("w1", weights, model, model.trainable_variables)
-    return without_agent(arrays, computed)
+    return computed | named("w1", weights, model, model.trainable_variables)
 
 
 def compute_np(arrays, implementation):
@@ -192,8 +181,7 @@ def compute_np(arrays, implementation):
         "loss_rl": metrics["rl_loss"],
         "loss": loss,
     }
-    computed |= named("g", weights, model, gradients)
-    return without_agent(arrays, computed)
+    return computed | named("g", weights, model, gradients)
 
 
 def compare(computed, expected):

@@ -26,8 +26,6 @@ import language_modeling
 import number_prediction
 from dsc.cli import signals as interruption
 from dsc.cli import startup
-from language_modeling.agreement import grammar
-from number_prediction import produce_data
 from tests.stress import programs
 
 # Here and in the programs that tests start; `test_backends` sets another one.
@@ -113,15 +111,7 @@ def ptb():
 def data(tmp_path_factory):
     """A folder with small data of both tasks, in `corpus` and `digits`."""
     folder = tmp_path_factory.mktemp("data")
-    grammar.write(folder / "corpus", seed=3, n_train=600, n_valid=150, n_test=140)
-    for released in (False, True):
-        produce_data.write(
-            folder / "digits" / produce_data.file_name(10, released),
-            sequence_length=10,
-            sizes={"train": 60, "valid": 30, "test": 50},
-            seed=3435,
-            released_data=released,
-        )
+    programs.write_data(folder, (600, 150, 140), (60, 30, 50))
     return folder
 
 

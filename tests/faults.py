@@ -1,15 +1,22 @@
-"""Makes the n-th write fail."""
+"""Makes writes fail."""
 
 import builtins
 import contextlib
+import errno
 import io
 import os
 
 import h5py
 
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
 
 class Killed(BaseException):
     """Stands for SIGKILL."""
+
+
+def full_disk(*_):
+    raise FULL
 
 
 @contextlib.contextmanager

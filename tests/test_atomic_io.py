@@ -5,6 +5,7 @@ import io
 import os
 import zipfile
 
+import faults
 import numpy as np
 import pytest
 
@@ -16,11 +17,8 @@ from dsc.runs import atomic_io
 def test_whatever_fails_the_old_file_stays_and_nothing_is_left(
     tmp_path, monkeypatch, call, digest
 ):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     atomic_io.write(tmp_path / "a.txt", b"old")
-    monkeypatch.setattr(os, call, full)
+    monkeypatch.setattr(os, call, faults.full_disk)
     with pytest.raises(OSError, match="No space"):
         atomic_io.write(tmp_path / "a.txt", b"new", digest)
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
@@ -125,16 +123,13 @@ def test_good_arrays_are_read_as_they_were_written(tmp_path):
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "fill"])
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch, call):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     def fill(folder):
         (folder / "a").write_bytes(b"new")
         if call == "fill":
-            full()
+            faults.full_disk()
 
     if call != "fill":
-        monkeypatch.setattr(os, call, full)
+        monkeypatch.setattr(os, call, faults.full_disk)
     with pytest.raises(OSError, match="No space"):
         atomic_io.write_folder(tmp_path / "folder", fill)
     assert list(tmp_path.iterdir()) == []

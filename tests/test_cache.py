@@ -1,6 +1,5 @@
 """The cache of corpora: prepared once, by one process, and again after a change."""
 
-import errno
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import sys
 import threading
 import time
 
+import faults
 import pytest
 
 from dsc.cli.errors import RunError
@@ -180,10 +180,7 @@ def test_a_damaged_entry_is_replaced_and_what_was_mapped_stays(
 def test_a_full_disk_is_reported_and_leaves_nothing(
     paths, folder, in_process, monkeypatch, call
 ):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(corpus.tokens, call, full)
+    monkeypatch.setattr(corpus.tokens, call, faults.full_disk)
     with pytest.raises(
         RunError, match=r"--cache_dir: cannot write to .*cache \(No space .*\); free"
     ):

@@ -1,13 +1,12 @@
 """Tests of scripts/get_ptb.py against a local web server."""
 
-import errno
 import os
 import socket
 import threading
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from unittest import mock
 
+import faults
 import pytest
 from small import contents
 
@@ -245,8 +244,7 @@ def test_what_is_in_the_way_is_kept(get, data, tmp_path, mine):
 
 def test_a_full_disk_leaves_the_old_file(get, data, mine, monkeypatch):
     fill(data, {"ptb.train.txt": b"old"})
-    full = OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=full))
+    monkeypatch.setattr(os, "fsync", faults.full_disk)
     done = get("--from_dir", mine)
     assert_fails(done, f"cannot write to {data / 'ptb.train.txt'} (No space left")
     assert contents(data) == {"ptb.train.txt": b"old"}

@@ -1,7 +1,6 @@
 """However a training ends, the same command resumes it to the same result."""
 
 import contextlib
-import errno
 import os
 import signal
 
@@ -137,11 +136,10 @@ def test_killed_at_any_write_it_ends_the_same(
 def test_on_a_full_disk_one_sentence_is_said_and_it_ends_the_same(
     tmp_path, monkeypatch, expected, stride
 ):
-    full = OSError(errno.ENOSPC, "No space left on device")
     for n in range(1, n_writes(tmp_path, monkeypatch), stride):
         path = tmp_path / str(n)
         with (
-            faults.at_write(monkeypatch, n, full),
+            faults.at_write(monkeypatch, n, faults.FULL),
             pytest.raises(RunError, match="No space left") as error,
         ):
             train(path)

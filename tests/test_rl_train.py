@@ -160,11 +160,6 @@ def test_variants_of_the_model_train_and_load(tmp, data, train, call, flags):
 LONG = ("--max_epochs=2", "--save_every=0", "--print_every=5", "--train_dir=run")
 
 
-def language_command(tmp, data):
-    places = (f"--data_dir={data}/corpus", f"--cache_dir={tmp}/cache")
-    return LANGUAGE, *small.LANGUAGE, *places, *LONG
-
-
 @pytest.mark.parametrize(
     ("number", "also", "but"),
     [
@@ -175,7 +170,8 @@ def language_command(tmp, data):
 def test_a_signal_ends_a_run_and_the_same_command_resumes_it(
     tmp, data, language_run, number, also, but
 ):
-    folder, command = tmp / number.name, language_command(tmp, data)
+    folder = tmp / number.name
+    command = LANGUAGE, *small.LANGUAGE, f"--data_dir={data}/corpus", *LONG
     process = programs.start(folder, *command, *also)
     deadline = time.monotonic() + 60
     while not list(folder.glob("run/last/state-*")):

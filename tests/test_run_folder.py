@@ -36,11 +36,6 @@ def run(tmp_path):
     return run
 
 
-def flags_in(folder):
-    """The flags of the run in a folder."""
-    return json.loads((folder / "config.json").read_text())["flags"]
-
-
 # Beginning
 
 
@@ -49,7 +44,7 @@ def test_a_run_begins_in_a_new_or_an_empty_folder(tmp_path, path):
     run = RunFolder.begin(tmp_path / path, CONFIG)
     assert run.path == tmp_path / path and run.config["flags"] == CONFIG
     assert sorted(file.name for file in run.path.iterdir()) == FILES
-    assert json.loads((run.path / "config.json").read_text()) == run.config
+    assert read_config(run.path) == run.config
 
 
 def again(run, data=None, about=None, **changes):
@@ -96,7 +91,7 @@ def test_a_run_may_become_longer_only(tmp_path, name, old, new, allowed):
     said = f"--{name} {old} (now {new})"
     with contextlib.nullcontext() if allowed else refused(said):
         again(run, **{name: new})
-    assert flags_in(tmp_path) == {name: new if allowed else old}
+    assert read_config(tmp_path)["flags"] == {name: new if allowed else old}
 
 
 def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
@@ -109,7 +104,7 @@ def test_other_versions_go_on_with_a_run_and_that_is_said(run, capsys):
     newer = {"versions": {"numpy": "2.2"}, "git_commit": "b"}
     assert again(run, about=newer).config["about"] == newer
     assert "with numpy 2.1 and is resumed with numpy 2.2" in capsys.readouterr().out
-    assert json.loads((run.path / "config.json").read_text())["about"] == newer
+    assert read_config(run.path)["about"] == newer
 
 
 def test_what_a_killed_process_left_aside_is_removed_and_other_files_stay(run):
@@ -174,7 +169,7 @@ def test_restart_moves_the_old_run_aside_whole(run, capsys):
         assert sorted(file.name for file in run.path.iterdir()) == FILES
         aside = run.path.with_name(f"run.{n}")
         assert contents(aside) == before
-        assert flags_in(aside) == old
+        assert read_config(aside)["flags"] == old
         assert str(aside) in capsys.readouterr().out
 
 
@@ -230,7 +225,7 @@ def test_restarting_through_a_link_moves_the_run_and_keeps_the_link(tmp_path):
     RunFolder.begin(link, {"seed": 2}, restart=True).close()
     assert link.is_symlink()
     for name, seed in (("store.1", 1), ("store", 2)):
-        assert flags_in(tmp_path / name) == {"seed": seed}
+        assert read_config(tmp_path / name)["flags"] == {"seed": seed}
 
 
 @pytest.mark.parametrize("path", ["file", "file/run"])
@@ -423,8 +418,7 @@ def test_records_are_json_with_null_for_infinities(run):
 @pytest.mark.parametrize("words", [("the", "<unk>", "ñandú", "\u2028", "#"), ()])
 def test_the_vocabulary_comes_back_as_it_was(tmp_path, words):
     RunFolder.begin(tmp_path, CONFIG, vocabulary=words)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert RunFolder(tmp_path, config).read_vocabulary() == words
+    assert RunFolder(tmp_path, read_config(tmp_path)).read_vocabulary() == words
 
 
 @pytest.mark.parametrize(

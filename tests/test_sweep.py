@@ -361,7 +361,6 @@ def test_a_sweep_makes_ordinary_runs_and_one_table_and_resumes(tmp, whole):
     ("arguments", "said"),
     [
         (("--script=rl_train.py",), "flag --script=rl_train.py: value should be"),
-        (("--threads=0",), "flag --threads=0"),
         (("--seeds=1,-2",), "--seed may not be '-2'"),
         (("--seeds=",), "flag --seeds="),
         (("--mode=score",), "--mode is the sweep's to set; a sweep trains."),

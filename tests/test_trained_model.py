@@ -190,20 +190,16 @@ def test_at_temperature_0_the_likeliest_word_of_evaluation_is_taken(carry_memory
 def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):
     sampler = Sampler(trained, T)  # only one, since each compiles the model
 
-    def write(seed, **kwargs):
+    def write(seed, n_words=60, **kwargs):
         sampler.seed = seed
-        return list(itertools.islice(sampler.sample([0], **kwargs), 60))
-
-    def first_word(seed, **kwargs):
-        sampler.seed = seed
-        return next(sampler.sample([0], **kwargs))
+        return list(itertools.islice(sampler.sample([0], **kwargs), n_words))
 
     assert write(1) == write(1)
     assert write(1) != write(2)
     assert write(1, top_k=1) == write(2, temperature=0)
-    first = [first_word(seed) for seed in range(400)]
+    first = [write(seed, 1)[0] for seed in range(400)]
     probs = tf.nn.softmax(trained.model(tf.constant([[0]])).logits[0, 0]).numpy()
     shares = np.bincount(first, minlength=len(WORDS)) / 400
     assert np.abs(shares - probs).max() < 4 * math.sqrt(0.25 / 400)
     likeliest = set(np.argsort(probs)[-3:])
-    assert {first_word(seed, top_k=3) for seed in range(60)} == likeliest
+    assert {write(seed, 1, top_k=3)[0] for seed in range(60)} == likeliest

@@ -4,16 +4,19 @@ Each case is a function that builds a model and returns a function, which takes 
 step and waits for its end.
 """
 
+import copy
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from dsc import recipes
 from dsc.cli.flags import MAX_ACTIONS, MAX_UNITS, Group
+from dsc.distributed.base import Distribution
 from dsc.training.step import clip, make_train_step
+from language_modeling import flags as language_flags
+from language_modeling import training
 from language_modeling.corpora import SPLITS, Corpus
-from language_modeling.model import LanguageModel
-from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 from number_prediction.model import NumberPredictor
 from number_prediction.task import NumberPrediction
@@ -26,38 +29,26 @@ model.integer("num_unroll_steps", 35, "steps of a window", 2)
 model.integer("vocab_size", 10_000, "words", 2)
 model.integer("n_actions", 5, "states to choose from", 2, MAX_ACTIONS)
 
-RNN_LAYERS = 2
-DROPOUT = 0.5
+RNN_LAYERS, DROPOUT = 2, 0.5  # of the language model, by default
 NP_BATCH, NP_STEPS, NP_NUMBERS = 100, 11, 10
 NP_UNITS, NP_ACTIONS, NP_AGENT = 200, 10, 10
 AGENT_UNITS = 200
 
 
-def lm_task(n_actions, steps, dtype="float32"):
-    """The language model's training, on random words."""
+def lm_task(n_actions, steps, *options):
+    """The language model's training, on random words; `options` are flags."""
     rng = np.random.default_rng(0)
     n_words = FLAGS.batch_size * (4 * steps + 1)
     ids = {
         split: rng.integers(0, FLAGS.vocab_size, n_words).astype(np.int32)
         for split in SPLITS
     }
-    corpus = Corpus((), ids, {}, {})
-    model = LanguageModel(
-        FLAGS.vocab_size, FLAGS.rnn_size, RNN_LAYERS, n_actions, seed=0, dtype=dtype
-    )
-    model.build()
-    return LanguageModeling(
-        model,
-        keras.optimizers.SGD(1.0),
-        corpus,
-        recipes.LANGUAGE_MODELING["corrected"],
-        batch_size=FLAGS.batch_size,
-        n_steps=steps,
-        dropout=DROPOUT,
-        seed=0,
-        max_grad_norm=5.0,
-        schedule=Schedule(1 / 1.2, 0.005, 1.0),
-    )
+    corpus = Corpus(tuple(map(str, range(FLAGS.vocab_size))), ids, {}, {})
+    values = copy.deepcopy(language_flags.FLAGS)
+    sizes = {name: FLAGS[name].value for name in ("rnn_size", "batch_size")}
+    sizes |= {"n_actions": n_actions, "num_unroll_steps": steps}
+    values(["", *(f"--{name}={size}" for name, size in sizes.items()), *options])
+    return training.make_task(LanguageModeling, values, corpus, Distribution())
 
 
 def training_step(task):
@@ -75,9 +66,9 @@ def training_step(task):
     return step
 
 
-def lm(n_actions=None, steps=None, **options):
+def lm(*options, n_actions=None, steps=None):
     steps = steps or FLAGS.num_unroll_steps
-    return training_step(lm_task(n_actions or FLAGS.n_actions, steps, **options))
+    return training_step(lm_task(n_actions or FLAGS.n_actions, steps, *options))
 
 
 def lm_keras():
@@ -273,7 +264,7 @@ CASES = {
     "lm_floor": lambda: lm_products(backward=True),
     "lm_plain": lambda: lm(n_actions=1),  # our LSTM in place of the DSC-LSTM
     "lm_keras": lm_keras,
-    "lm_bfloat16": lambda: lm(dtype="mixed_bfloat16"),
+    "lm_bfloat16": lambda: lm("--mixed_precision"),
     "lm_k20": lambda: lm(n_actions=20),
     "lm_k50": lambda: lm(n_actions=50),
     "lm_t70": lambda: lm(steps=2 * FLAGS.num_unroll_steps),

@@ -287,6 +287,8 @@ def _ptb(flags):
 WORDS_SMOKE = SMOKE | {"data_dir": "data/agreement", "agent_units": "5"}
 
 FOUR = ("LSTM", "DSC-LSTM", "random skip", "fixed skip")
+MIXED = ("LSTM", "DSC-LSTM", "lamda 0.5", "random skip")
+TO_THE_END = {"max_epochs": "100"}
 TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}
 
 penn_treebank_200 = Table(
@@ -303,12 +305,7 @@ penn_treebank_200 = Table(
         *kinds(("attention", "K = 2", "K = 10", "observation last"), ONE),
         *kinds(("reward prob", "no baseline", "baseline mean", "carry_memory"), ONE),
         *kinds(["LSTM"], ONE, "{}, dropout 0.4", dropout="0.4"),
-        *kinds(
-            ("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"),
-            TWO,
-            "{}, dropout 0",
-            dropout="0",
-        ),
+        *kinds(MIXED, TWO, "{}, dropout 0", dropout="0"),
         *kinds(FOUR, ONE, "{}, dropout 0, 10 epochs", dropout="0", **TEN_EPOCHS),
         *kinds(FOUR, ONE, "{}, 10 epochs", **TEN_EPOCHS),
     ),
@@ -346,21 +343,12 @@ penn_treebank_650_jax = penn_treebank_650._replace(
     script=LANGUAGE_MODEL_JAX,
     flags={"max_epochs": "12", "print_every": "100"},
     rows=(
-        *kinds(("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"), ONE),
-        *kinds(["LSTM"], ONE, "{}, to the end", max_epochs="100"),
+        *kinds(MIXED, ONE),
+        *kinds(["LSTM"], ONE, "{}, to the end", **TO_THE_END),
         *kinds(
-            ["LSTM"],
-            ONE,
-            "{}, dropout 0.65, to the end",
-            max_epochs="100",
-            dropout="0.65",
+            ["LSTM"], ONE, "{}, dropout 0.65, to the end", dropout="0.65", **TO_THE_END
         ),
-        *kinds(
-            ("DSC-LSTM", "lamda 0.5", "random skip", "fixed skip"),
-            ONE,
-            "{}, to the end",
-            max_epochs="100",
-        ),
+        *kinds((*MIXED[1:], "fixed skip"), ONE, "{}, to the end", **TO_THE_END),
     ),
     plot_training=(
         "LSTM, to the end",
@@ -417,11 +405,7 @@ agreement_long = agreement._replace(
     title="The agreement corpus, up to 40 epochs, with more and less dropout",
     flags=agreement.flags | {"max_epochs": "40"},
     rows=(
-        *kinds(
-            ("LSTM", "DSC-LSTM", "lamda 0.5", "random skip"),
-            name="{}, dropout 0.3",
-            dropout="0.3",
-        ),
+        *kinds(MIXED, name="{}, dropout 0.3", dropout="0.3"),
         *kinds(("LSTM", "DSC-LSTM"), ONE, "{}, dropout 0.1", dropout="0.1"),
     ),
     plot_training=(

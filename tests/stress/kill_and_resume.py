@@ -21,8 +21,6 @@ import numpy as np
 from dsc.cli import program
 from dsc.cli.flags import Group
 from dsc.runs.checkpoints import Checkpoints
-from language_modeling.agreement import grammar
-from number_prediction import produce_data
 from tests.stress import programs
 
 SIZES = ("--rnn_size=8", "--agent_units=5", "--print_every=7", "--train_dir=run")
@@ -43,18 +41,6 @@ IN_A_SAVE = 1 / 2  # share of the kills that wait for a save to begin
 
 class Failure(Exception):
     """Something was lost."""
-
-
-def prepare(folder):
-    """Writes the small corpora that are trained on."""
-    grammar.write(folder / "corpus", seed=3, n_train=3000, n_valid=200, n_test=200)
-    (folder / "digits").mkdir()
-    produce_data.write(
-        folder / "digits" / produce_data.file_name(10),
-        sequence_length=10,
-        sizes={"train": 1000, "valid": 200, "test": 200},
-        seed=3,
-    )
 
 
 def command(task, corpora, save_every):
@@ -151,7 +137,7 @@ def main(values):
     rng = random.Random(values.seed)
     with tempfile.TemporaryDirectory() as name:
         corpora = Path(name)
-        prepare(corpora)
+        programs.write_data(corpora, (3000, 200, 200), (1000, 200, 200))
         for task in values.task or TASKS:
             folder = corpora / task.replace(" ", "_")
             folder.mkdir()

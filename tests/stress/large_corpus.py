@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this clone's code
 
@@ -36,21 +35,6 @@ N_WORDS = 500_000  # different ones; as in a natural text, the nth is 1/n as fre
 PER_LINE = 20
 BLOCK = 1 << 20  # words
 ODD = 0x9E3779B1  # mixes the bits of a number; different numbers stay different
-
-
-class Start(NamedTuple):
-    """A start of the training script.
-
-    Attributes:
-        seconds: from the command to the line with the number of weights.
-        peaks: dict from process to the most memory that it took while it, or another
-            process for it, prepared the text, in MB.
-        line: the line.
-    """
-
-    seconds: float
-    peaks: dict
-    line: str
 
 
 def write_text(path, n_bytes, distinct, seed=0):
@@ -74,7 +58,13 @@ def write_text(path, n_bytes, distinct, seed=0):
 
 
 def start(*arguments):
-    """Starts the training script until it has said its weights; returns a `Start`."""
+    """Starts the training script until it has said its weights.
+
+    Returns:
+        `(line, seconds, peaks)`: the line with the weights; the time until then; a dict
+        from process to the most memory, in MB, that it took while the text was
+        prepared.
+    """
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), *MODEL, *arguments],
@@ -91,7 +81,7 @@ def start(*arguments):
     thread.join()
     if line is None:
         sys.exit("The training script has ended without a word of its weights.")
-    return Start(seconds, peaks, line.strip())
+    return line.strip(), seconds, peaks
 
 
 def watch(process, peaks):
@@ -122,15 +112,16 @@ def main():
         arguments = [f"--data_dir={folder}", f"--cache_dir={folder / 'cache'}"]
         if FLAGS.distinct:
             arguments.append("--vocab_size=10000")
-        first, second = start(*arguments), start(*arguments)
-    print(first.line)
-    print(f"first start: {first.seconds:.1f} s")
-    for process, megabytes in first.peaks.items():
+        line, seconds, peaks = start(*arguments)
+        again, seconds_again, peaks_again = start(*arguments)
+    print(line)
+    print(f"first start: {seconds:.1f} s")
+    for process, megabytes in peaks.items():
         print(f"peak memory of the {process}: {megabytes:.0f} MB")
-    print(f"second start: {second.seconds:.1f} s")
-    if second.line != first.line or second.peaks or not first.peaks:
+    print(f"second start: {seconds_again:.1f} s")
+    if again != line or peaks_again or not peaks:
         sys.exit("The second start has not gone on from what the first prepared.")
-    if first.peaks["preparation"] >= MEMORY or second.seconds >= SECONDS:
+    if peaks["preparation"] >= MEMORY or seconds_again >= SECONDS:
         sys.exit(f"That is not less than {MEMORY} MB and {SECONDS:g} s.")
 
 

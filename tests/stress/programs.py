@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.cli import startup
+from language_modeling.agreement import grammar
+from number_prediction import produce_data
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
@@ -39,6 +41,15 @@ class Result(NamedTuple):
     code: int | None
     out: list
     err: list
+
+
+def write_data(folder, n_words, n_sequences):
+    """Writes data of both tasks, in `corpus` and `digits`; a size for each split."""
+    grammar.write(folder / "corpus", 3, *n_words)
+    sizes = dict(zip(("train", "valid", "test"), n_sequences, strict=True))
+    for released in (False, True):
+        path = folder / "digits" / produce_data.file_name(10, released)
+        produce_data.write(path, 10, sizes, seed=3435, released_data=released)
 
 
 def start(folder, script, *arguments, **environment):
