@@ -7,13 +7,11 @@ import small
 from PIL import Image
 from plots import style
 
-from tests.stress import programs
-
-SCRIPT = programs.ROOT / "scripts" / "plot_places.py"
+from tests.stress.programs import PLOT_PLACES
 
 
 def test_places_of_a_run_are_drawn_side_by_side_and_in_turn(number_run, tmp_path, call):
-    small.succeeds(call(tmp_path, SCRIPT, number_run.run, "--out=places"))
+    small.succeeds(call(tmp_path, PLOT_PLACES, number_run.run, "--out=places"))
     assert (tmp_path / "places.svg").read_text().count("<image") >= 2
     with Image.open(tmp_path / "places.gif") as animation:
         assert animation.n_frames == 2

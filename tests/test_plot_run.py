@@ -8,21 +8,19 @@ from PIL import Image
 from plots import run_reader, style
 from test_run_reader import EPOCH, REPORT, made
 
-from tests.stress import programs
-
-SCRIPT = programs.ROOT / "scripts" / "plot_run.py"
+from tests.stress.programs import PLOT_RUN
 
 
 @pytest.mark.parametrize("task", ["language", "number"])
 def test_a_run_is_drawn_to_both_files_the_same_each_time(task, request, tmp_path, call):
     run = request.getfixturevalue(f"{task}_run").run
-    result = small.succeeds(call(tmp_path, SCRIPT, run, "--out=pictures/x"))
+    result = small.succeeds(call(tmp_path, PLOT_RUN, run, "--out=pictures/x"))
     paths = [tmp_path / "pictures" / name for name in ("x.png", "x.svg")]
     assert result.out == ["Written: pictures/x.png, pictures/x.svg"]
     with Image.open(paths[0]) as image:
         assert image.width == 1500
     before = [path.read_bytes() for path in paths]
-    again = call(tmp_path, SCRIPT, run, "--out=pictures/x")
+    again = call(tmp_path, PLOT_RUN, run, "--out=pictures/x")
     assert [path.read_bytes() for path in paths] == before
     assert again.out[0].startswith("Written, over what was there: pictures/x.png")
 

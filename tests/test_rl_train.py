@@ -16,12 +16,10 @@ from small import WINDOWS, best_weights, metrics, succeeds
 from dsc.cli.flags import MODELS
 from number_prediction import produce_data
 from tests.stress import programs
-from tests.stress.programs import LANGUAGE, NUMBERS, PLOT_SKIPS, PRODUCE
+from tests.stress.programs import LANGUAGE, NUMBERS, PRODUCE
 
 NUMBER = r"-?\d+\.\d+"
 CLOCK = r"\d+:\d\d"
-PLOT_RUN = programs.ROOT / "scripts" / "plot_run.py"
-PLOT_PLACES = programs.ROOT / "scripts" / "plot_places.py"
 
 
 @pytest.fixture(scope="module")
@@ -421,19 +419,19 @@ REFUSED = {
             r"--recipe released has only 100 digits .*; leave it out, or give .*\.",
         ),
     ],
-    PLOT_RUN: [
+    programs.PLOT_RUN: [
         ("", "Give the folders of runs: .*"),
         ("here", "here holds no run .*"),
         ("run ten", "The runs are of .*; plot one task at a time."),
         ("ten --out=corpus/train.txt/x", "--out: cannot write to .*"),
         ("ten --out=pictures/", "--out: 'pictures/' names no file; give .*"),
     ],
-    PLOT_PLACES: [
+    programs.PLOT_PLACES: [
         ("run", "run has no epoch of number prediction; give .*"),
         ("ten ten", "Give the folder of one run: .*"),
         ("ten --out=.", r"--out: '\.' names no file; give .*"),
     ],
-    PLOT_SKIPS: [
+    programs.PLOT_SKIPS: [
         ("", "Give the folder of one run: .*"),
         ("here", "--load_model: here holds no run .*"),
         ("run --sentence=999", r"\S+/valid\.txt: there is no sentence 999 .*"),

@@ -19,6 +19,8 @@ from number_prediction import produce_data
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE = ROOT / "language_modeling" / "rl_train.py"
 NUMBERS = ROOT / "number_prediction" / "rl_train.py"
+PLOT_RUN = ROOT / "scripts" / "plot_run.py"
+PLOT_PLACES = ROOT / "scripts" / "plot_places.py"
 PLOT_SKIPS = ROOT / "scripts" / "plot_skips.py"
 PRODUCE = ROOT / "number_prediction" / "produce_data.py"
 
