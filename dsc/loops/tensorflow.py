@@ -6,6 +6,7 @@ all steps before the walk.
 
 import keras
 import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from dsc.cell import lstm_gates
 
@@ -18,9 +19,11 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent, xla=False):
     """`dsc.loops.jax.run` for TensorFlow.
 
     Args:
-        xla: whether XLA is to compile the loop. XLA has no operations that write in
-            place, but it writes in place where it can.
+        xla: whether XLA is to compile the loop, as it always does in a function with
+            `jit_compile=True`. XLA has no operations that write in place, but it writes
+            in place where it can.
     """
+    xla = xla or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     loop = _Loop(cell, rows, agent, z, xla)
 
     @tf.custom_gradient
