@@ -48,6 +48,16 @@ def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
     return h, c
 
 
+def greatest(logits):
+    """`ops.argmax` over the last axis, in operations that TensorFlow Lite has.
+
+    Under TensorFlow, `ops.argmax` of floats reads their sign bit; TensorFlow Lite has
+    no operation for that.
+    """
+    is_greatest = logits == ops.max(logits, axis=-1, keepdims=True)
+    return ops.argmax(ops.cast(is_greatest, "int32"), axis=-1)
+
+
 def _normalise(x, gain, offset, epsilon=1e-3):
     mean, variance = ops.moments(x, axes=-1, keepdims=True)
     return (x - mean) * ops.rsqrt(variance + epsilon) * gain + offset
@@ -370,7 +380,7 @@ class DSCLSTMCell(keras.layers.Layer):
                 noisy = (
                     logits if noise is None else ops.cast(logits, noise.dtype) + noise
                 )
-                action = ops.argmax(noisy, axis=-1)
+                action = greatest(noisy)
                 weights = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
             chosen_h = ops.sum(weights[:, :, None] * memory_h, axis=1)  # [batch, units]
             chosen_c = ops.sum(weights[:, :, None] * memory_c, axis=1)

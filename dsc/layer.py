@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from dsc.cell import DSCLSTMCell
+from dsc.cell import DSCLSTMCell, greatest
 from dsc.loops.fast import dsc_lstm
 
 IMPLEMENTATIONS = ("auto", "fast", "xla", "plain")
@@ -111,10 +111,12 @@ class DSCLSTM(keras.layers.Layer):
             as `keras.layers.Bidirectional` do not take it.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend.
             `"fast"` is a loop for TensorFlow or JAX with the same results, and `"xla"`
-            the TensorFlow loop for functions that XLA compiles (`jit_compile=True`).
-            TensorFlow Lite is not supported. `"auto"` uses the fast loop where there is
-            one. Attention, layer normalisation, and forward-mode differentiation under
-            JAX need the plain loop. The TensorFlow loops have no second derivatives.
+            the TensorFlow loop without operations that write in place, which Keras
+            compiles with XLA. `"auto"` uses the fast loop where there is one.
+            Attention, layer normalisation, and forward-mode differentiation under JAX
+            need the plain loop. The TensorFlow loops have no second derivatives.
+            TensorFlow Lite and ONNX do not have the operations of `"fast"`: to convert
+            a model, use `unroll=True`, `"plain"` or `"xla"`.
         seed: seed of the noise that the layer draws itself; see `noise` below.
 
     Call arguments:
@@ -247,7 +249,8 @@ class DSCLSTM(keras.layers.Layer):
         self.states = None
         self._has_warned = False
         self._loop = self._chosen_loop(implementation)
-        # The fast TensorFlow loop writes in place, which XLA cannot compile.
+        # The fast TensorFlow loop writes in place, which XLA cannot compile; where XLA
+        # compiles nevertheless, it is the XLA loop.
         backend = keras.backend.backend()
         self.supports_jit = (backend, self._loop) != ("tensorflow", "fast")
 
@@ -592,7 +595,7 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state, unroll=False):
     return (
         outputs[..., : cell.units],
         logits,
-        ops.cast(ops.argmax(noisy, axis=-1), "int32"),
+        ops.cast(greatest(noisy), "int32"),
         [h, c, *memory],
     )
 

@@ -242,6 +242,46 @@ def test_quantization_and_lora(rng):
     assert_same(changed.logits, plain(x)[1].logits)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow Lite")
+@pytest.mark.filterwarnings("ignore")  # of TensorFlow about itself
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unroll": True, "lamda": 0.5},
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (
+                {"unroll": True, "n_actions": 1},
+                {"unroll": True, "n_actions": 5, "layer_norm": True},
+                {"unroll": True, "choice": "fixed_skip"},
+                {"unroll": True, "choice": "random_skip"},
+                {"unroll": True, "choice": "attention"},
+                {"implementation": "plain"},
+                {"implementation": "xla"},
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_tensorflow_lite_computes_the_same(options, rng):
+    import tensorflow as tf
+
+    x = sequences(rng)[:, :3]
+    # Loops need a known batch size, as that of an LSTM does.
+    inputs = keras.Input(x.shape[1:], None if "unroll" in options else BATCH)
+    layer = DSCLSTM(UNITS, **{"n_actions": K, "agent_units": 4, **options})
+    model = keras.Model(inputs, layer(inputs))
+    converted = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    interpreter = tf.lite.Interpreter(model_content=converted)
+    (given,) = interpreter.get_input_details()
+    (output,) = interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], x)
+    interpreter.invoke()
+    assert_same(interpreter.get_tensor(output["index"]), model(x))
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
