@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from dsc.recipes import OBSERVATIONS
+from dsc.recipes import OBSERVATIONS, are_shares
 
 CHOICES = ("agent", "fixed_skip", "random_skip", "attention")
 FORCED_LOGIT = 1e4  # larger than any noise: forces an action
@@ -56,6 +56,22 @@ def greatest(logits):
     """
     is_greatest = logits == ops.max(logits, axis=-1, keepdims=True)
     return ops.argmax(ops.cast(is_greatest, "int32"), axis=-1)
+
+
+def zone_out(new, old, kept):
+    """Zoneout (Krueger et al., 2017): units of a state keep their previous values.
+
+    Args:
+        new: `(h, c)`, each `[..., units]`, the state after a step.
+        old: `(h, c)`, the state that the step continued from.
+        kept: pair of `[..., units]`, the shares of `old` in h and in c: 1 or 0 in
+            training, the rate in evaluation.
+
+    Returns:
+        `(h, c)`, each `[..., units]`.
+    """
+    parts = zip(kept, old, new, strict=True)
+    return tuple(share * a + (1.0 - share) * b for share, a, b in parts)
 
 
 def _normalise(x, gain, offset, epsilon=1e-3):
@@ -137,6 +153,11 @@ class DSCLSTMCell(keras.layers.Layer):
             the agent's logits, and gradients pass through it.
         layer_norm: whether to normalise the gates and the cell state that leaves the
             cell.
+        zoneout: between 0 and 1, probability with which a unit of h or c keeps the
+            value in the state that the step continues from (the chosen one, mixed by
+            `lamda`). Without a mask a step takes the expectation.
+        shares: of a random skip: the probability of each state, `n_actions` numbers,
+            oldest first. None: all are equal.
         kernel_initializer, recurrent_initializer, bias_initializer: as in
             `keras.layers.LSTM`. By default the recurrent block of each gate is
             orthogonal. The bias of the forget gate starts at zero, unless `forget_bias`
@@ -156,6 +177,8 @@ class DSCLSTMCell(keras.layers.Layer):
         observation: str = "mean",
         choice: str = "agent",
         layer_norm: bool = False,
+        zoneout: float = 0.0,
+        shares=None,
         use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer=None,
@@ -178,6 +201,15 @@ class DSCLSTMCell(keras.layers.Layer):
                 raise ValueError(f"{name} must be a whole number >= 1, not {value!r}.")
         if not 0.0 <= lamda <= 1.0:
             raise ValueError(f"lamda must lie between 0 and 1, not {lamda!r}.")
+        if not 0.0 <= zoneout < 1.0:
+            raise ValueError(f"zoneout must be in [0, 1), not {zoneout!r}.")
+        if shares is not None and choice != "random_skip":
+            raise ValueError(f"choice={choice!r} takes no shares, but 'random_skip'.")
+        if shares is not None and not are_shares(shares, n_actions):
+            raise ValueError(
+                f"shares must be n_actions={n_actions} numbers >= 0 whose sum is 1, "
+                f"not {shares!r}."
+            )
         for name, value, known in (
             ("observation", observation, OBSERVATIONS),
             ("choice", choice, CHOICES),
@@ -192,6 +224,8 @@ class DSCLSTMCell(keras.layers.Layer):
         self.observation = observation
         self.choice = choice
         self.layer_norm = bool(layer_norm)
+        self.zoneout = float(zoneout)
+        self.shares = None if shares is None else [float(share) for share in shares]
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(
             recurrent_initializer or BlockOrthogonal()
@@ -347,9 +381,13 @@ class DSCLSTMCell(keras.layers.Layer):
             logits = logits + FORCED_LOGIT * ops.one_hot(
                 0, self.n_actions, dtype=x.dtype
             )
+        if self.shares is not None:
+            # A logit of minus infinity would make the entropy NaN.
+            log_shares = np.log(np.maximum(self.shares, 1e-30))
+            logits = logits + ops.convert_to_tensor(log_shares, x.dtype)
         return ops.broadcast_to(logits, (*ops.shape(x)[:-1], self.n_actions))
 
-    def step(self, x, states, noise=None, dropout_mask=None):
+    def step(self, x, states, noise=None, dropout_mask=None, zoneout_mask=None):
         """One time step.
 
         Args:
@@ -360,6 +398,8 @@ class DSCLSTMCell(keras.layers.Layer):
             noise: `[batch, n_actions]`, added to the logits before the argmax, or None
                 for the greedy choice.
             dropout_mask: `[batch, units]`, see `lstm_gates`, or None.
+            zoneout_mask: `[batch, 2 * units]`, 1 where a unit of h, then of c, keeps
+                its value, else 0; or None for the rate, which gives the expectation.
 
         Returns:
             `(h [batch, units], logits [batch, n_actions], states)`.
@@ -395,6 +435,11 @@ class DSCLSTMCell(keras.layers.Layer):
         z = ops.matmul(x, kernel) + ops.matmul(mixed_h, recurrent_kernel) + bias
         gates = ops.split(z, 4, axis=-1)
         h, c = lstm_gates(gates, mixed_c, self.forget_bias, dropout_mask, self.norm)
+        if self.zoneout:
+            kept = (self.zoneout,) * 2
+            if zoneout_mask is not None:
+                kept = ops.split(zoneout_mask, 2, axis=-1)
+            h, c = zone_out((h, c), (mixed_h, mixed_c), kept)
         flat = (-1, self.n_actions * self.units)
         memory_h = ops.concatenate([memory_h[:, 1:], h[:, None]], axis=1)
         memory_c = ops.concatenate([memory_c[:, 1:], c[:, None]], axis=1)
@@ -426,6 +471,8 @@ class DSCLSTMCell(keras.layers.Layer):
             "observation": self.observation,
             "choice": self.choice,
             "layer_norm": self.layer_norm,
+            "zoneout": self.zoneout,
+            "shares": self.shares,
             "kernel_initializer": serialize(self.kernel_initializer),
             "recurrent_initializer": serialize(self.recurrent_initializer),
             "bias_initializer": serialize(self.bias_initializer),

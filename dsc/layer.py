@@ -1,6 +1,7 @@
 """The layer over time: `DSCLSTMCell` for every step of a sequence."""
 
 import contextlib
+import itertools
 import threading
 import warnings
 from typing import Any, NamedTuple
@@ -89,7 +90,8 @@ class DSCLSTM(keras.layers.Layer):
     Args:
         units: size of the hidden state.
         n_actions: number of past states to choose from. 1 is an ordinary LSTM.
-        lamda, agent_units, observation, choice, layer_norm: see `dsc.DSCLSTMCell`.
+        lamda, agent_units, observation, choice, layer_norm, zoneout, shares: see
+            `dsc.DSCLSTMCell`.
         forget_bias: number added to the pre-activation of the forget gate. None: 1, or
             0 without a bias, as in `keras.layers.LSTM`.
         use_bias, kernel_initializer, recurrent_initializer, bias_initializer,
@@ -135,6 +137,9 @@ class DSCLSTM(keras.layers.Layer):
             otherwise.
         dropout_mask: `[batch, time, units]`, factors for the recurrent dropout (0 or
             1 / keep probability). None: the layer draws them in training.
+        zoneout_mask: `[batch, time, 2 * units]`, 1 where a unit of h, then of c, keeps
+            its value, else 0. None: the layer draws it in training, and otherwise takes
+            the expectation.
 
     Returns:
         As `keras.layers.LSTM`: `[batch, time, units]` or `[batch, units]`, followed by
@@ -178,6 +183,8 @@ class DSCLSTM(keras.layers.Layer):
         bias_constraint=None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        shares=None,
         carry_memory: bool = False,
         return_sequences: bool = False,
         return_state: bool = False,
@@ -217,6 +224,8 @@ class DSCLSTM(keras.layers.Layer):
             observation=observation,
             choice=choice,
             layer_norm=layer_norm,
+            zoneout=zoneout,
+            shares=shares,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
             recurrent_initializer=recurrent_initializer,
@@ -368,6 +377,7 @@ class DSCLSTM(keras.layers.Layer):
         *,
         noise=None,
         dropout_mask=None,
+        zoneout_mask=None,
         sequences_mask=None,  # filled in by Keras if another tensor is passed
     ):
         mask = sequences_mask if mask is None else mask
@@ -379,6 +389,11 @@ class DSCLSTM(keras.layers.Layer):
         if dropout_mask is None and training and self.recurrent_dropout:
             shape = (batch, time, self.units)
             dropout_mask = self._dropout_mask(shape, self.recurrent_dropout)
+        if zoneout_mask is None and self.cell.zoneout:
+            shape, rate = (batch, time, 2 * self.units), self.cell.zoneout
+            zoneout_mask = ops.full(shape, rate)
+            if training:
+                zoneout_mask = self._dropout_mask(shape, rate) == 0.0
         if training and self.dropout:
             shape = (batch, 1, sequences.shape[-1])  # the same at every step
             sequences = sequences * self._dropout_mask(shape, self.dropout)
@@ -392,6 +407,11 @@ class DSCLSTM(keras.layers.Layer):
                 "dropout_mask", dropout_mask, sequences, (self.units,)
             )
             dropout_mask = ops.cast(dropout_mask, self.compute_dtype)
+        if zoneout_mask is not None:
+            zoneout_mask = self._checked(
+                "zoneout_mask", zoneout_mask, sequences, (2 * self.units,)
+            )
+            zoneout_mask = ops.cast(zoneout_mask, self.compute_dtype)
         if mask is not None:
             mask = ops.cast(self._checked("mask", mask, sequences, ()), "bool")
         if self.go_backwards:
@@ -399,7 +419,7 @@ class DSCLSTM(keras.layers.Layer):
             mask = None if mask is None else ops.flip(mask, axis=1)
 
         h, logits, actions, final_state = self._run(
-            sequences, noise, dropout_mask, mask, state
+            sequences, noise, dropout_mask, zoneout_mask, mask, state
         )
 
         if mask is not None:
@@ -560,7 +580,9 @@ class DSCLSTM(keras.layers.Layer):
         }
 
 
-def _plain_loop(cell, inputs, noise, dropout_mask, mask, state, unroll=False):
+def _plain_loop(
+    cell, inputs, noise, dropout_mask, zoneout_mask, mask, state, unroll=False
+):
     """`keras.layers.RNN` over the cell: the reference that runs on any backend."""
     batch = ops.shape(inputs)[0]
     flat = (batch, cell.n_actions * cell.units)
@@ -572,7 +594,9 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state, unroll=False):
         started = ops.ones((batch, 1), inputs.dtype)
     # In the dtype of the noise, which may be wider than that of the cell.
     dtype = keras.backend.standardize_dtype((inputs if noise is None else noise).dtype)
-    packed_cell = _PackedCell(cell, inputs.shape[-1], noise is not None, dtype)
+    parts = inputs, noise, dropout_mask, zoneout_mask
+    sizes = [0 if part is None else part.shape[-1] for part in parts]
+    packed_cell = _PackedCell(cell, sizes, dtype)
     loop = keras.layers.RNN(
         packed_cell,
         return_sequences=True,
@@ -580,7 +604,7 @@ def _plain_loop(cell, inputs, noise, dropout_mask, mask, state, unroll=False):
         unroll=unroll,
         dtype=dtype,
     )
-    packed = [part for part in (inputs, noise, dropout_mask) if part is not None]
+    packed = [part for part in parts if part is not None]
     no_output = ops.zeros((batch, packed_cell.output_size), dtype)
     results = loop(
         ops.concatenate([ops.cast(part, dtype) for part in packed], axis=-1),
@@ -606,29 +630,24 @@ class _PackedCell:
     Its first state is the last output, which is what Keras repeats at a masked step.
     """
 
-    def __init__(self, cell, features, has_noise, dtype):
+    def __init__(self, cell, sizes, dtype):
         self.cell = cell
         self.output_size = cell.units + cell.n_actions
         self.state_size = [self.output_size, *cell.state_size]
         self.compute_dtype = dtype  # of the states
-        self._noise_starts = features
-        self._mask_starts = features + (cell.n_actions if has_noise else 0)
+        ends = itertools.accumulate(sizes)
+        self._slices = [
+            slice(end - size, end) for size, end in zip(sizes, ends, strict=True)
+        ]
 
     def call(self, packed, states):
-        noise = packed[:, self._noise_starts : self._mask_starts]
-        x, dropout_mask, *states = (
-            ops.cast(part, self.cell.compute_dtype)
-            for part in (
-                packed[:, : self._noise_starts],
-                packed[:, self._mask_starts :],
-                *states[1:],
-            )
-        )
+        dtype = self.cell.compute_dtype
+        x, noise, *masks = (packed[:, part] for part in self._slices)
+        x, *masks = (ops.cast(part, dtype) for part in (x, *masks))
         h, logits, states = self.cell.step(
             x,
-            states,
-            noise if noise.shape[-1] else None,
-            dropout_mask if dropout_mask.shape[-1] else None,
+            [ops.cast(part, dtype) for part in states[1:]],
+            *(part if part.shape[-1] else None for part in (noise, *masks)),
         )
         output = ops.concatenate([h, logits], axis=-1)
         output, *states = (

@@ -48,6 +48,14 @@ def dropout_mask(shape, rate, seed, step, stream):
     return tf.cast(kept, tf.float32) / (1.0 - rate)
 
 
+def zoneout_mask(shape, rate, seed, step, stream):
+    """1 with probability `rate`, where a unit keeps its value, else 0.
+
+    Args and result: see `dropout_mask`.
+    """
+    return tf.cast(_uniform(shape, seed, step, stream) < rate, tf.float32)
+
+
 def _uniform(shape, seed, step, stream):
     key = tf.stack([tf.cast(seed, tf.int64), tf.cast(step, tf.int64)])
     key = tf.random.experimental.stateless_fold_in(key, stream, alg="philox")

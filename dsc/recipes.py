@@ -6,16 +6,16 @@ model of the paper. The numbers in brackets are the rows of the table in dsc/REA
 """
 
 import dataclasses
+import math
+import re
 
 BASELINES = ("none", "mean", "standardised")
 OBSERVATIONS = ("mean", "last")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
-# Attention has no policy to train, and random skips have no greedy action.
-MODEL_OVERRIDES = {
-    "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
-    "random_skip": {"eval_actions": "sample"},
-}
+EVAL_ACTIONS = re.compile(r"greedy|sample|newest|mean:[1-9]\d{0,3}")
+# Attention has no policy to train.
+MODEL_OVERRIDES = {"attention": {"rl_weight": 0.0, "entropy_weight": 0.0}}
 # Flags that a recipe sets if they are not given. The paper has one plain LSTM below the
 # DSC-LSTM, and an agent of 50 units that sees the last state. How it weights reward and
 # entropy, and whether it has a baseline, we do not know.
@@ -41,7 +41,7 @@ class Recipe:
         entropy_weight: weight of the policy's entropy, a bonus in the loss (5, 13).
         first_action_in_loss: the unused action of the first step of a window enters the
             policy loss of the language model (6).
-        eval_actions: `greedy` or `sample`, in validation and test (7).
+        eval_actions: in validation and test, see `dsc.evaluation` (7).
         early_stopping: training stops when validation no longer improves (9).
         reward: of a word: its probability (`prob`) or, as in the paper, its
             log-probability (`log_prob`) under the model (13).
@@ -84,11 +84,18 @@ class Recipe:
 
     def for_model(self, model):
         """Returns this recipe for one of the models of `--model`."""
+        if model == "random_skip" and self.eval_actions == "greedy":
+            return dataclasses.replace(self, eval_actions="sample")
         return dataclasses.replace(self, **MODEL_OVERRIDES.get(model, {}))
 
     def cell_arguments(self, lamda, forget_bias):
         """Returns the `(lamda, forget_bias)` that the cell gets."""
         return (1.0, lamda) if self.lamda_is_forget_bias else (lamda, forget_bias)
+
+
+def are_shares(shares, n):
+    """Whether `shares` are n numbers >= 0 whose sum is 1, up to rounding."""
+    return len(shares) == n and min(shares) >= 0 and abs(math.fsum(shares) - 1) < 1e-6
 
 
 LANGUAGE_MODELING = {

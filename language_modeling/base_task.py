@@ -19,6 +19,8 @@ class LanguageModelTask:
         recipe: `dsc.recipes.Recipe`.
         batch_size, n_steps: shape of a window.
         dropout: share of units to drop.
+        recurrent_dropout: share of the recurrent layers' candidates to drop.
+        variational: whether the masks of both are held along a window.
         seed: of dropout and actions.
         max_grad_norm: global norm at which gradients are clipped.
         schedule: learning-rate `Schedule`.
@@ -47,6 +49,8 @@ class LanguageModelTask:
         schedule,
         score_tail=False,
         level="word",
+        recurrent_dropout=0.0,
+        variational=False,
         facts=None,
         distribution=None,
     ):
@@ -54,6 +58,8 @@ class LanguageModelTask:
         self.optimizer = optimizer
         self.recipe = recipe
         self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.variational = variational
         self.seed = seed
         self.max_grad_norm = max_grad_norm
         self.schedule = schedule

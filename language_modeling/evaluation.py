@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from dsc import noise
-from language_modeling.model import ACTIONS, EVALUATION_SEED, Noise, word_losses
+from dsc import evaluation, noise
+from language_modeling.model import ACTIONS, EVALUATION_SEED, evaluate, word_losses
 
 
 class Evaluator:
@@ -11,13 +11,15 @@ class Evaluator:
 
     Args:
         model: built `LanguageModel`.
-        actions: `greedy` or `sample`.
+        actions: see `dsc.evaluation`. Of several passes the actions and the policy are
+            those of the first.
         seed: the run's, for sampled actions.
     """
 
     def __init__(self, model, actions="greedy", seed=0):
         self.model = model
         self.actions = actions
+        self.n_passes = evaluation.n_passes(actions)
         self.seed = seed
 
     def run(self, windows):
@@ -32,17 +34,17 @@ class Evaluator:
         state = None
         for i, (words, targets, scored) in enumerate(windows):
             if state is None:
-                state = self.model.get_initial_state(len(words))
+                state = self.model.get_initial_state(self.n_passes * len(words))
             read, state = self._step(noise.number(i), words, targets, state)
             yield *(part.numpy() for part in read), scored
 
     @tf.function(autograph=False)
     def _step(self, step, words, targets, state):
-        actions = None
-        if self.actions == "sample":
-            shape = (*words.shape, self.model.dsc.n_actions)
-            actions = noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
-        outputs = self.model(words, state, Noise(actions))
+        def gumbel(shape):
+            return noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
+
+        n_actions = self.model.dsc.n_actions
+        outputs = evaluate(self.model, words, state, n_actions, self.actions, gumbel)
         nll = word_losses(outputs.logits, targets)
         read = nll, outputs.skips.actions, *self.details(outputs)
         return read, outputs.state

@@ -44,7 +44,29 @@ shared_flags.define_model(FLAGS, rnn_size=650, n_actions=5, agent_units=200)
 model = shared_flags.Group("model", FLAGS)
 model.integer("rnn_layers", 2, "ordinary LSTMs below the DSC-LSTM", 0, 100)
 model.bool("carry_memory", False, "let a window look back into the previous one")
+model.bool("tie_weights", False, "the output layer has the embedding's matrix")
 model.float("dropout", 0.5, "share of units to drop", 0.0, 0.999)
+model.float(
+    "recurrent_dropout",
+    0.0,
+    "share of the candidates to drop in each recurrent layer (Semeniuta et al., 2016)",
+    0.0,
+    0.999,
+)
+model.bool(
+    "variational",
+    False,
+    "hold the masks of --dropout and --recurrent_dropout along a window (Gal and "
+    "Ghahramani, 2016)",
+)
+model.float(
+    "zoneout",
+    0.0,
+    "probability with which a unit of h or c keeps, in each recurrent layer, the value "
+    "that the step continues from (Krueger et al., 2017)",
+    0.0,
+    0.999,
+)
 model.float(
     "param_init", 0.05, "weights start uniform in [-param_init, param_init]", 0.0
 )
@@ -121,6 +143,8 @@ def model_arguments(values):
         **shared_flags.layer_arguments(values, recipe(values)),
         "rnn_layers": values.rnn_layers,
         "carry_memory": values.carry_memory,
+        "zoneout": values.zoneout,
+        "tie_weights": values.tie_weights,
         "param_init": values.param_init,
         "dtype": "mixed_bfloat16" if values.mixed_precision else "float32",
     }
@@ -133,6 +157,8 @@ def task_arguments(values):
         "batch_size": values.batch_size,
         "n_steps": values.num_unroll_steps,
         "dropout": values.dropout,
+        "recurrent_dropout": values.recurrent_dropout,
+        "variational": values.variational,
         "seed": values.seed,
         "max_grad_norm": values.max_grad_norm,
         "schedule": Schedule(

@@ -10,12 +10,16 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from dsc import evaluation
 from language_modeling.base_task import LanguageModelTask
 from language_modeling.model import (
     ACTIONS,
     DROPOUT,
     EVALUATION_SEED,
+    RECURRENT_DROPOUT,
+    ZONEOUT,
     Noise,
+    evaluate,
     loss,
     word_losses,
 )
@@ -78,8 +82,7 @@ class JaxLanguageModeling(LanguageModelTask):
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def _train(self, weights, state, windows, rate, step, i):
         words, targets = (part[i] for part in windows)
-        keep = 1.0 - self.dropout if self.dropout else None
-        noise = draw_noise(self.model, self.seed, step, words.shape, keep)
+        noise = draw_noise(self.model, self.seed, step, words.shape, *keeps(self))
         gradients, total, state, metrics = compute_gradients(
             self.model, self.recipe, weights, words, targets, state, noise
         )
@@ -88,9 +91,9 @@ class JaxLanguageModeling(LanguageModelTask):
 
     def read(self, split):
         weights = [variable.value for variable in self.model.trainable_variables]
-        nll, actions = self._evaluate(
-            weights, self.initial_state(), self.on_device[split]
-        )
+        n_rows = evaluation.n_passes(self.recipe.eval_actions) * self.batch_size
+        state = self.model.get_initial_state(n_rows)
+        nll, actions = self._evaluate(weights, state, self.on_device[split])
         read = np.asarray(nll), np.asarray(actions), self.scored[split]
         return zip(*read, strict=True)
 
@@ -100,11 +103,19 @@ class JaxLanguageModeling(LanguageModelTask):
 
         def read(state, window):
             i, words, targets = window
-            actions = None
-            if self.recipe.eval_actions == "sample":
+
+            def draw(shape):
                 seed = self.seed + EVALUATION_SEED
-                actions = draw_noise(self.model, seed, i, words.shape).actions
-            outputs = call(self.model, weights, words, state, Noise(actions))
+                return draw_noise(self.model, seed, i, shape[:2]).actions
+
+            outputs = evaluate(
+                functools.partial(call, self.model, weights),
+                words,
+                state,
+                self.model.dsc.n_actions,
+                self.recipe.eval_actions,
+                draw,
+            )
             nll = word_losses(outputs.logits, targets)
             return outputs.state, (nll, outputs.skips.actions)
 
@@ -120,7 +131,15 @@ def call(model, weights, words, state, noise):
     return outputs
 
 
-def draw_noise(model, seed, step, shape, keep=None):
+def keeps(task):
+    """The arguments of `draw_noise` after the shape, for a step of a task."""
+    rates = task.dropout, task.recurrent_dropout
+    return *(1.0 - rate if rate else None for rate in rates), task.variational
+
+
+def draw_noise(
+    model, seed, step, shape, keep=None, recurrent_keep=None, variational=False
+):
     """The `Noise` of a step, a pure function of (seed, step).
 
     Args:
@@ -128,16 +147,31 @@ def draw_noise(model, seed, step, shape, keep=None):
         seed, step: integers.
         shape: `(batch, time)`.
         keep: probability that a unit is not dropped, or None for no dropout.
+        recurrent_keep: the same of the recurrent dropout.
+        variational: whether the masks of both are held along the window.
     """
-    masks = None
-    if keep is not None:
-        units = (*shape, model.rnn_size)
-        masks = [
-            jax.random.bernoulli(_key(seed, step, DROPOUT + i), keep, units) / keep
-            for i in range(model.n_dropout_masks)
-        ]
+    (batch, time), units = shape, model.rnn_size
+
+    def draw(n, p, shape, stream):
+        keys = [_key(seed, step, stream + i) for i in range(n)]
+        return [jax.random.bernoulli(key, p, shape) for key in keys]
+
+    def drop(n, keep, stream):
+        if keep is None:
+            return None
+        mask = (batch, 1 if variational else time, units)
+        return [kept / keep for kept in draw(n, keep, mask, stream)]
+
+    n_layers, zoneout = len(model.recurrent_layers), None
+    if model.zoneout:
+        zoneout = draw(n_layers, model.zoneout, (batch, time, 2 * units), ZONEOUT)
     actions = (*shape, model.dsc.n_actions)
-    return Noise(jax.random.gumbel(_key(seed, step, ACTIONS), actions), masks)
+    return Noise(
+        jax.random.gumbel(_key(seed, step, ACTIONS), actions),
+        drop(model.n_dropout_masks, keep, DROPOUT),
+        drop(n_layers, recurrent_keep, RECURRENT_DROPOUT),
+        zoneout,
+    )
 
 
 def compute_gradients(model, recipe, weights, words, targets, state, noise, bias=None):

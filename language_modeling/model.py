@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from dsc import DSCLSTM, losses
+from dsc import DSCLSTM, Skips, evaluation, losses
 
-# Random streams of one step; evaluation adds EVALUATION_SEED to the run's seed.
-ACTIONS, DROPOUT = 0, 1
+# Random streams of one step, the masks' followed by one for each further mask;
+# evaluation adds EVALUATION_SEED to the run's seed.
+ACTIONS, DROPOUT, RECURRENT_DROPOUT, ZONEOUT = 0, 1, 1000, 2000
 EVALUATION_SEED = 1
 
 
@@ -21,11 +22,17 @@ class Noise(NamedTuple):
     Attributes:
         actions: Gumbel noise `[batch, time, n_actions]`, or None for greedy actions.
         dropout: masks `[batch, time, rnn_size]`, one for the embedding and one for each
-            recurrent layer, or None.
+            recurrent layer, or None. Time may be 1: the same at every step.
+        recurrent_dropout: such masks of the candidates, one for each recurrent layer,
+            or None.
+        zoneout: masks `[batch, time, 2 * rnn_size]`, one for each recurrent layer, or
+            None for the expectation; see `dsc.DSCLSTM`.
     """
 
     actions: Any = None
     dropout: Any = None
+    recurrent_dropout: Any = None
+    zoneout: Any = None
 
 
 class Outputs(NamedTuple):
@@ -55,6 +62,9 @@ class LanguageModel(keras.Model):
         rnn_size: units of the embedding and of each layer.
         rnn_layers: number of ordinary LSTMs, with a forget bias of 1; may be 0.
         n_actions, implementation, **dsc_arguments: see `dsc.DSCLSTM`.
+        zoneout: of each recurrent layer, see `dsc.DSCLSTM`.
+        tie_weights: whether the output layer has the embedding's matrix (Press and
+            Wolf, 2017), and a bias of its own.
         param_init: weights start uniform in [-param_init, param_init], except the
             LSTMs' biases (0), the DSC-LSTM's recurrent kernel (orthogonal) and agent.
         seed: of the initial weights.
@@ -69,6 +79,8 @@ class LanguageModel(keras.Model):
         rnn_layers=2,
         n_actions=5,
         *,
+        zoneout=0.0,
+        tie_weights=False,
         param_init=0.05,
         implementation="auto",
         seed=None,
@@ -78,6 +90,7 @@ class LanguageModel(keras.Model):
         super().__init__(dtype=dtype)
         self.vocab_size = vocab_size
         self.rnn_size = rnn_size
+        self.zoneout = zoneout
         if seed is not None:
             keras.utils.set_random_seed(seed)
 
@@ -97,6 +110,7 @@ class LanguageModel(keras.Model):
                 n_actions=1,
                 kernel_initializer=uniform(),
                 recurrent_initializer=uniform(),
+                zoneout=zoneout,
                 return_sequences=True,
                 return_state=True,
                 implementation=implementation,
@@ -109,6 +123,7 @@ class LanguageModel(keras.Model):
             rnn_size,
             n_actions,
             kernel_initializer=uniform(),
+            zoneout=zoneout,
             return_sequences=True,
             return_state=True,
             return_skips=True,
@@ -117,31 +132,37 @@ class LanguageModel(keras.Model):
             name="dsc",
             **dsc_arguments,
         )
-        self.softmax = keras.layers.Dense(
-            vocab_size,
-            kernel_initializer=uniform(),
-            bias_initializer=uniform(),
-            dtype=self.dtype_policy,
-            name="softmax",
-        )
+        output = {"dtype": self.dtype_policy, "name": "softmax"}
+        if tie_weights:
+            self.softmax = TiedDense(self.embedding, uniform(), **output)
+        else:
+            self.softmax = keras.layers.Dense(
+                vocab_size,
+                kernel_initializer=uniform(),
+                bias_initializer=uniform(),
+                **output,
+            )
 
     def build(self, input_shape=None):
         self.embedding.build((None, None))
         sequence = (None, None, self.rnn_size)
-        for layer in (*self.lstms, self.dsc):
+        for layer in self.recurrent_layers:
             layer.build(sequence)
         self.softmax.build((None, self.rnn_size))
         self.built = True
 
     @property
+    def recurrent_layers(self):
+        return (*self.lstms, self.dsc)
+
+    @property
     def n_dropout_masks(self):
         """The number of masks in `Noise.dropout`."""
-        return len(self.lstms) + 2
+        return len(self.recurrent_layers) + 1
 
     def get_initial_state(self, batch_size):
         """A list with the zero state of each recurrent layer."""
-        layers = (*self.lstms, self.dsc)
-        return [layer.get_initial_state(batch_size) for layer in layers]
+        return [layer.get_initial_state(batch_size) for layer in self.recurrent_layers]
 
     def call(self, tokens, state=None, noise=None):
         """Runs over a window.
@@ -157,17 +178,25 @@ class LanguageModel(keras.Model):
         noise = noise or Noise()
         state = state or self.get_initial_state(ops.shape(tokens)[0])
         masks = noise.dropout or [None] * self.n_dropout_masks
+        nothing = [None] * len(self.recurrent_layers)
         x = _drop(self.embedding(tokens), masks[0])  # [batch, time, rnn_size]
+        arguments = [
+            {"initial_state": s, "dropout_mask": _over_time(d, x), "zoneout_mask": z}
+            for s, d, z in zip(
+                state,
+                noise.recurrent_dropout or nothing,
+                noise.zoneout or nothing,
+                strict=True,
+            )
+        ]
         final_state = []
-        for lstm, layer_state, mask in zip(
-            self.lstms, state[:-1], masks[1:-1], strict=True
+        for lstm, given, mask in zip(
+            self.lstms, arguments[:-1], masks[1:-1], strict=True
         ):
-            x, h, c = lstm(x, initial_state=layer_state)
+            x, h, c = lstm(x, **given)
             x = _drop(x, mask)
             final_state.append([h, c])
-        hidden, *dsc_state, skips = self.dsc(
-            x, noise=noise.actions, initial_state=state[-1]
-        )
+        hidden, *dsc_state, skips = self.dsc(x, noise=noise.actions, **arguments[-1])
         final_state.append(dsc_state)
         # One matrix product for all steps.
         flat = ops.reshape(_drop(hidden, masks[-1]), (-1, self.rnn_size))
@@ -175,8 +204,57 @@ class LanguageModel(keras.Model):
         return Outputs(logits, hidden, skips, final_state)
 
 
+class TiedDense(keras.layers.Layer):
+    """A dense layer whose kernel is an embedding's matrix (Press and Wolf, 2017).
+
+    Args:
+        embedding: `keras.layers.Embedding`.
+        bias_initializer: initial values of its own bias.
+    """
+
+    def __init__(self, embedding, bias_initializer, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+        self.bias_initializer = bias_initializer
+
+    def build(self, input_shape):
+        self.bias = self.add_weight(
+            shape=(self.embedding.input_dim,),
+            initializer=self.bias_initializer,
+            name="bias",
+        )
+
+    def call(self, x):
+        """Logits `[batch, input_dim]` of x `[batch, output_dim]`."""
+        return ops.matmul(x, ops.transpose(self.embedding.embeddings)) + self.bias
+
+
 def _drop(x, mask):
     return x if mask is None else x * ops.cast(mask, x.dtype)
+
+
+def _over_time(mask, x):
+    return None if mask is None else ops.broadcast_to(mask, ops.shape(x))
+
+
+def evaluate(call, words, state, n_actions, eval_actions, draw):
+    """The `Outputs` of a model on a window in evaluation.
+
+    Args:
+        call: function of `(words, state, noise)`, such as a `LanguageModel`.
+        words: `[batch, time]`, word ids.
+        state: recurrent state of all passes, as is that in the result. The skips in it
+            are those of the first pass.
+        n_actions: number of actions.
+        eval_actions, draw: see `dsc.evaluation.noise`.
+    """
+    n, (batch, time) = evaluation.n_passes(eval_actions), words.shape
+    noise = evaluation.noise(eval_actions, (n * batch, time, n_actions), draw)
+    outputs = call(ops.tile(words, (n, 1)), state, Noise(noise))
+    return outputs._replace(
+        logits=evaluation.mean_over_passes(outputs.logits, n),
+        skips=Skips(*(part[:batch] for part in outputs.skips)),
+    )
 
 
 def word_losses(logits, targets):

@@ -4,7 +4,14 @@ from dsc import losses, noise
 from dsc.training.task import Task
 from language_modeling.base_task import LanguageModelTask
 from language_modeling.evaluation import Evaluator
-from language_modeling.model import ACTIONS, DROPOUT, Noise, loss
+from language_modeling.model import (
+    ACTIONS,
+    DROPOUT,
+    RECURRENT_DROPOUT,
+    ZONEOUT,
+    Noise,
+    loss,
+)
 
 
 class LanguageModeling(LanguageModelTask, Task):
@@ -37,21 +44,25 @@ class LanguageModeling(LanguageModelTask, Task):
         return total, outputs.state, metrics
 
     def _noise(self, step):
-        shape = (self.batch_size, self.n_steps)
-        masks = None
-        if self.dropout:
-            masks = [
-                noise.dropout_mask(
-                    (*shape, self.model.rnn_size),
-                    self.dropout,
-                    self.seed,
-                    step,
-                    DROPOUT + i,
-                )
-                for i in range(self.model.n_dropout_masks)
+        shape, units = (self.batch_size, self.n_steps), self.model.rnn_size
+        mask = (self.batch_size, 1 if self.variational else self.n_steps, units)
+
+        def draw(n, function, shape, rate, stream):
+            if not rate:
+                return None
+            return [
+                function(shape, rate, self.seed, step, stream + i) for i in range(n)
             ]
+
+        n, n_layers = self.model.n_dropout_masks, len(self.model.recurrent_layers)
+        drop, keep = noise.dropout_mask, noise.zoneout_mask
         actions = (*shape, self.model.dsc.n_actions)
-        return Noise(noise.gumbel(actions, self.seed, step, ACTIONS), masks)
+        return Noise(
+            noise.gumbel(actions, self.seed, step, ACTIONS),
+            draw(n, drop, mask, self.dropout, DROPOUT),
+            draw(n_layers, drop, mask, self.recurrent_dropout, RECURRENT_DROPOUT),
+            draw(n_layers, keep, (*shape, 2 * units), self.model.zoneout, ZONEOUT),
+        )
 
     def read(self, split):
         return self.evaluator.run(self.windows[split])

@@ -63,14 +63,24 @@ def randomise(cell, rng):
 
 
 def dsc_lstm(
-    weights, x, h, c, n_actions, memory=None, noise=None, dropout_mask=None, **options
+    weights,
+    x,
+    h,
+    c,
+    n_actions,
+    memory=None,
+    noise=None,
+    dropout_mask=None,
+    zoneout_mask=None,
+    **options,
 ):
     """Runs every row by itself; see `dsc.DSCLSTM` for the arguments.
 
     Args:
         memory: `(memory_h, memory_c)`, each `[batch, n_actions, units]`, or None: the
             memory is empty and the first step continues from h and c.
-        options: `lamda`, `forget_bias`, `observation`, `choice` and `layer_norm`.
+        options: `lamda`, `forget_bias`, `observation`, `choice`, `layer_norm`,
+            `zoneout` and `shares`.
     """
     rows = []
     for b in range(len(x)):
@@ -78,6 +88,7 @@ def dsc_lstm(
             "memory": None if memory is None else [part[b] for part in memory],
             "noise": None if noise is None else noise[b],
             "dropout_mask": None if dropout_mask is None else dropout_mask[b],
+            "zoneout_mask": None if zoneout_mask is None else zoneout_mask[b],
         }
         rows.append(_row(weights, x[b], h[b], c[b], n_actions, **given, **options))
     return Run(*(np.stack(part) for part in zip(*rows, strict=True)))
@@ -92,11 +103,14 @@ def _row(
     memory,
     noise,
     dropout_mask,
+    zoneout_mask,
     lamda=1.0,
     forget_bias=1.0,
     observation="mean",
     choice="agent",
     layer_norm=False,
+    zoneout=0.0,
+    shares=None,
 ):
     assert layer_norm == bool(weights.norm)
     units = len(h)
@@ -111,7 +125,7 @@ def _row(
         if choice == "fixed_skip":
             scores = np.array([1e4] + [0.0] * (n_actions - 1))
         elif choice == "random_skip":
-            scores = np.zeros(n_actions)
+            scores = np.log(shares or np.ones(n_actions))
         elif n_actions > 1:
             seen = h
             if free and observation == "mean":
@@ -131,6 +145,12 @@ def _row(
             start_c = lamda * chosen_c + (1 - lamda) * c
         factors = 1.0 if dropout_mask is None else dropout_mask[t]
         h, c = lstm_step(weights, x[t], start_h, start_c, forget_bias, factors)
+        if zoneout:
+            kept = (
+                np.full(2 * units, zoneout) if zoneout_mask is None else zoneout_mask[t]
+            )
+            h = kept[:units] * start_h + (1 - kept[:units]) * h
+            c = kept[units:] * start_c + (1 - kept[units:]) * c
         stored = [*stored[1:], (h, c)]
         outputs.append(h)
         logits.append(scores)

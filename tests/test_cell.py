@@ -36,6 +36,7 @@ def make_cell(rng, n_actions=N_ACTIONS, **options):
         {"lamda": 0.0},
         {"lamda": 0.6, "observation": "last"},
         {"lamda": 0.6, "layer_norm": True},
+        {"lamda": 0.6, "zoneout": 0.3},
         {"n_actions": 1, "forget_bias": 0.3},
         {"n_actions": 2, "lamda": 0.6},
     ],

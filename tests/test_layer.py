@@ -102,6 +102,8 @@ def is_nothing(gradient):
         {"n_actions": TIME + 4},
         {"choice": "fixed_skip", "lamda": LAMDA},
         {"choice": "random_skip"},
+        {"choice": "random_skip", "shares": [0.1, 0.2, 0.4, 0.05, 0.25]},
+        {"zoneout": 0.3, "lamda": LAMDA},
     ],
     ids=str,
 )
@@ -112,6 +114,11 @@ def test_a_sequence_equals_the_numpy_loop(implementation, carry_memory, options,
     given = draw(layer, rng)
     expected = reference.dsc_lstm(weights, **{**given, **options})
     assert_equals(run(layer, **given), expected)
+    if "zoneout" in options:
+        given["zoneout_mask"] = rng.integers(0, 2, (BATCH, TIME, 2 * UNITS))
+        masked = reference.dsc_lstm(weights, **{**given, **options})
+        assert np.abs(masked.outputs - expected.outputs).max() > 0.1
+        assert_equals(run(layer, **given), masked)
 
 
 @pytest.mark.parametrize("carry_memory", [False, True])
@@ -572,6 +579,7 @@ CELL_ARGUMENTS = {
     "agent_units": AGENT_UNITS,
     "observation": "last",
     "layer_norm": True,
+    "zoneout": 0.2,
 }
 ARGUMENTS = CELL_ARGUMENTS | {
     "recurrent_dropout": 0.25,
@@ -628,6 +636,7 @@ def test_a_saved_model_loads_and_computes_the_same(implementation, rng, tmp_path
         forget_bias=0.3,
         observation="last",
         layer_norm=layer_norm,
+        zoneout=0.2,
     )
     *results, skips = loaded.predict(x, verbose=0)
     assert_equals([*results, Skips(*skips)], expected, atol=1e-5)

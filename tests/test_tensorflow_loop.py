@@ -65,6 +65,7 @@ def assert_same(plain, fast, tolerance):
         {"lamda": 1.0, "observation": "last", "mask": MASK, "dropout": True},
         {"lamda": LAMDA, "go_backwards": True, "mask": MASK, "dtype": "float32"},
         {"lamda": LAMDA, "choice": "random_skip", "mask": MASK},
+        {"lamda": LAMDA, "zoneout": 0.3, "mask": MASK, "dropout": True},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -74,6 +75,7 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
     greedy, dropout = options.pop("greedy", False), options.pop("dropout", False)
     mask = options.pop("mask", None)
     given, noise, dropout_mask = arrays(rng, n_actions, carry_memory, dtype)
+    zoneout_mask = rng.integers(0, 2, (BATCH, TIME, 2 * UNITS))
     plain, fast = (
         run(
             layer_of(
@@ -86,6 +88,7 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
             given,
             noise=None if greedy else noise,
             dropout_mask=dropout_mask if dropout else None,
+            zoneout_mask=zoneout_mask if "zoneout" in options else None,
             mask=mask,
         )
         for implementation in ("plain", "fast")

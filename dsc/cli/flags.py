@@ -9,7 +9,13 @@ import math
 
 from absl import flags
 
-from dsc.recipes import BASELINES, FLAGS_OF_RECIPE, MODEL_OVERRIDES, OBSERVATIONS
+from dsc.recipes import (
+    BASELINES,
+    EVAL_ACTIONS,
+    FLAGS_OF_RECIPE,
+    OBSERVATIONS,
+    are_shares,
+)
 
 # A larger model fits no machine: refuse it before the memory is exhausted.
 MAX_UNITS = 100_000
@@ -25,15 +31,15 @@ ROLES = {
         # Define the model. A model is loaded with the values of its run.
         "architecture": "recipe model rnn_size rnn_layers n_actions lamda forget_bias "
         "carry_memory agent_units observation EOS vocab_size n_numbers sequence_length "
-        "level",
+        "level shares zoneout tie_weights",
         # Change what evaluation computes. A loaded model takes the values of its run
         # unless the user gives others.
         "evaluation": "batch_size num_unroll_steps eval_actions seed unknown "
         "score_tail mixed_precision released_data hops jit_compile",
         # Change what training computes.
-        "training": "dropout param_init baseline reward credit rl_weight "
-        "entropy_weight learning_rate learning_rate_decay lr_threshold decay_when "
-        "max_grad_norm patience print_every fresh_data",
+        "training": "dropout recurrent_dropout variational param_init baseline reward "
+        "credit rl_weight entropy_weight learning_rate learning_rate_decay "
+        "lr_threshold decay_when max_grad_norm patience print_every fresh_data",
         # End training. A run is continued with larger values.
         "length": "max_epochs max_steps",
         # Find the data. A loaded model looks for them where its run found them.
@@ -52,6 +58,15 @@ def with_role(*roles):
     """Names of the flags with one of these `ROLES`, a tuple."""
     return tuple(name for role in roles for name in ROLES[role])
 
+
+# Flags that older runs lack, with the values that they were trained with.
+LATER_FLAGS = {
+    "recurrent_dropout": 0.0,
+    "shares": None,
+    "tie_weights": False,
+    "variational": False,
+    "zoneout": 0.0,
+}
 
 # Runs that differ only in these compute the same.
 IGNORED_FLAGS = with_role("data", "worker", "execution")
@@ -137,6 +152,18 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         0.0,
         1.0,
     )
+    model.string(
+        "shares",
+        None,
+        "how often --model random_skip takes each state: --n_actions numbers, oldest "
+        "first, whose sum is 1 (default: equally often)",
+    )
+    model.refuse_unless(
+        ("shares", "model", "n_actions"),
+        _fit_shares,
+        "--shares are --n_actions numbers, separated by commas, whose sum is 1, for "
+        "--model random_skip",
+    )
     model.float(
         "forget_bias",
         1.0,
@@ -152,6 +179,20 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         "what the agent sees: the mean of the past hidden states (release) or the "
         "last one (paper)",
     )
+
+
+def _shares(text):
+    return None if text is None else [float(share) for share in text.split(",")]
+
+
+def _fit_shares(given):
+    if given["shares"] is None:
+        return True
+    try:
+        shares = _shares(given["shares"])
+    except ValueError:
+        return False
+    return given["model"] == "random_skip" and are_shares(shares, given["n_actions"])
 
 
 def layer_arguments(values, recipe):
@@ -170,6 +211,7 @@ def layer_arguments(values, recipe):
         "forget_bias": forget_bias,
         "agent_units": values.agent_units,
         "observation": values.observation,
+        "shares": _shares(values.shares),
     }
 
 
@@ -197,17 +239,32 @@ def define_recipe(defined, recipes):
     agent.float("rl_weight", None, text, 0.0)
     text = help_of("entropy_weight", "weight of the policy's entropy")
     agent.float("entropy_weight", None, text, 0.0)
-    text = help_of("eval_actions", "the agent's actions in evaluation")
-    agent.enum("eval_actions", None, ("greedy", "sample"), text)
+    text = help_of(
+        "eval_actions",
+        "the actions in evaluation: greedy, sample, newest (the newest state, as an "
+        "LSTM) or mean:N (mean probability over N sampled passes)",
+    )
+    agent.string("eval_actions", None, text)
+    agent.check(
+        "eval_actions",
+        lambda actions: actions is None or EVAL_ACTIONS.fullmatch(actions),
+        "it is greedy, sample, newest or mean:N with N from 1 to 9999",
+    )
     agent.refuse_unless(
         ("model", "rl_weight", "entropy_weight", "eval_actions"),
-        lambda given: all(
-            given[name] in (None, value)
-            for name, value in MODEL_OVERRIDES.get(given["model"], {}).items()
-        ),
-        "--model attention has no policy loss, and --model random_skip always "
-        "samples: leave the other flag out",
+        _fit_model,
+        "--model attention has no policy loss and chooses no state (newest, mean:N), "
+        "and --model random_skip is never greedy: leave the other flag out",
     )
+
+
+def _fit_model(given):
+    if given["model"] == "random_skip":
+        return given["eval_actions"] != "greedy"
+    if given["model"] == "attention":
+        learns = given["rl_weight"] or given["entropy_weight"]
+        return not learns and given["eval_actions"] in (None, "greedy", "sample")
+    return True
 
 
 def apply_recipe(defined):

@@ -35,6 +35,8 @@ class MirroredDistribution(Distribution):
         return tf.nest.map_structure(self._own_rows, values)
 
     def _own_rows(self, x):
+        if x is None:
+            return None
         n = tf.shape(x)[0] // self.n_replicas
         start = _context().replica_id_in_sync_group * n
         own = x[start : start + n]

@@ -96,7 +96,7 @@ class Rows:
         return rows
 
 
-def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
+def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state):
     """Runs a `DSCLSTMCell` over time.
 
     Args:
@@ -105,6 +105,8 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         x: `[batch, time, features]`.
         noise: `[batch, time, n_actions]` added to the agent's logits, or None.
         dropout_mask: `[batch, time, units]`, factors on the candidates, or None.
+        zoneout_mask: `[batch, time, 2 * units]`, see `DSCLSTMCell.step`, if the cell
+            has zoneout. It receives no gradient.
         mask: `[batch, time]` boolean, False where a step is to change nothing, or
             None.
         state: list of h, c, each `[batch, units]`, optionally followed by the memory
@@ -119,7 +121,10 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
     batch, time, features = ops.shape(x)
     rows = Rows(cell.n_actions, batch, first_step_forced=len(state) == 2)
     order = None if mask is None else _unmasked_first(mask, rows, time)
-    x, noise, dropout_mask = (_time_first(p, order) for p in (x, noise, dropout_mask))
+    x, noise, dropout_mask, zoneout_mask = (
+        _time_first(part, order) for part in (x, noise, dropout_mask, zoneout_mask)
+    )
+    kept = ops.split(zoneout_mask, 2, axis=-1) if cell.zoneout else None
 
     flat_x = ops.reshape(x, (-1, features))  # [time * batch, features]
     kernel, recurrent_kernel, bias = cell.lstm_weights
@@ -130,7 +135,14 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         agent = _agent(cell, flat_x, noise, (time, batch, cell.agent_units))
 
     *histories, observed_h, actions = run(
-        cell, rows, recurrent_kernel, z, dropout_mask, _given(cell, state, batch), agent
+        cell,
+        rows,
+        recurrent_kernel,
+        z,
+        dropout_mask,
+        kept,
+        _given(cell, state, batch),
+        agent,
     )
 
     n_blocks = 1 + cell.n_actions + time

@@ -7,14 +7,14 @@ from jax import lax
 from jax import numpy as jnp
 from keras.backend import result_type
 
-from dsc.cell import lstm_gates
+from dsc.cell import lstm_gates, zone_out
 
 # Time steps in one iteration of the loop, where it is not one. With one, a GPU spends
 # nearly half of the time between iterations; a CPU gains nothing from more.
 UNROLL = {"gpu": 5}
 
 
-def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
+def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent):
     """Runs over all steps, with a gradient of its own.
 
     Args:
@@ -23,6 +23,8 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
         recurrent_kernel: `[units, 4 * units]`.
         z: `[time, batch, 4 * units]`, pre-activations from the inputs.
         dropout_mask: `[time, batch, units]`, or None.
+        kept: a pair of `[time, batch, units]`, see `dsc.cell.zone_out`, or None. It
+            receives no gradient.
         given: the first blocks of the histories of h and of c.
         agent: `dsc.loops.fast.Agent`, or None if there is one action. It receives no
             gradient.
@@ -38,16 +40,16 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
 
     def forward(*inputs):
         results, z = _forward(cell, rows, *inputs)
-        recurrent_kernel, _, dropout_mask, *_ = inputs
+        recurrent_kernel, _, dropout_mask, _, kept, _ = inputs
         history, _, actions = results
-        return results, (recurrent_kernel, z, dropout_mask, history, actions)
+        return results, (recurrent_kernel, z, dropout_mask, kept, history, actions)
 
     def backward(saved, d_results):
-        return *_backward(cell, rows, *saved, d_results[0]), None
+        return *_backward(cell, rows, *saved, d_results[0]), None, None
 
     loop.defvjp(forward, backward)
     given = jnp.stack(given)
-    history, *results = loop(recurrent_kernel, z, dropout_mask, given, agent)
+    history, *results = loop(recurrent_kernel, z, dropout_mask, given, kept, agent)
     return *history, *results
 
 
@@ -55,7 +57,7 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
 # batch, units]`: a step that reads and writes it once is compiled to write in place.
 
 
-def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
+def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
     """`((history, observed_h, actions), z with the recurrent part)`; see `run`."""
     time, batch, _ = z.shape
     n_actions = cell.n_actions
@@ -67,7 +69,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
 
     def step(carry, inputs):
         newest, history, memory_sum = carry
-        t, z, factors, from_x, noise = inputs
+        t, z, factors, kept, from_x, noise = inputs
         observed_h, action, chosen = newest[0], jnp.zeros(batch, "int32"), None
         if agent:
             if cell.observes_mean:
@@ -80,7 +82,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
             chosen = rows.chosen(t, action)
         start_h, start_c = _mix(cell, history, chosen, newest)
         z = z + start_h @ recurrent_kernel
-        newest = _gates(cell, z, start_c, factors)
+        newest = _gates(cell, z, start_c, factors, start_h, kept)
         if cell.observes_mean:
             memory_sum += newest[0].astype(sum_dtype)
         for n, part in enumerate(newest):
@@ -96,6 +98,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
             jnp.arange(time, dtype="int32"),
             z,
             dropout_mask,
+            kept,
             agent and agent.from_x,
             agent and agent.noise,
         ),
@@ -104,7 +107,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, agent):
 
 
 def _backward(
-    cell, rows, recurrent_kernel, z, dropout_mask, history, actions, d_history
+    cell, rows, recurrent_kernel, z, dropout_mask, kept, history, actions, d_history
 ):
     """The gradients of the recurrent kernel, z, the dropout mask and what is given."""
     time, batch, _ = z.shape
@@ -119,8 +122,12 @@ def _backward(
     def step_back(d_history, inputs):
         t, gate_inputs, chosen = inputs
         d_state = _block(d_history, t + 1 + cell.n_actions, batch)
-        d_z, d_start_c, d_mask = jax.vjp(gates, *gate_inputs)[1](tuple(d_state))
-        d_start = jnp.stack([d_z @ recurrent_kernel.T, d_start_c])
+        derivatives = jax.vjp(gates, *gate_inputs)[1](tuple(d_state))
+        d_z, d_start_c, d_mask, *d_zoned = derivatives
+        d_start_h = d_z @ recurrent_kernel.T
+        if d_zoned:
+            d_start_h += d_zoned[0]
+        d_start = jnp.stack([d_start_h, d_start_c])
         if lamda > 0.0:
             d_history = d_history.at[:, chosen].add(
                 lamda * d_start, unique_indices=True, mode="promise_in_bounds"
@@ -134,6 +141,8 @@ def _backward(
         return d_history, (d_z, d_mask)
 
     gate_inputs = z, start_c, dropout_mask
+    if kept is not None:
+        gate_inputs += start_h, kept
     d_history, (d_z, d_mask) = _scan(
         step_back,
         d_history,
@@ -150,8 +159,10 @@ def _scan(step, carry, inputs, reverse=False):
     return lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
 
 
-def _gates(cell, z, start_c, factors):
-    return lstm_gates(jnp.split(z, 4, axis=-1), start_c, cell.forget_bias, factors)
+def _gates(cell, z, start_c, factors, start_h=None, kept=None):
+    gates = jnp.split(z, 4, axis=-1)
+    state = lstm_gates(gates, start_c, cell.forget_bias, factors)
+    return state if kept is None else zone_out(state, (start_h, start_c), kept)
 
 
 def _block(history, n, batch):

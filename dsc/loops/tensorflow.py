@@ -8,14 +8,14 @@ import keras
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from dsc.cell import lstm_gates
+from dsc.cell import lstm_gates, zone_out
 
 NO_SECOND_DERIVATIVES = (
     "DSCLSTM has no second derivatives with this implementation; use 'plain'."
 )
 
 
-def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent, xla=False):
+def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent, xla=False):
     """`dsc.loops.jax.run` for TensorFlow.
 
     Args:
@@ -24,7 +24,7 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, given, agent, xla=False):
             in place where it can.
     """
     xla = xla or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    loop = _Loop(cell, rows, agent, z, xla)
+    loop = _Loop(cell, rows, agent, kept, z, xla)
 
     @tf.custom_gradient
     def walk(*inputs):
@@ -73,10 +73,11 @@ class _Loop:
     Args: see `run`.
     """
 
-    def __init__(self, cell, rows, agent, z, xla):
+    def __init__(self, cell, rows, agent, kept, z, xla):
         self.cell = cell
         self.rows = rows
         self.agent = agent
+        self.kept = kept
         self.xla = xla
         self.units = cell.units
         self.n_actions = cell.n_actions
@@ -123,6 +124,9 @@ class _Loop:
             units = self.units
             gates = [z_t[:, n * units : (n + 1) * units] for n in range(4)]
             newest = lstm_gates(gates, start_c, self.cell.forget_bias, factors)
+            if self.kept:
+                kept = [share[t] for share in self.kept]
+                newest = zone_out(newest, (start_h, start_c), kept)
             if self.cell.observes_mean:
                 memory_sum += tf.cast(newest[0], sum_dtype)
             # In place: nothing else holds the histories, and no step reads what it
@@ -183,8 +187,13 @@ class _Loop:
 
         def step_back(t, d_histories, d_z):
             d_h, d_c = (self._block(d, t + 1 + self.n_actions) for d in d_histories)
+            if self.kept:
+                kept_h, kept_c = self.kept[0][t] * d_h, self.kept[1][t] * d_c
+                d_h, d_c = d_h - kept_h, d_c - kept_c
             d_z_t, d_start_c = gates.of_step(t, d_h, d_c)
             d_start = tf.matmul(d_z_t, transposed_kernel), d_start_c
+            if self.kept:
+                d_start = d_start[0] + kept_h, d_start[1] + kept_c
             for rows, weight in sources:
                 d_histories = tuple(
                     _add_to_rows(
@@ -214,7 +223,10 @@ class _Loop:
         d_given = (tf.reshape(d[:n_given], (-1, self.units)) for d in d_histories)
         gradients = [d_kernel, d_z, *d_given]
         if dropout_mask is not None:
-            d_states = (tf.reshape(d[n_given:], self.shape) for d in d_histories)
+            d_states = [tf.reshape(d[n_given:], self.shape) for d in d_histories]
+            if self.kept:
+                parts = zip(self.kept, d_states, strict=True)
+                d_states = [(1.0 - share) * d for share, d in parts]
             gradients.append(gates.of_dropout_mask(*d_states))
         return gradients
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags as absl_flags
 
 from dsc.cli.errors import RunError, one_line, writing
-from dsc.cli.flags import IGNORED_FLAGS, ROLES, with_role
+from dsc.cli.flags import IGNORED_FLAGS, LATER_FLAGS, ROLES, with_role
 from dsc.runs import atomic_io
 from dsc.runs.checkpoints import Checkpoints
 
@@ -118,10 +118,10 @@ class RunFolder:
             RunError: the run lacks a flag of the architecture, or the user gave it
                 another value.
         """
-        saved = self.config["flags"]
+        saved = LATER_FLAGS | self.config["flags"]
         for name in with_role("evaluation", "data"):
             if name in flags and not flags[name].present and name in saved:
-                self._restore_flag(flags[name])
+                self._restore_flag(flags[name], saved[name])
         for name in filter(flags.__contains__, ROLES["architecture"]):
             if name not in saved:
                 raise RunError(
@@ -133,7 +133,7 @@ class RunFolder:
                     f"--{name} {flags[name].value} does not fit the model in "
                     f"{self.path}, which has {saved[name]}; leave the flag out."
                 )
-            self._restore_flag(flags[name])
+            self._restore_flag(flags[name], saved[name])
         try:
             flags.validate_all_flags()
         except absl_flags.Error as error:
@@ -142,8 +142,7 @@ class RunFolder:
                 f"({one_line(error)})."
             ) from None
 
-    def _restore_flag(self, flag):
-        value = self.config["flags"][flag.name]
+    def _restore_flag(self, flag, value):
         try:
             flag.value = None if value is None else flag.parser.parse(value)
         except (TypeError, ValueError) as error:
@@ -372,7 +371,7 @@ def read_result(path):
 
 def _differences(old, new):
     """Yields what differs between the configs of two runs, as text."""
-    before, after = old["flags"], new["flags"]
+    before, after = (LATER_FLAGS | config["flags"] for config in (old, new))
     for name in sorted({*before, *after} - {*IGNORED_FLAGS}):
         value, other = before.get(name), after.get(name)
         grows = name in ROLES["length"] and _is_more(value, other)

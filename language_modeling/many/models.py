@@ -14,7 +14,13 @@ import numpy as np
 from jax import numpy as jnp
 
 from dsc.cell import FORCED_LOGIT
-from language_modeling.jax_task import call, compute_gradients, descend, draw_noise
+from language_modeling.jax_task import (
+    call,
+    compute_gradients,
+    descend,
+    draw_noise,
+    keeps,
+)
 from language_modeling.model import EVALUATION_SEED, Noise, word_losses
 
 
@@ -151,7 +157,8 @@ class Models:
     def _step(self, weights, state, settings, rate, step, words, targets):
         """A training step of one model."""
         keep = settings.keep if self.has_dropout else None
-        noise = draw_noise(self.model, settings.seed, step, words.shape, keep)
+        _, *others = keeps(self.tasks[0])  # the same for all models
+        noise = draw_noise(self.model, settings.seed, step, words.shape, keep, *others)
         recipe = dataclasses.replace(
             self.recipe,
             rl_weight=settings.rl_weight,

@@ -27,7 +27,7 @@ CASES = [
     (2, True, {"lamda": 0.0, "greedy": True, "go_backwards": True}),
     (5, False, {"lamda": LAMDA, "mask": MASK}),
     (5, True, {"choice": "random_skip"}),
-    (2, False, {"choice": "fixed_skip"}),
+    (2, False, {"choice": "fixed_skip", "zoneout": 0.3}),
     (5, True, {"observation": "last", "mask": MASK, "dropout": True, "unroll": 5}),
 ]
 
