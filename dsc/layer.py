@@ -391,7 +391,7 @@ class DSCLSTM(keras.layers.Layer):
             dropout_mask = self._dropout_mask(shape, self.recurrent_dropout)
         if zoneout_mask is None and self.cell.zoneout:
             shape, rate = (batch, time, 2 * self.units), self.cell.zoneout
-            zoneout_mask = ops.full(shape, rate)
+            zoneout_mask = ops.full(shape, rate, self.compute_dtype)
             if training:
                 zoneout_mask = self._dropout_mask(shape, rate) == 0.0
         if training and self.dropout:

@@ -40,11 +40,11 @@ class Evaluator:
 
     @tf.function(autograph=False)
     def _step(self, step, words, targets, state):
-        def gumbel(shape):
+        def draw(shape):
             return noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
 
         n_actions = self.model.dsc.n_actions
-        outputs = evaluate(self.model, words, state, n_actions, self.actions, gumbel)
+        outputs = evaluate(self.model, words, state, n_actions, self.actions, draw)
         nll = word_losses(outputs.logits, targets)
         read = nll, outputs.skips.actions, *self.details(outputs)
         return read, outputs.state

@@ -48,6 +48,12 @@ class JaxLanguageModeling(LanguageModelTask):
         }
 
     @property
+    def keeps(self):
+        """The last arguments of `draw_noise`, for training."""
+        rates = self.dropout, self.recurrent_dropout
+        return *(1.0 - rate if rate else None for rate in rates), self.variational
+
+    @property
     def learning_rate(self):
         """See `dsc.training.task.Task`."""
         return float(self.optimizer.learning_rate)
@@ -82,7 +88,7 @@ class JaxLanguageModeling(LanguageModelTask):
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
     def _train(self, weights, state, windows, rate, step, i):
         words, targets = (part[i] for part in windows)
-        noise = draw_noise(self.model, self.seed, step, words.shape, *keeps(self))
+        noise = draw_noise(self.model, self.seed, step, words.shape, *self.keeps)
         gradients, total, state, metrics = compute_gradients(
             self.model, self.recipe, weights, words, targets, state, noise
         )
@@ -129,12 +135,6 @@ def call(model, weights, words, state, noise):
     frozen = [variable.value for variable in model.non_trainable_variables]
     outputs, _ = model.stateless_call(weights, frozen, words, state, noise)
     return outputs
-
-
-def keeps(task):
-    """The arguments of `draw_noise` after the shape, for a step of a task."""
-    rates = task.dropout, task.recurrent_dropout
-    return *(1.0 - rate if rate else None for rate in rates), task.variational
 
 
 def draw_noise(
@@ -184,7 +184,8 @@ def compute_gradients(model, recipe, weights, words, targets, state, noise, bias
         words, targets: `[batch, time]`.
         state: recurrent state.
         noise: `Noise`.
-        bias: `[n_actions]`, added to the agent's logits, or None.
+        bias: `[n_actions]`, logits in place of those of the agent, which then are to be
+            zeros; zeros or None leave the choice to the agent.
     """
     if bias is not None:
         noise = noise._replace(actions=noise.actions + bias)
@@ -192,7 +193,8 @@ def compute_gradients(model, recipe, weights, words, targets, state, noise, bias
     def objective(weights):
         outputs = call(model, weights, words, state, noise)
         if bias is not None:
-            skips = outputs.skips._replace(logits=outputs.skips.logits + bias)
+            logits = jnp.where(jnp.any(bias), bias, outputs.skips.logits)
+            skips = outputs.skips._replace(logits=logits)
             outputs = outputs._replace(skips=skips)
         total, metrics = loss(outputs, targets, recipe, model.dsc.carry_memory)
         return total, (outputs.state, metrics)

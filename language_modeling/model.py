@@ -177,29 +177,24 @@ class LanguageModel(keras.Model):
         """
         noise = noise or Noise()
         state = state or self.get_initial_state(ops.shape(tokens)[0])
-        masks = noise.dropout or [None] * self.n_dropout_masks
-        nothing = [None] * len(self.recurrent_layers)
+        layers, final_state = self.recurrent_layers, []
+        nothing = [None] * len(layers)
+        masks = noise.dropout or [None, *nothing]
+        candidates, kept = noise.recurrent_dropout or nothing, noise.zoneout or nothing
         x = _drop(self.embedding(tokens), masks[0])  # [batch, time, rnn_size]
-        arguments = [
-            {"initial_state": s, "dropout_mask": _over_time(d, x), "zoneout_mask": z}
-            for s, d, z in zip(
-                state,
-                noise.recurrent_dropout or nothing,
-                noise.zoneout or nothing,
-                strict=True,
+        for i, layer in enumerate(layers):
+            hidden, *layer_state = layer(
+                x,
+                initial_state=state[i],
+                noise=noise.actions if layer is self.dsc else None,
+                dropout_mask=_over_time(candidates[i], x),
+                zoneout_mask=kept[i],
             )
-        ]
-        final_state = []
-        for lstm, given, mask in zip(
-            self.lstms, arguments[:-1], masks[1:-1], strict=True
-        ):
-            x, h, c = lstm(x, **given)
-            x = _drop(x, mask)
-            final_state.append([h, c])
-        hidden, *dsc_state, skips = self.dsc(x, noise=noise.actions, **arguments[-1])
-        final_state.append(dsc_state)
+            x = _drop(hidden, masks[i + 1])
+            final_state.append(layer_state)
+        skips = final_state[-1].pop()
         # One matrix product for all steps.
-        flat = ops.reshape(_drop(hidden, masks[-1]), (-1, self.rnn_size))
+        flat = ops.reshape(x, (-1, self.rnn_size))
         logits = ops.reshape(self.softmax(flat), (*ops.shape(tokens), self.vocab_size))
         return Outputs(logits, hidden, skips, final_state)
 

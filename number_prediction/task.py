@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dsc import losses, noise
+from dsc import evaluation, losses, noise
 from dsc.training.task import Task
 from number_prediction import LAST_ACTIONS
 from number_prediction.model import answers, loss
@@ -14,6 +14,7 @@ EVALUATION_BATCH = 1000
 PERFECT_EPOCHS = 2  # successive epochs without a mistake that end training
 EVALUATION_SEED = 1  # added to the run's seed
 MAX_COLUMNS = 12  # of a printed table
+LABELS = {"greedy": "greedy", "sample": "sampled"}  # actions whose accuracy is shown
 
 
 class Predictions(NamedTuple):
@@ -113,34 +114,34 @@ class NumberPrediction(Task):
         )
 
     def evaluate(self):
-        predictions, greedy, sampled = self._accuracies("valid")
-        scores = {
-            "valid accuracy (greedy)": greedy,
-            "valid accuracy (sampled)": sampled,
-            LAST_ACTIONS: self._places("valid", predictions).tolist(),
-        }
+        predictions, accuracies = self._accuracies("valid")
+        scores = {f"valid accuracy ({name})": a for name, a in accuracies.items()}
+        scores[LAST_ACTIONS] = self._places("valid", predictions).tolist()
         # The accuracy with sampled actions breaks ties: the greedy one can be 100%
         # before the policy is certain.
-        if self.recipe.eval_actions == "sample":
-            return scores, (sampled, greedy)
-        return scores, (greedy, sampled)
+        first = LABELS.get(self.recipe.eval_actions, self.recipe.eval_actions)
+        second = "greedy" if first == "sampled" else "sampled"
+        return scores, (accuracies[first], accuracies[second])
 
     def report(self, score=None):
-        predictions, greedy, sampled = self._accuracies("test")
+        predictions, accuracies = self._accuracies("test")
         n_numbers, dsc = self.model.n_numbers, self.model.dsc
         if score is None:
             y = self.data["test"][1]
             print(describe_confusion(counts(y, predictions.answers, [n_numbers] * 2)))
         if 1 < dsc.n_actions <= MAX_COLUMNS and dsc.cell.choice != "attention":
             print(describe_places(self._places("test", predictions)))
-        print(f"test accuracy = {greedy:.6f} (greedy), {sampled:.6f} (sampled)")
-        return {"test accuracy (greedy)": greedy, "test accuracy (sampled)": sampled}
+        shown = ", ".join(f"{a:.6f} ({name})" for name, a in accuracies.items())
+        print(f"test accuracy = {shown}")
+        return {f"test accuracy ({name})": a for name, a in accuracies.items()}
 
     def _accuracies(self, split):
-        """`(greedy Predictions, greedy accuracy, sampled accuracy)` of a split."""
+        """`(greedy Predictions, dict from the actions to the accuracy)` of a split."""
+        kinds = dict.fromkeys((*LABELS, self.recipe.eval_actions))
+        predictions = {LABELS.get(a, a): self.predict(split, a) for a in kinds}
         y = self.data[split][1]
-        greedy, sampled = (self.predict(split, a) for a in ("greedy", "sample"))
-        return greedy, *(float(np.mean(p.answers == y)) for p in (greedy, sampled))
+        accuracies = {n: float(np.mean(p.answers == y)) for n, p in predictions.items()}
+        return predictions["greedy"], accuracies
 
     def _places(self, split, predictions):
         """Counts of last actions by index, int `[n_numbers, n_actions]`."""
@@ -162,28 +163,34 @@ class NumberPrediction(Task):
         return None
 
     def predict(self, split, actions):
-        """The `Predictions` for a split; actions `greedy` or `sample`.
+        """The `Predictions` for a split; for actions see `dsc.evaluation`.
 
-        A model that skips at random always samples.
+        A model that skips at random samples instead of being greedy.
         """
         x, _ = self.data[split]
-        sample = actions == "sample" or self.model.dsc.cell.choice == "random_skip"
+        if actions == "greedy" and self.model.dsc.cell.choice == "random_skip":
+            actions = "sample"
         batches = [
             self._predict_batch(
                 noise.number(step),
                 x[start : start + EVALUATION_BATCH],
-                sample,
+                actions,
             )
             for step, start in enumerate(range(0, len(x), EVALUATION_BATCH))
         ]
         return Predictions(*(np.concatenate(p) for p in zip(*batches, strict=True)))
 
-    def _predict_rows(self, step, x, sample):
-        shape = tf.unstack(tf.shape(x))
-        seed = self.seed + EVALUATION_SEED
-        noise = self._noise(*shape, seed, step) if sample else None
-        outputs = self.model(x, noise)
-        return answers(outputs.logits), outputs.skips.actions[:, -1]
+    def _predict_rows(self, step, x, actions):
+        n, (batch, time) = evaluation.n_passes(actions), tf.unstack(tf.shape(x))
+
+        def draw(shape):
+            return self._noise(*shape[:2], self.seed + EVALUATION_SEED, step)
+
+        shape = (n * batch, time, self.model.dsc.n_actions)
+        noise = evaluation.noise(actions, shape, draw)
+        outputs = self.model(tf.tile(x, (n, 1)), noise)
+        logits = evaluation.mean_over_passes(outputs.logits, n)
+        return answers(logits), outputs.skips.actions[:batch, -1]
 
 
 def counts(rows, columns, shape):

@@ -287,7 +287,7 @@ def test_the_dropout_mask_has_the_gradient_of_the_plain_loop(
     mask = rng.integers(0, 2, (BATCH, TIME)) > 0 if masked else None
     found = []
     for kind in ("plain", implementation):
-        layer = layer_of(kind, 3, lamda=LAMDA)
+        layer = layer_of(kind, 3, lamda=LAMDA, zoneout=0.3 * masked)
         with tf.GradientTape() as tape:
             tape.watch(factors)
             outputs = layer(x, dropout_mask=factors, mask=mask)[0]

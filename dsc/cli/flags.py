@@ -61,6 +61,7 @@ def with_role(*roles):
 
 # Flags that older runs lack, with the values that they were trained with.
 LATER_FLAGS = {
+    "hops": 1,
     "recurrent_dropout": 0.0,
     "shares": None,
     "tie_weights": False,
@@ -186,13 +187,13 @@ def _shares(text):
 
 
 def _fit_shares(given):
-    if given["shares"] is None:
-        return True
     try:
         shares = _shares(given["shares"])
     except ValueError:
         return False
-    return given["model"] == "random_skip" and are_shares(shares, given["n_actions"])
+    return shares is None or (
+        given["model"] == "random_skip" and are_shares(shares, given["n_actions"])
+    )
 
 
 def layer_arguments(values, recipe):

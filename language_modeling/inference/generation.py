@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from dsc import noise
+from dsc import evaluation, noise
 from language_modeling.model import ACTIONS, EVALUATION_SEED
 
 
@@ -20,7 +20,7 @@ class Sampler:
     Args:
         trained: `TrainedModel`.
         n_steps: words per window.
-        actions: the agent's, `greedy` or `sample`.
+        actions: see `dsc.evaluation`.
         seed: of the words and of sampled actions.
     """
 
@@ -28,6 +28,7 @@ class Sampler:
         self.model = trained.model
         self.n_steps = n_steps
         self.actions = actions
+        self.n_passes = evaluation.n_passes(actions)
         self.seed = seed
 
     def sample(self, prompt, temperature=1.0, top_k=None):
@@ -50,8 +51,8 @@ class Sampler:
             logits, states = self._read(step, word, states)
 
     def _initial_states(self):
-        layers = (*self.model.lstms, self.model.dsc)
-        states = [layer.cell.get_initial_state(1) for layer in layers]
+        layers = self.model.recurrent_layers
+        states = [layer.cell.get_initial_state(self.n_passes) for layer in layers]
         if self.model.dsc.carry_memory:  # the agent chooses from the first step on
             states[-1][-1] = ops.ones_like(states[-1][-1])
         return states
@@ -60,22 +61,25 @@ class Sampler:
         if step % self.n_steps == 0 and not self.model.dsc.carry_memory:
             h, c, *memory = states[-1]
             states[-1] = [h, c, *(ops.zeros_like(part) for part in memory)]
-        return self._step(noise.number(step), np.array([word], np.int32), states)
+        words = np.array([word] * self.n_passes, np.int32)
+        return self._step(noise.number(step), words, states)
 
     @tf.function(autograph=False)
-    def _step(self, step, word, states):
+    def _step(self, step, words, states):
         """One step of `LanguageModel.call`: `(logits [vocab_size], states)`."""
-        gumbel = None
-        if self.actions == "sample":
-            shape = (1, self.model.dsc.n_actions)
-            gumbel = noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
-        x = self.model.embedding(word)  # [1, rnn_size]
+
+        def draw(shape):
+            return noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
+
+        shape = (self.n_passes, self.model.dsc.n_actions)
+        actions = evaluation.noise(self.actions, shape, draw)
+        x = self.model.embedding(words)  # [n_passes, rnn_size]
         new_states = []
         for lstm, state in zip(self.model.lstms, states[:-1], strict=True):
             x, _, state = lstm.cell.step(x, state)
             new_states.append(state)
-        x, _, state = self.model.dsc.cell.step(x, states[-1], gumbel)
-        logits = self.model.softmax(x)[0]
+        x, _, state = self.model.dsc.cell.step(x, states[-1], actions)
+        logits = evaluation.mean_over_passes(self.model.softmax(x), self.n_passes)[0]
         return ops.cast(logits, "float32"), [*new_states, state]
 
 

@@ -13,14 +13,9 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from dsc import evaluation
 from dsc.cell import FORCED_LOGIT
-from language_modeling.jax_task import (
-    call,
-    compute_gradients,
-    descend,
-    draw_noise,
-    keeps,
-)
+from language_modeling.jax_task import call, compute_gradients, descend, draw_noise
 from language_modeling.model import EVALUATION_SEED, Noise, word_losses
 
 
@@ -31,9 +26,10 @@ class Settings(NamedTuple):
         seed: of dropout and actions.
         keep: probability that a unit is not dropped.
         rl_weight, entropy_weight: see `dsc.recipes.Recipe`.
-        bias: `[n_actions]`, added to the agent's logits. Zeros leave the choice to the
-            agent; `FORCED_LOGIT` forces an action.
-        samples: 1 if evaluation samples actions, 0 if it is greedy.
+        bias: `[n_actions]`, the logits of a choice without an agent. Zeros leave the
+            choice to the agent.
+        samples: 1 if evaluation samples actions, 0 if it does not.
+        eval_bias: the bias in evaluation.
     """
 
     seed: Any
@@ -42,6 +38,7 @@ class Settings(NamedTuple):
     entropy_weight: Any
     bias: Any
     samples: Any
+    eval_bias: Any
 
 
 class Models:
@@ -72,21 +69,24 @@ class Models:
             task.read = functools.partial(self._read, i)
 
     def _settings(self, task):
-        n_actions, recipe, dsc = self.model.dsc.n_actions, task.recipe, task.model.dsc
+        n_actions, recipe = self.model.dsc.n_actions, task.recipe
+        cell = task.model.dsc.cell
         bias = np.zeros(n_actions, np.float32)
-        if dsc.n_actions == 1:  # an LSTM
+        if cell.n_actions == 1:  # an LSTM
             bias[-1] = FORCED_LOGIT
-        elif dsc.cell.choice == "fixed_skip":
-            bias[0] = FORCED_LOGIT
-        # A random skip needs none: the logits of an agent of zeros are zeros, and as
-        # they have the highest entropy they stay so.
+        elif not cell.has_agent:
+            bias = np.asarray(cell.fixed_logits(np.zeros(1, np.float32)))
+        # A random skip of equal shares needs none: the logits of an agent of zeros are
+        # zeros, and as they have the highest entropy they stay so.
+        newest = evaluation.noise("newest", (n_actions,), None)
         return Settings(
             np.int32(task.seed),
             np.float32(1.0 - task.dropout),
-            np.float32(recipe.rl_weight if dsc.cell.has_agent else 0.0),
+            np.float32(recipe.rl_weight if cell.has_agent or cell.shares else 0.0),
             np.float32(recipe.entropy_weight),
             bias,
             np.float32(recipe.eval_actions == "sample"),
+            np.asarray(newest) if recipe.eval_actions == "newest" else bias,
         )
 
     def set_weights(self):
@@ -157,7 +157,7 @@ class Models:
     def _step(self, weights, state, settings, rate, step, words, targets):
         """A training step of one model."""
         keep = settings.keep if self.has_dropout else None
-        _, *others = keeps(self.tasks[0])  # the same for all models
+        _, *others = self.tasks[0].keeps  # the same for all models
         noise = draw_noise(self.model, settings.seed, step, words.shape, keep, *others)
         recipe = dataclasses.replace(
             self.recipe,
@@ -194,7 +194,7 @@ class Models:
             i, words, targets = window
             seed = settings.seed + EVALUATION_SEED
             actions = draw_noise(self.model, seed, i, words.shape).actions
-            noise = Noise(settings.samples * actions + settings.bias)
+            noise = Noise(settings.samples * actions + settings.eval_bias)
             outputs = call(self.model, weights, words, state, noise)
             nll = word_losses(outputs.logits, targets)
             return outputs.state, (nll, outputs.skips.actions)

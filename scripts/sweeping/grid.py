@@ -70,8 +70,8 @@ def read(arguments, defined):
             raise RunError(f"--{name} is given twice; separate its values by commas.")
         if not equals:
             text = "true" if defined[name].boolean else next(arguments, "")
-        is_path = name in with_role("data", "worker")  # a path may contain commas
-        grid[name] = values([text] if is_path else text.split(","), defined[name])
+        whole = name in (*with_role("data", "worker"), "shares")  # may contain commas
+        grid[name] = values([text] if whole else text.split(","), defined[name])
         if name in UNNAMED and len(grid[name]) > 1:
             raise RunError(
                 f"--{name} takes one value, since runs that differ in it alone would "

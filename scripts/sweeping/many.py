@@ -37,6 +37,7 @@ DIFFERENT = {
     "model",
     "rl_weight",
     "seed",
+    "shares",
     "train_dir",
 }
 
@@ -64,6 +65,12 @@ def run_all(jobs, at_once, started, ended):
             raise RunError(
                 "--engine jax: --model attention chooses no state, so it cannot share "
                 "a program with the others; train it with --engine processes."
+            )
+        if (values.eval_actions or "").startswith("mean:"):
+            raise RunError(
+                f"--engine jax: --eval_actions {values.eval_actions} needs a state for "
+                "each pass, which models in one program have not; train with other "
+                "actions and evaluate the runs with --load_model."
             )
         shape = {
             k: v for k, v in values.flag_values_dict().items() if k not in DIFFERENT
@@ -138,7 +145,8 @@ def _train(group, started, ended):
 
 def _make_model(tasks, values, corpus):
     """A model of the tasks' shape with as many actions as any of them has."""
-    arguments = language_flags.model_arguments(values) | {"choice": "agent"}
+    arguments = language_flags.model_arguments(values)
+    arguments |= {"choice": "agent", "shares": None}
     arguments["n_actions"] = max(task.model.dsc.n_actions for task in tasks)
     model = LanguageModel(len(corpus.vocabulary), **arguments)
     model.build()
