@@ -10,12 +10,21 @@ import pytest
 import tensorflow as tf
 
 from dsc import Skips
+from dsc.noise import gumbel
 from dsc.recipes import LANGUAGE_MODELING
 from dsc.runs.folder import RunFolder
 from dsc.training.loop import fit
 from language_modeling.corpora import Corpus
 from language_modeling.metrics import describe_skips, perplexity
-from language_modeling.model import LanguageModel, Noise, Outputs, loss, word_losses
+from language_modeling.model import ACTIONS as ACTIONS_STREAM
+from language_modeling.model import (
+    EVALUATION_SEED,
+    LanguageModel,
+    Noise,
+    Outputs,
+    loss,
+    word_losses,
+)
 from language_modeling.schedule import Schedule
 from language_modeling.task import LanguageModeling
 
@@ -127,6 +136,21 @@ def test_the_seed_determines_the_initial_weights():
     assert not np.array_equal(first[0], other[0])
 
 
+def test_tied_weights_are_one_matrix(tmp_path):
+    model, untied = small_model(tie_weights=True), small_model()
+    assert untied.count_params() - model.count_params() == VOCAB * UNITS
+    embedding, bias = model.embedding.embeddings, model.softmax.bias
+    outputs = model(np.array([[3, 1], [4, 1]]))
+    expected = outputs.hidden @ np.transpose(embedding) + bias
+    np.testing.assert_allclose(outputs.logits, expected, rtol=1e-5)
+    model.save_weights(tmp_path / "a.weights.h5")
+    other = small_model(tie_weights=True, seed=2)
+    other.load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])
+    again = other(np.array([[3, 1], [4, 1]])).logits
+    np.testing.assert_array_equal(again, outputs.logits)
+
+
 # State
 
 
@@ -194,6 +218,46 @@ def test_bits_per_character_are_the_binary_logarithm_of_the_perplexity(capsys):
     record = task.record({"loss": 7.0, "nll": math.log(8), "entropy": 0.5})
     assert record["bits per character"] == pytest.approx(3.0)
     assert task.describe(record) == "loss 7.000, bits 3.000, entropy 0.50"
+
+
+@pytest.mark.parametrize("choice", ["agent", "fixed_skip"])
+def test_the_newest_state_in_evaluation_makes_an_lstm(choice):
+    lstm = small_model(n_actions=1)
+    model = small_model(choice=choice)
+    for layer, other in zip(
+        (*model.recurrent_layers, model.embedding, model.softmax),
+        (*lstm.recurrent_layers, lstm.embedding, lstm.softmax),
+        strict=True,
+    ):
+        other.set_weights(layer.get_weights()[: len(other.weights)])
+    recipe = dataclasses.replace(CORRECTED, eval_actions="newest")
+    found = small_task(model, recipe=recipe).score("valid")
+    expected = small_task(lstm).score("valid")
+    assert found.perplexity == pytest.approx(expected.perplexity, rel=1e-5)
+    np.testing.assert_array_equal(found.actions, [0, 0, 1])
+
+
+def test_passes_are_averaged_as_probabilities_and_carry_their_own_states():
+    model, n = small_model(choice="random_skip"), 3
+    recipe = dataclasses.replace(CORRECTED, eval_actions=f"mean:{n}")
+    task = small_task(model, recipe=recipe)
+    states, total, n_words = [None] * n, 0.0, 0
+    seed = task.seed + EVALUATION_SEED
+    windows = zip(task.windows["valid"], task.read("valid"), strict=True)
+    for i, ((words, targets, _), (nll, actions, _)) in enumerate(windows):
+        drawn = gumbel((n * BATCH, STEPS, ACTIONS), seed, i, ACTIONS_STREAM)
+        passes = [
+            model(words, state, Noise(rows))
+            for state, rows in zip(states, tf.split(drawn, n), strict=True)
+        ]
+        states = [outputs.state for outputs in passes]
+        log_probs = [pick(log_softmax(o.logits), targets) for o in passes]
+        expected = -np.log(np.mean(np.exp(log_probs), axis=0))
+        np.testing.assert_allclose(nll, expected, rtol=1e-4)
+        np.testing.assert_array_equal(actions, passes[0].skips.actions)
+        total, n_words = total + expected.sum(), n_words + expected.size
+    perplexity = task.score("valid").perplexity
+    assert perplexity == pytest.approx(math.exp(total / n_words), rel=1e-4)
 
 
 def test_a_huge_loss_is_an_infinite_perplexity():
@@ -360,8 +424,39 @@ def test_masks_follow_the_embedding_and_each_recurrent_layer():
         assert sees == [layer < dropped for layer in range(rnn_layers + 1)]
 
 
-def noise_of(step, dropout=0.25, seed=3):
-    task = small_task(small_model(), dropout=dropout, seed=seed)
+def test_candidates_are_dropped_and_units_kept_in_the_layer_of_the_mask():
+    model, n_layers = small_model(zoneout=0.3), 2
+    tokens = np.random.default_rng(4).integers(0, VOCAB, (BATCH, STEPS))
+    # Candidates of zeros leave a state of zeros as it is, as does zoneout, and the layer
+    # above reads zeros.
+    for masks in (
+        {"recurrent_dropout": np.ones((BATCH, 1, UNITS))},
+        {"zoneout": np.zeros((BATCH, STEPS, 2 * UNITS))},
+    ):
+        ((name, other),) = masks.items()
+        for layer in range(n_layers):
+            parts = [1 - other if i == layer else other for i in range(n_layers)]
+            state = model(tokens, noise=Noise(**{name: parts})).state
+            assert [bool(np.any(h)) for h, c in state] == [
+                i < layer for i in range(n_layers)
+            ]
+
+
+def test_a_variational_mask_is_the_same_at_every_step():
+    model, rng = small_model(), np.random.default_rng(4)
+    tokens = rng.integers(0, VOCAB, (BATCH, STEPS))
+    held = rng.uniform(size=(5, BATCH, 1, UNITS))
+    repeated = np.repeat(held, STEPS, axis=2)
+    logits = [
+        model(tokens, noise=Noise(dropout=m[:3], recurrent_dropout=m[3:])).logits
+        for m in (list(held), list(repeated))
+    ]
+    np.testing.assert_array_equal(*logits)
+
+
+def noise_of(step, dropout=0.25, seed=3, zoneout=0.0, **changes):
+    model = small_model(zoneout=zoneout)
+    task = small_task(model, dropout=dropout, seed=seed, **changes)
     return task._noise(tf.constant(step, tf.int64))
 
 
@@ -379,7 +474,17 @@ def test_a_training_step_draws_its_own_masks_and_actions():
     np.testing.assert_array_equal(again.actions, second.actions)
     np.testing.assert_array_equal(again.dropout[0], second.dropout[0])
     assert not np.array_equal(noise_of(1, seed=4).actions, second.actions)
-    assert noise_of(0, dropout=0.0).dropout is None
+    assert noise_of(0, dropout=0.0)[1:] == (None,) * 3
+    held = noise_of(0, recurrent_dropout=0.2, variational=True, zoneout=0.3)
+    for masks, shape in (
+        (held.dropout, (BATCH, 1, UNITS)),
+        (held.recurrent_dropout, (BATCH, 1, UNITS)),
+        (held.zoneout, (BATCH, STEPS, 2 * UNITS)),
+    ):
+        assert {mask.shape for mask in masks} == {shape}
+    masks = [*held.dropout, *held.recurrent_dropout, *held.zoneout]
+    assert len({mask.numpy().tobytes() for mask in masks}) == 7
+    np.testing.assert_array_equal(held.actions, first.actions)
 
 
 # The end of an epoch

@@ -105,6 +105,10 @@ def test_a_model_that_diverges_does_not_stop_the_others(tmp_path, data):
             "--model attention chooses no state",
         ),
         (
+            ("--script=scripts/train_jax.py", "--eval_actions=mean:3"),
+            "--eval_actions mean:3 needs a state for each pass",
+        ),
+        (
             ("--script=scripts/train_jax.py", "--recipe=released"),
             "--recipe released counts",
         ),

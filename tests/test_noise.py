@@ -82,12 +82,15 @@ def test_gumbel_noise_is_finite_at_both_ends_of_the_uniform_draws(monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.75])
-def test_dropout_drops_its_share_and_scales_up_the_rest(rate):
+def test_dropout_drops_its_share_and_scales_up_the_rest_and_zoneout_keeps_it(rate):
     n = 100_000
     factors = noise.dropout_mask((n,), rate, seed=5, step=8, stream=1).numpy()
     np.testing.assert_allclose(np.unique(factors), [0, 1 / (1 - rate)], rtol=1e-6)
     dropped = np.mean(factors == 0)
-    assert abs(dropped - rate) < 4 * math.sqrt(rate * (1 - rate) / n)
+    kept = noise.zoneout_mask((n,), rate, seed=5, step=8, stream=1).numpy()
+    assert set(kept) == {0, 1}
+    for share in (dropped, np.mean(kept)):
+        assert abs(share - rate) < 4 * math.sqrt(rate * (1 - rate) / n)
 
 
 def test_dropout_at_rate_zero_is_a_factor_of_one():

@@ -13,6 +13,7 @@ from dsc.recipes import NUMBER_PREDICTION
 from number_prediction import LAST_ACTIONS
 from number_prediction.model import NumberPredictor, Outputs, loss
 from number_prediction.task import (
+    EVALUATION_SEED,
     NumberPrediction,
     counts,
     describe_confusion,
@@ -208,6 +209,22 @@ def test_accuracy_counts_every_row_of_a_split():
     task.model.out.bias.assign(np.eye(10)[7])
     for accuracy in task.report(score=(1.0, 1.0)).values():
         assert accuracy == pytest.approx(2090 / 2130, abs=1e-12)
+
+
+def test_passes_are_averaged_as_probabilities():
+    task, n = small_task(test=np.zeros(40)), 3
+    task.data["valid"] = (np.random.default_rng(1).integers(0, 10, (40, 11)),) * 2
+    for weight in task.model.trainable_weights:  # the passes are to differ
+        weight.assign(3.0 * weight)
+    x, _ = task.data["valid"]
+    drawn = task._noise(n * len(x), 11, task.seed + EVALUATION_SEED, 0)
+    passes = [task.model(x, rows) for rows in tf.split(drawn, n)]
+    probs = np.mean([tf.nn.softmax(outputs.logits) for outputs in passes], axis=0)
+    found = task.predict("valid", f"mean:{n}")
+    np.testing.assert_array_equal(found.answers, np.argmax(probs, axis=-1))
+    assert np.any(found.answers != np.argmax(passes[0].logits, axis=-1))
+    np.testing.assert_array_equal(found.last_actions, passes[0].skips.actions[:, -1])
+    assert np.all(task.predict("valid", "newest").last_actions == ACTIONS - 1)
 
 
 @pytest.mark.parametrize("n_numbers", [10, 26])

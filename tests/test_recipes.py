@@ -87,7 +87,13 @@ def answer_task(recipe):
 
 
 @pytest.mark.parametrize(
-    ("switch", "shares"), [("greedy", (0, 1, 0)), ("sample", (0.2, 0.5, 0.3))]
+    ("switch", "shares"),
+    [
+        ("greedy", (0, 1, 0)),
+        ("sample", (0.2, 0.5, 0.3)),
+        ("newest", (0, 0, 1)),
+        ("mean:2", (0.2, 0.5, 0.3)),
+    ],
 )
 def test_eval_actions(switch, shares):
     task = language_task(Recipe(eval_actions=switch))
@@ -99,19 +105,23 @@ def test_eval_actions(switch, shares):
     assert np.all(np.abs(score.actions - shares) <= 4 * errors)
 
 
-@pytest.mark.parametrize("switch", ["greedy", "sample"])
+@pytest.mark.parametrize("switch", ["greedy", "sample", "newest"])
 def test_number_prediction_is_chosen_by_the_accuracy_that_eval_actions_names(
     switch, monkeypatch
 ):
     task = answer_task(Recipe(eval_actions=switch))
     answers = {"greedy": [0, 0, 9, 0], "sample": [0, 9, 9, 0]}  # 0 is always right
+    answers["newest"] = [0, 0, 0, 0]
     monkeypatch.setattr(
         task,
         "predict",
         lambda _, actions: Predictions(np.array(answers[actions]), np.zeros(4, int)),
     )
     scores, score = task.evaluate()
-    assert score == ((0.75, 0.5) if switch == "greedy" else (0.5, 0.75))
+    expected = {"greedy": (0.75, 0.5), "sample": (0.5, 0.75), "newest": (1.0, 0.5)}
+    assert score == expected[switch]
+    assert scores.get("valid accuracy (newest)", 1.0) == 1.0
+    assert ("valid accuracy (newest)" in scores) == (switch == "newest")
     assert scores["valid accuracy (greedy)"] == 0.75
     assert scores["valid accuracy (sampled)"] == 0.5
 
@@ -176,3 +186,5 @@ def test_a_recipe_fits_the_model():
     attention = recipe.for_model("attention")
     assert (attention.rl_weight, attention.entropy_weight) == (0.0, 0.0)
     assert Recipe().for_model("random_skip").eval_actions == "sample"
+    newest = Recipe(eval_actions="newest")
+    assert newest.for_model("random_skip") == newest

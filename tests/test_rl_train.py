@@ -327,7 +327,8 @@ def places(tmp, data, language_run, number_run):
 
 TRAIN = " ".join(("--data_dir=corpus --train_dir=new", *small.LANGUAGE))
 PREDICT = " ".join(("--data_dir=digits --train_dir=new", *small.NUMBERS))
-ATTENTION = "--model attention has no policy loss, and --model random_skip always"
+ATTENTION = "--model random_skip is never greedy: leave the other flag out"
+SHARES = "--shares are --n_actions numbers, separated by commas, whose sum is 1"
 
 # Arguments by script, and the sentence that refuses them. The tests of the modules have
 # refusals that do not depend on flags.
@@ -345,6 +346,11 @@ REFUSED = {
         (f"{TRAIN} corpus", r"'corpus' is not a flag; --help lists .*"),
         (f"{TRAIN} --model=attention --rl_weight=0.3", f".*{ATTENTION}.*"),
         (f"{TRAIN} --model=random_skip --eval_actions=greedy", f".*{ATTENTION}.*"),
+        (f"{TRAIN} --model=attention --eval_actions=newest", f".*{ATTENTION}.*"),
+        (f"{TRAIN} --eval_actions=mean:0", "flag .*: it is greedy, sample, newest .*"),
+        (f"{TRAIN} --shares=0.1,0.1,0.1,0.2,0.5", f".*{SHARES}.*"),
+        (f"{TRAIN} --model=random_skip --shares=0.5,0.5", f".*{SHARES}.*"),
+        (f"{TRAIN} --model=random_skip --shares=a,1,0,0,0", f".*{SHARES}.*"),
         (
             "--load_model=run --mode=generate --n_words=99999999999999999999",
             r"flag --n_words=9+: 9+ is not an integer in the range \[1, 2147483647\]",

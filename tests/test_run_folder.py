@@ -136,6 +136,21 @@ def test_a_run_without_its_config_is_not_gone_on_with(tmp_path, name):
     assert (tmp_path / name).read_bytes() == b"mine"
 
 
+def test_a_run_of_before_a_flag_is_resumed_and_loaded_with_its_default(tmp_path):
+    old = {"tie_weights": False, "zoneout": 0.0, "rnn_size": 8}
+    for name in ("tie_weights", "zoneout"):
+        before = {key: value for key, value in old.items() if key != name}
+        run = RunFolder.begin(tmp_path / name, before)
+        with refused(f"--{name} {old[name]} (now 1)"):
+            again(run, **{**old, name: 1})
+        assert again(run, **old).config["flags"] == old
+    values = flags.FlagValues()
+    flags.DEFINE_float("zoneout", 0.5, "", flag_values=values)
+    values([""])
+    RunFolder(tmp_path, {"flags": {}}).restore_flags(values)
+    assert values.zoneout == 0.0
+
+
 # The lock
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dsc.noise import gumbel
 from language_modeling import corpora
 from language_modeling.corpora import DataError
 from language_modeling.evaluation import Evaluator
@@ -17,7 +18,7 @@ from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scored, Scorer, sentences
 from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.metrics import evaluation
-from language_modeling.model import LanguageModel
+from language_modeling.model import ACTIONS, EVALUATION_SEED, LanguageModel, Noise
 
 WORDS = ("<eos>", "the", "<unk>", *(f"w{i}" for i in range(14)))
 K, T = 3, 5
@@ -185,6 +186,19 @@ def test_at_temperature_0_the_likeliest_word_of_evaluation_is_taken(carry_memory
         best.append(int(np.argmax(outputs.logits[0, (n - 1) % T])))
     assert best == ids[len(prompt) :]
     assert len(set(words)) > 3
+
+
+def test_a_word_is_sampled_from_the_mean_of_the_passes(trained):
+    n, prompt = 3, [0, 4, 7, 2]
+    sampler = Sampler(trained, T, actions=f"mean:{n}")
+    word = next(sampler.sample(prompt, temperature=0))
+    probs = np.zeros(len(WORDS))
+    for i in range(n):
+        drawn = [gumbel((n, K), EVALUATION_SEED, t, ACTIONS)[i] for t in range(4)]
+        noise = Noise(tf.stack(drawn)[None])
+        logits = trained.model(tf.constant([prompt]), noise=noise).logits
+        probs += tf.nn.softmax(logits[0, -1]).numpy()
+    assert word == np.argmax(probs)
 
 
 def test_words_are_sampled_from_the_model_and_repeat_with_the_seed(trained):

@@ -32,9 +32,11 @@ CORPUS = Corpus((), dict.fromkeys(("train", "valid", "test"), words), {}, {})
 def model_of(name, seed=0):
     random.seed(seed)
     n_actions = 1 if name == "lstm" else K
-    choice = name if name.endswith("skip") else "agent"
+    options = {"choice": name if name.endswith("skip") else "agent"}
+    if name == "shares":
+        options = {"choice": "random_skip", "shares": [0.1, 0.2, 0.3, 0.4]}
     # Large weights, so that the choices and the gradients differ from step to step.
-    model = LanguageModel(VOCAB, UNITS, 1, n_actions, choice=choice, param_init=0.5)
+    model = LanguageModel(VOCAB, UNITS, 1, n_actions, param_init=0.5, **options)
     model.build()
     return model
 
@@ -61,6 +63,8 @@ def tasks():
         task_of("lstm", 3, rate=0.2),
         task_of("random_skip", 4, dropout=0.5),
         task_of("fixed_skip", 5, rl_weight=0.7),
+        task_of("shares", 6, eval_actions="newest"),
+        task_of("shares", 7, eval_actions="sample", entropy_weight=0.1),
     ]
 
 
