@@ -427,8 +427,8 @@ def test_masks_follow_the_embedding_and_each_recurrent_layer():
 def test_candidates_are_dropped_and_units_kept_in_the_layer_of_the_mask():
     model, n_layers = small_model(zoneout=0.3), 2
     tokens = np.random.default_rng(4).integers(0, VOCAB, (BATCH, STEPS))
-    # Candidates of zeros leave a state of zeros as it is, as does zoneout, and the layer
-    # above reads zeros.
+    # Candidates of zeros leave a state of zeros, as does zoneout; the layer above then
+    # reads zeros.
     for masks in (
         {"recurrent_dropout": np.ones((BATCH, 1, UNITS))},
         {"zoneout": np.zeros((BATCH, STEPS, 2 * UNITS))},
