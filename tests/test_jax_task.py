@@ -142,6 +142,20 @@ def test_training_learns_resumes_and_is_evaluated_under_tensorflow(
 
 
 @needs_jax
+@pytest.mark.slow
+def test_the_controls_train_under_jax_and_are_evaluated_under_tensorflow(
+    tmp, data, start, call
+):
+    controls = ("--zoneout=0.1", "--recurrent_dropout=0.2", "--variational")
+    controls += ("--tie_weights", "--eval_actions=newest")
+    *_, last = isolated.succeeds(start("controls", *controls))
+    arguments = (f"--data_dir={data}/corpus", f"--load_model={tmp / 'controls'}")
+    result = small.succeeds(call(tmp, programs.LANGUAGE, *arguments))
+    scores = [float(line.rpartition(" ")[2]) for line in (last, result.out[-1])]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
+@needs_jax
 @pytest.mark.parametrize(
     ("flag", "said"),
     [

@@ -40,6 +40,7 @@ def defined():
     flags.DEFINE_integer("seed", 1, "", 0, flag_values=values)
     flags.DEFINE_integer("max_epochs", 9, "", flag_values=values)
     flags.DEFINE_string("data_dir", None, "", flag_values=values)
+    flags.DEFINE_string("shares", None, "", flag_values=values)
     return values
 
 
@@ -52,11 +53,13 @@ def names(grid, seeds=("1",)):
 
 def test_a_grid_is_read_in_every_spelling(defined):
     arguments = ["--units", "7,30", "--lamda=.50,1", "--carry", "-reward", "log"]
+    arguments += ["--shares", "0.4,0.6"]
     assert sweep_grid.read(arguments, defined) == {
         "units": ["7", "30"],
         "lamda": ["0.5", "1.0"],
         "carry": ["True"],
         "reward": ["log"],
+        "shares": ["0.4,0.6"],
     }
     assert sweep_grid.read(["--nocarry"], defined) == {"carry": ["False"]}
     both = sweep_grid.read(["--carry=true,false"], defined)
