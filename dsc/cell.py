@@ -177,8 +177,6 @@ class DSCLSTMCell(keras.layers.Layer):
         observation: str = "mean",
         choice: str = "agent",
         layer_norm: bool = False,
-        zoneout: float = 0.0,
-        shares=None,
         use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         recurrent_initializer=None,
@@ -189,6 +187,8 @@ class DSCLSTMCell(keras.layers.Layer):
         kernel_constraint=None,
         recurrent_constraint=None,
         bias_constraint=None,
+        zoneout: float = 0.0,
+        shares=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
