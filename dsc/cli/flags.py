@@ -61,7 +61,9 @@ def with_role(*roles):
 
 # Flags that older runs lack, with the values that they were trained with.
 LATER_FLAGS = {
+    "fresh_data": False,
     "hops": 1,
+    "level": "word",
     "recurrent_dropout": 0.0,
     "shares": None,
     "tie_weights": False,

@@ -25,11 +25,6 @@ VOCABULARY = "vocabulary.txt"
 RESULT = "result.json"
 LOCK = "lock"
 TRAINED_WITH = "trained with"
-# Flags that were added later beside others, with the value of the runs before.
-ADDED_FLAGS = (
-    ("num_unroll_steps", "level", "word"),
-    ("hops", "fresh_data", False),
-)
 # What a run writes into its folder, and `scripts/sweep.py` beside it.
 OWN = re.compile(
     r"lock|metrics\.jsonl|best|last|events\.out\.tfevents\..+|run\.\d+"
@@ -334,9 +329,6 @@ def read_config(path, prefix=""):
         for part in ("flags", "data", "about"):
             if not isinstance(config[part], dict):
                 raise ValueError(f"{part} is no object")
-        for beside, name, value in ADDED_FLAGS:
-            if beside in config["flags"]:
-                config["flags"].setdefault(name, value)
         return config
     except FileNotFoundError:
         raise RunError(
