@@ -365,7 +365,6 @@ def test_no_two_runs_share_flags_or_a_folder_and_the_script_takes_the_flags(name
 def test_the_pages_show_what_the_records_say(name, tmp_path):
     made_of = TABLES[name]
     rows = results.by_row(made_of, results.read(RESULTS, name))
-    assert all(len(found) == len(row.seeds) for row, found in rows)
     results.write(tmp_path, name, made_of, rows)
     for suffix in (".csv", ".md"):
         made_again = (tmp_path / f"{name}{suffix}").read_text(encoding="utf-8")

@@ -287,7 +287,6 @@ WORDS_SMOKE = SMOKE | {"data_dir": "data/agreement", "agent_units": "5"}
 
 FOUR = ("LSTM", "DSC-LSTM", "random skip", "fixed skip")
 MIXED = ("LSTM", "DSC-LSTM", "lamda 0.5", "random skip")
-TO_THE_END = {"max_epochs": "100"}
 TEN_EPOCHS = {"max_epochs": "10", "learning_rate_decay": "0.5", "decay_when": "10"}
 
 penn_treebank_200 = Table(
@@ -332,6 +331,11 @@ penn_treebank_650 = Table(
     ("LSTM", "DSC-LSTM", "released recipe"),
 )
 
+
+def _to_the_end(names, what="", seeds=SEEDS, **flags):
+    return kinds(names, seeds, f"{{}}, {what}to the end", max_epochs="100", **flags)
+
+
 penn_treebank_650_jax = penn_treebank_650._replace(
     title="Penn Treebank, 650 units, for 12 epochs and to the end, on a GPU",
     caption="Runs of 12 epochs are partial, at the initial learning rate: they compare "
@@ -343,11 +347,17 @@ penn_treebank_650_jax = penn_treebank_650._replace(
     flags={"max_epochs": "12", "print_every": "100"},
     rows=(
         *kinds(MIXED, ONE),
-        *kinds(["LSTM"], ONE, "{}, to the end", **TO_THE_END),
-        *kinds(
-            ["LSTM"], ONE, "{}, dropout 0.65, to the end", dropout="0.65", **TO_THE_END
+        *_to_the_end(FOUR),
+        *_to_the_end(["lamda 0.5"], seeds=ONE),
+        *_to_the_end(["LSTM"], "dropout 0.65, ", ONE, dropout="0.65"),
+        *_to_the_end(FOUR, "paper's model, ", recipe="paper"),
+        *_to_the_end(["LSTM"], "recurrent dropout, ", recurrent_dropout="0.25"),
+        *_to_the_end(["LSTM"], "variational dropout, ", variational="true"),
+        *_to_the_end(["LSTM"], "zoneout, ", zoneout="0.1"),
+        *_to_the_end(FOUR[1:], "carry_memory, ", carry_memory="true"),
+        *_to_the_end(
+            ["random skip"], "shares of the agent, ", shares="0.05,0.11,0.11,0.23,0.5"
         ),
-        *kinds((*MIXED[1:], "fixed skip"), ONE, "{}, to the end", **TO_THE_END),
     ),
     plot_training=(
         "LSTM, to the end",
