@@ -8,7 +8,7 @@ model of the paper. The numbers in brackets are the rows of the table in dsc/REA
 import dataclasses
 
 BASELINES = ("none", "mean", "standardised")
-OBSERVATIONS = ("mean", "last")
+OBSERVATIONS = ("mean", "last", "states")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
 # Attention has no policy to train, and random skips have no greedy action.

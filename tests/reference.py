@@ -113,10 +113,15 @@ def _row(
         elif choice == "random_skip":
             scores = np.zeros(n_actions)
         elif n_actions > 1:
-            seen = h
-            if free and observation == "mean":
-                seen = sum(stored_h for stored_h, _ in stored) / n_actions
-            scores = policy(weights, x[t], seen)
+            seen = [h]
+            if observation == "states":  # each with its age, scored by itself
+                seen = [
+                    np.append(stored_h, np.log(n_actions - k))
+                    for k, (stored_h, _) in enumerate(stored)
+                ]
+            elif free and observation == "mean":
+                seen = [sum(stored_h for stored_h, _ in stored) / n_actions]
+            scores = np.concatenate([policy(weights, x[t], part) for part in seen])
         noisy = scores if noise is None else scores + noise[t]
         action = int(np.argmax(noisy))
         start_h, start_c = h, c
@@ -147,7 +152,7 @@ def _row(
 
 
 def policy(weights, x, seen_h):
-    """The agent's logits, `[n_actions]`, for one step of one row."""
+    """The agent's logits, `[n_actions]` or of one state, for one step of one row."""
     kernel_1, bias_1, kernel_2, bias_2 = weights.agent
     hidden = np.tanh(np.concatenate([x, seen_h]) @ kernel_1 + bias_1)
     return hidden @ kernel_2 + bias_2

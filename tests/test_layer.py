@@ -97,6 +97,7 @@ def is_nothing(gradient):
         {"lamda": 0.6, "forget_bias": 0.3},  # which float32 would round
         {"lamda": 0.0},
         {"lamda": LAMDA, "observation": "last"},
+        {"lamda": LAMDA, "observation": "states"},
         {"n_actions": 1, "forget_bias": 0.3},
         {"n_actions": 2, "lamda": LAMDA},
         {"n_actions": TIME + 4},
@@ -121,6 +122,7 @@ def test_a_sequence_equals_the_numpy_loop(implementation, carry_memory, options,
         {"layer_norm": True, "lamda": LAMDA},
         {"choice": "attention", "lamda": LAMDA},
         {"choice": "attention", "observation": "last"},
+        {"choice": "attention", "observation": "states"},
     ],
     ids=str,
 )
@@ -437,7 +439,12 @@ def unpadded(
 @pytest.mark.parametrize("carry_memory", [False, True])
 @pytest.mark.parametrize(
     "options",
-    [{"lamda": LAMDA}, {"lamda": LAMDA, "observation": "last"}, {"n_actions": 1}],
+    [
+        {"lamda": LAMDA},
+        {"lamda": LAMDA, "observation": "last"},
+        {"lamda": LAMDA, "observation": "states"},
+        {"n_actions": 1},
+    ],
     ids=str,
 )
 def test_padding_changes_nothing(

@@ -34,6 +34,8 @@ class Agent(NamedTuple):
         h_kernel: `[units, agent_units]`, its kernel for what it observes of the past.
         logits_kernel, logits_bias: `[agent_units, n_actions]` and `[n_actions]`.
         noise: `[time, batch, n_actions]`, added to its logits, or None.
+        from_age: `[n_actions, 1, agent_units]`, its pre-activations from the ages of
+            the states, if it scores each of them.
     """
 
     from_x: Any = None
@@ -41,17 +43,42 @@ class Agent(NamedTuple):
     logits_kernel: Any = None
     logits_bias: Any = None
     noise: Any = None
+    from_age: Any = None
+
+    def project(self, h):
+        """The agent's pre-activations from a hidden state, `[..., agent_units]`."""
+        return ops.matmul(h, self.h_kernel)
+
+    def remember(self, projected, h):
+        """The projected memory `[n_actions, batch, agent_units]` after a step."""
+        return ops.concatenate([projected[1:], self.project(h)[None]], axis=0)
+
+    def scores(self, projected, from_x):
+        """The logits of an agent that scores each state.
+
+        Args:
+            projected: `[..., n_actions, batch, agent_units]`, projected memory.
+            from_x: broadcasts to it.
+
+        Returns:
+            `[..., batch, n_actions]`.
+        """
+        hidden = ops.tanh(projected + self.from_age + from_x)
+        scores = ops.matmul(hidden, self.logits_kernel)[..., 0] + self.logits_bias
+        return ops.swapaxes(scores, -1, -2)
 
     def noisy_logits(self, cell, observed_h, from_x, noise):
         """The logits of one step, whose greatest is its action, `[batch, n_actions]`.
 
         Args:
             cell: `DSCLSTMCell`.
-            observed_h: `[batch, units]`.
+            observed_h: `[batch, units]`, or the projected memory.
             from_x, noise: those of the step.
         """
-        if cell.has_agent:
-            hidden = ops.tanh(ops.matmul(observed_h, self.h_kernel) + from_x)
+        if cell.observes_states:
+            logits = self.scores(observed_h, from_x)
+        elif cell.has_agent:
+            hidden = ops.tanh(self.project(observed_h) + from_x)
             logits = ops.matmul(hidden, self.logits_kernel) + self.logits_bias
         else:
             logits = cell.fixed_logits(observed_h)
@@ -127,7 +154,7 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
     z = ops.reshape(z, (time, batch, 4 * cell.units))
     agent = None
     if cell.n_actions > 1:
-        agent = _agent(cell, flat_x, noise, (time, batch, cell.agent_units))
+        agent = _agent(cell, flat_x, noise, (time, batch))
 
     *histories, observed_h, actions = run(
         cell, rows, recurrent_kernel, z, dropout_mask, _given(cell, state, batch), agent
@@ -135,7 +162,9 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
 
     n_blocks = 1 + cell.n_actions + time
     h = ops.reshape(histories[0], (n_blocks, batch, cell.units))[1 + cell.n_actions :]
-    if agent:
+    if cell.observes_states:
+        logits = _policy(cell, flat_x, histories[0], (time, batch))
+    elif agent:
         logits = cell.policy(flat_x, ops.reshape(observed_h, (-1, cell.units)))
         logits = ops.reshape(logits, (time, batch, cell.n_actions))
     else:
@@ -164,13 +193,32 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
     return h, logits, ops.cast(actions, "int32"), final
 
 
-def _agent(cell, flat_x, noise, shape):
+def _agent(cell, flat_x, noise, shape, learns=False):
     if not cell.has_agent:
         return Agent(noise=noise)
-    kernel, bias, *logits_weights = map(ops.stop_gradient, cell.agent_weights)
-    features = flat_x.shape[-1]
+    weights = cell.agent_weights
+    kernel, bias, *logits_weights = (
+        weights if learns else map(ops.stop_gradient, weights)
+    )
+    features, ages = flat_x.shape[-1], flat_x.shape[-1] + cell.units
     from_x = ops.matmul(ops.stop_gradient(flat_x), kernel[:features]) + bias
-    return Agent(ops.reshape(from_x, shape), kernel[features:], *logits_weights, noise)
+    from_x = ops.reshape(from_x, (*shape, cell.agent_units))
+    from_age = None
+    if cell.observes_states:
+        from_age = ops.matmul(cell.ages, kernel[ages:])[:, None]
+    return Agent(from_x, kernel[features:ages], *logits_weights, noise, from_age)
+
+
+def _policy(cell, flat_x, history, shape):
+    """`cell.policy` of all steps; each state is projected once, not K times."""
+    time, batch = shape
+    agent = _agent(cell, flat_x, None, shape, learns=True)
+    projected = agent.project(ops.stop_gradient(history))
+    projected = ops.reshape(projected, (-1, batch, cell.agent_units))  # [blocks, ...]
+    slots = 1 + ops.arange(cell.n_actions, dtype="int32")
+    memory = ops.arange(time, dtype="int32")[:, None] + slots  # [time, n_actions]
+    projected = ops.take(projected, memory, axis=0)
+    return agent.scores(projected, agent.from_x[:, None])
 
 
 def _given(cell, state, batch):

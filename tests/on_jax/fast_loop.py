@@ -29,6 +29,7 @@ CASES = [
     (5, True, {"choice": "random_skip"}),
     (2, False, {"choice": "fixed_skip"}),
     (5, True, {"observation": "last", "mask": MASK, "dropout": True, "unroll": 5}),
+    (5, False, {"observation": "states", "mask": MASK, "unroll": 5}),
 ]
 
 
