@@ -382,11 +382,10 @@ class DSCLSTMCell(keras.layers.Layer):
         memory_h = ops.reshape(memory_h, slots)  # [batch, n_actions, units]
         memory_c = ops.reshape(memory_c, slots)
         if self.n_actions > 1:
+            observed_h = ops.mean(memory_h, axis=1) if self.observes_mean else prev_h
+            observed_h = ops.where(started > 0, observed_h, prev_h)
             if self.observes_states:
-                observed_h = memory_h
-            else:
-                observed_h = ops.mean(memory_h, axis=1) if self.observes_mean else prev_h
-                observed_h = ops.where(started > 0, observed_h, prev_h)
+                observed_h = memory_h  # [batch, n_actions, units]
             logits = self.policy(x, observed_h)  # [batch, n_actions]
             if self.choice == "attention":
                 weights = ops.softmax(logits)
