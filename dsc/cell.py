@@ -14,6 +14,7 @@ from dsc.recipes import OBSERVATIONS
 
 CHOICES = ("agent", "fixed_skip", "random_skip", "attention")
 FORCED_LOGIT = 1e4  # larger than any noise: forces an action
+AGE_RATES = 0.5 ** np.arange(8)  # radians a step; see `DSCLSTMCell.ages`
 
 
 def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
@@ -283,8 +284,16 @@ class DSCLSTMCell(keras.layers.Layer):
 
     @property
     def ages(self):
-        """The logarithm of how many steps ago a state was stored, `[n_actions, 1]`."""
-        ages = np.log(np.arange(self.n_actions, 0, -1))[:, None]
+        """How many steps ago each state was stored, as sines and cosines.
+
+        As the positions in Vaswani et al., "Attention is all you need", 2017: a network
+        can pick one age of many, and there are `2 * len(AGE_RATES)` numbers for any K.
+
+        Returns:
+            `[n_actions, 2 * len(AGE_RATES)]`, oldest state first.
+        """
+        angles = np.arange(self.n_actions, 0, -1)[:, None] * AGE_RATES
+        ages = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
         return ops.convert_to_tensor(ages, self.compute_dtype)
 
     def _initial_bias(self, shape, dtype=None):
@@ -419,6 +428,18 @@ class DSCLSTMCell(keras.layers.Layer):
             ops.ones_like(started),
         ]
         return h, logits, states
+
+    def alternatives(self, x, states, dropout_mask=None):
+        """What `step` would return as h if it continued from each of the states.
+
+        Args: see `step`.
+
+        Returns:
+            `[batch, n_actions, units]`, without a gradient.
+        """
+        forced = 2 * FORCED_LOGIT * np.eye(self.n_actions, dtype="float32")
+        steps = [self.step(x, states, noise, dropout_mask) for noise in forced]
+        return ops.stop_gradient(ops.stack([h for h, *_ in steps], axis=1))
 
     def call(self, inputs, states):
         """One greedy step, as Keras calls a cell; see `step`."""

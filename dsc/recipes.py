@@ -11,9 +11,14 @@ BASELINES = ("none", "mean", "standardised")
 OBSERVATIONS = ("mean", "last", "states")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
+ESTIMATORS = ("reinforce", "exact")
 # Attention has no policy to train, and random skips have no greedy action.
 MODEL_OVERRIDES = {
-    "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
+    "attention": {
+        "rl_weight": 0.0,
+        "entropy_weight": 0.0,
+        "estimator": "reinforce",
+    },
     "random_skip": {"eval_actions": "sample"},
 }
 # Flags that a recipe sets if they are not given. The paper has one plain LSTM below the
@@ -49,6 +54,9 @@ class Recipe:
             only with that of its own word (13).
         credit: of number prediction: the reward of a sequence credits `all` actions, or
             only the `last`, which reads the index.
+        estimator: of the policy gradient: `reinforce`, from the sampled action, or
+            `exact`, from the rewards of all actions of a step. The rewards must come at
+            once, and `baseline` has no effect.
         rl_weight: weight of the policy loss (13).
         dense_norm: the gradient norm for clipping counts the gradient of the embedding
             as one matrix. The release counts each looked-up row separately (14).
@@ -66,6 +74,7 @@ class Recipe:
     reward: str = "log_prob"
     reward_to_go: bool = False
     credit: str = "all"
+    estimator: str = "reinforce"
     rl_weight: float = 1.0
     dense_norm: bool = True
 

@@ -113,10 +113,10 @@ class JaxLanguageModeling(LanguageModelTask):
         return read_windows
 
 
-def call(model, weights, words, state, noise):
+def call(model, weights, words, state, noise, targets=None):
     """The `Outputs` of a `LanguageModel` with these values of its trainable weights."""
     frozen = [variable.value for variable in model.non_trainable_variables]
-    outputs, _ = model.stateless_call(weights, frozen, words, state, noise)
+    outputs, _ = model.stateless_call(weights, frozen, words, state, noise, targets)
     return outputs
 
 
@@ -156,7 +156,7 @@ def compute_gradients(model, recipe, weights, words, targets, state, noise, bias
         noise = noise._replace(actions=noise.actions + bias)
 
     def objective(weights):
-        outputs = call(model, weights, words, state, noise)
+        outputs = call(model, weights, words, state, noise, targets)
         if bias is not None:
             skips = outputs.skips._replace(logits=outputs.skips.logits + bias)
             outputs = outputs._replace(skips=skips)

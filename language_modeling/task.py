@@ -24,9 +24,8 @@ class LanguageModeling(LanguageModelTask, Task):
 
     def loss(self, step, batch, state):
         tokens, targets = batch
-        outputs = self.model(
-            tokens, state, self.distribution.local_rows(self._noise(step))
-        )
+        noise = self.distribution.local_rows(self._noise(step))
+        outputs = self.model(tokens, state, noise, targets)
         total, metrics = loss(
             outputs,
             targets,

@@ -115,10 +115,10 @@ def _row(
         elif n_actions > 1:
             seen = [h]
             if observation == "states":  # each with its age, scored by itself
-                seen = [
-                    np.append(stored_h, np.log(n_actions - k))
-                    for k, (stored_h, _) in enumerate(stored)
-                ]
+                seen = []
+                for k, (stored_h, _) in enumerate(stored):
+                    angles = [(n_actions - k) / 2**i for i in range(8)]
+                    seen += [np.concatenate([stored_h, np.sin(angles), np.cos(angles)])]
             elif free and observation == "mean":
                 seen = [sum(stored_h for stored_h, _ in stored) / n_actions]
             scores = np.concatenate([policy(weights, x[t], part) for part in seen])

@@ -9,7 +9,13 @@ import math
 
 from absl import flags
 
-from dsc.recipes import BASELINES, FLAGS_OF_RECIPE, MODEL_OVERRIDES, OBSERVATIONS
+from dsc.recipes import (
+    BASELINES,
+    ESTIMATORS,
+    FLAGS_OF_RECIPE,
+    MODEL_OVERRIDES,
+    OBSERVATIONS,
+)
 
 # A larger model fits no machine: refuse it before the memory is exhausted.
 MAX_UNITS = 100_000
@@ -30,7 +36,7 @@ ROLES = {
         "evaluation": "batch_size num_unroll_steps eval_actions seed unknown "
         "score_tail mixed_precision released_data hops jit_compile",
         # Change what training computes.
-        "training": "dropout param_init baseline reward credit rl_weight "
+        "training": "dropout param_init baseline reward credit estimator rl_weight "
         "entropy_weight learning_rate learning_rate_decay lr_threshold decay_when "
         "max_grad_norm patience print_every",
         # End training. A run is continued with larger values.
@@ -148,8 +154,8 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         "observation",
         "mean",
         OBSERVATIONS,
-        "what the agent sees: the mean of the past hidden states (release) or the "
-        "last one (paper)",
+        "what the agent sees: the mean of the past hidden states (release), the last "
+        "one (paper), or each of the states, which it then scores one by one",
     )
 
 
@@ -169,6 +175,7 @@ def layer_arguments(values, recipe):
         "forget_bias": forget_bias,
         "agent_units": values.agent_units,
         "observation": values.observation,
+        "estimator": recipe.estimator,
     }
 
 
@@ -192,6 +199,18 @@ def define_recipe(defined, recipes):
     Group("model", defined).enum("recipe", "corrected", recipes, text)
     text = help_of("baseline", "subtracted from the returns")
     agent.enum("baseline", None, BASELINES, text)
+    text = help_of(
+        "estimator",
+        "of the policy gradient: from the sampled action, or exact, from the rewards "
+        "of all actions of a step, without a baseline",
+    )
+    agent.enum("estimator", None, ESTIMATORS, text)
+    agent.refuse_unless(
+        ("estimator", "recipe"),
+        lambda given: (given["estimator"], given["recipe"]) != ("exact", "released"),
+        "--estimator exact needs rewards that come at once, and --recipe released "
+        "rewards an action later, too: leave one of them out",
+    )
     text = help_of("rl_weight", "weight of the policy loss")
     agent.float("rl_weight", None, text, 0.0)
     text = help_of("entropy_weight", "weight of the policy's entropy")
@@ -199,7 +218,7 @@ def define_recipe(defined, recipes):
     text = help_of("eval_actions", "the agent's actions in evaluation")
     agent.enum("eval_actions", None, ("greedy", "sample"), text)
     agent.refuse_unless(
-        ("model", "rl_weight", "entropy_weight", "eval_actions"),
+        ("model", "rl_weight", "entropy_weight", "eval_actions", "estimator"),
         lambda given: all(
             given[name] in (None, value)
             for name, value in MODEL_OVERRIDES.get(given["model"], {}).items()

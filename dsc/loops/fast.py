@@ -20,9 +20,12 @@ so the memory of step t is the blocks t+1 .. t+K, and action a means block t+1+a
 `dsc.loops.tensorflow` and `dsc.loops.jax` have the walk over time itself, `run`.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 from keras import ops
+
+from dsc.cell import lstm_gates
 
 
 class Agent(NamedTuple):
@@ -123,7 +126,7 @@ class Rows:
         return rows
 
 
-def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
+def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state, wanted=None):
     """Runs a `DSCLSTMCell` over time.
 
     Args:
@@ -137,11 +140,13 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         state: list of h, c, each `[batch, units]`, optionally followed by the memory
             of h and of c, each `[batch, n_actions, units]`, oldest first. Without
             them the memory is zeros and the first step of a row continues from h, c.
+        wanted: whether to return the alternatives of `"all"` steps, only of the
+            `"last"`, or, if it is None, none.
 
     Returns:
         `(h [batch, time, units], logits [batch, time, n_actions],
-        actions [batch, time], final state [h, c, memory_h, memory_c])`. At masked
-        steps h repeats the last one, as in Keras; logits and actions have no meaning.
+        actions [batch, time], final state [h, c, memory_h, memory_c], alternatives)`.
+        At masked steps h repeats the last one, as in Keras; the others have no meaning.
     """
     batch, time, features = ops.shape(x)
     rows = Rows(cell.n_actions, batch, first_step_forced=len(state) == 2)
@@ -171,6 +176,11 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         logits = ops.zeros((time, batch, 1), z.dtype)
     # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
     outputs = [h, logits, ops.cast(actions, "float32")]
+    alternatives = functools.partial(
+        _alternatives, cell, rows, recurrent_kernel, z, dropout_mask, histories
+    )
+    if wanted == "all":
+        outputs.append(alternatives(ops.arange(time, dtype="int32")[:, None]))
     if mask is None:
         outputs = [ops.swapaxes(part, 0, 1) for part in outputs]
         lengths = ops.full((batch,), time, "int32")
@@ -189,8 +199,10 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, mask, state):
         for index in (rows.newest(lengths), memory)
         for part in histories
     ]
-    h, logits, actions = outputs
-    return h, logits, ops.cast(actions, "int32"), final
+    h, logits, actions, *found = outputs
+    if wanted == "last":
+        found = alternatives(ops.maximum(lengths - 1, 0)[None])  # [1, batch, ...]
+    return h, logits, ops.cast(actions, "int32"), final, found[0] if wanted else None
 
 
 def _agent(cell, flat_x, noise, shape, learns=False):
@@ -219,6 +231,40 @@ def _policy(cell, flat_x, history, shape):
     memory = ops.arange(time, dtype="int32")[:, None] + slots  # [time, n_actions]
     projected = ops.take(projected, memory, axis=0)
     return agent.scores(projected, agent.from_x[:, None])
+
+
+def _alternatives(cell, rows, recurrent_kernel, z, dropout_mask, histories, steps):
+    """What steps would output if they continued from each of the states.
+
+    Args:
+        z: `[time, batch, 4 * units]`, pre-activations from the inputs.
+        steps: `[n, 1]` or `[n, batch]`, numbers of steps.
+
+    Returns:
+        `[n, batch, n_actions, units]`, without a gradient.
+    """
+    # Here, and not at the end: so no derivative is ever begun.
+    recurrent_kernel, z, *histories = map(
+        ops.stop_gradient, (recurrent_kernel, z, *histories)
+    )
+    slots = ops.arange(cell.n_actions, dtype="int32")[:, None, None]
+    chosen = rows.chosen(steps, slots)  # [n_actions, n, batch]
+    newest, own = rows.newest(steps), rows.block(steps)  # [n, batch]
+    lamda = cell.lamda if cell.n_actions > 1 else 0.0
+
+    def mix(history):
+        state = ops.take(history, chosen, axis=0)
+        if lamda == 1.0:
+            return state
+        return lamda * state + (1.0 - lamda) * ops.take(history, newest, axis=0)
+
+    h, c = histories
+    z = _take(z, own) + mix(ops.matmul(h, recurrent_kernel))
+    if dropout_mask is not None:
+        dropout_mask = _take(ops.stop_gradient(dropout_mask), own)
+    gates = ops.split(z, 4, axis=-1)
+    h, _ = lstm_gates(gates, mix(c), cell.forget_bias, dropout_mask)
+    return ops.moveaxis(h, 0, 2)
 
 
 def _given(cell, state, batch):
