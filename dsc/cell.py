@@ -284,13 +284,10 @@ class DSCLSTMCell(keras.layers.Layer):
 
     @property
     def ages(self):
-        """How many steps ago each state was stored, as sines and cosines.
+        """How many steps ago each state was stored, `[n_actions, 16]`.
 
-        As the positions in Vaswani et al., "Attention is all you need", 2017: a network
-        can pick one age of many, and there are `2 * len(AGE_RATES)` numbers for any K.
-
-        Returns:
-            `[n_actions, 2 * len(AGE_RATES)]`, oldest state first.
+        Sines and cosines, as the positions in Vaswani et al., 2017, of which a small
+        network can pick one: a plain number was learned far more slowly.
         """
         angles = np.arange(self.n_actions, 0, -1)[:, None] * AGE_RATES
         ages = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
@@ -430,12 +427,9 @@ class DSCLSTMCell(keras.layers.Layer):
         return h, logits, states
 
     def alternatives(self, x, states, dropout_mask=None):
-        """What `step` would return as h if it continued from each of the states.
+        """The h of a `step` from each of the states, `[batch, n_actions, units]`.
 
-        Args: see `step`.
-
-        Returns:
-            `[batch, n_actions, units]`, without a gradient.
+        For the arguments see `step`. No gradient passes.
         """
         forced = 2 * FORCED_LOGIT * np.eye(self.n_actions, dtype="float32")
         steps = [self.step(x, states, noise, dropout_mask) for noise in forced]

@@ -44,6 +44,8 @@ class Recipe:
             the 10 classes (4).
         baseline: subtracted from the returns; see `dsc.losses.advantages` (5, 13).
         entropy_weight: weight of the policy's entropy, a bonus in the loss (5, 13).
+        entropy_decay: factor on the entropy weight after each epoch, in equal parts
+            after each step.
         first_action_in_loss: the unused action of the first step of a window enters the
             policy loss of the language model (6).
         eval_actions: `greedy` or `sample`, in validation and test (7).
@@ -68,6 +70,7 @@ class Recipe:
     mean_over_classes: bool = False
     baseline: str = "standardised"
     entropy_weight: float = 0.0
+    entropy_decay: float = 1.0
     first_action_in_loss: bool = False
     eval_actions: str = "greedy"
     early_stopping: bool = True
@@ -90,6 +93,13 @@ class Recipe:
         return dataclasses.replace(
             self, **{name: v for name, v in values.items() if v is not None}
         )
+
+    def after(self, epochs):
+        """Returns this recipe after so many epochs, a float32 scalar tensor."""
+        if self.entropy_decay == 1.0:
+            return self
+        weight = self.entropy_weight * self.entropy_decay**epochs
+        return dataclasses.replace(self, entropy_weight=weight)
 
     def for_model(self, model):
         """Returns this recipe for one of the models of `--model`."""

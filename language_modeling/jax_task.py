@@ -80,8 +80,9 @@ class JaxLanguageModeling(LanguageModelTask):
         words, targets = (part[i] for part in windows)
         keep = 1.0 - self.dropout if self.dropout else None
         noise = draw_noise(self.model, self.seed, step, words.shape, keep)
+        recipe = self.recipe.after(step / len(windows[0]))
         gradients, total, state, metrics = compute_gradients(
-            self.model, self.recipe, weights, words, targets, state, noise
+            self.model, recipe, weights, words, targets, state, noise
         )
         weights, norm = descend(weights, gradients, rate, self.max_grad_norm)
         return weights, state, {"loss": total, "grad_norm": norm, **metrics}

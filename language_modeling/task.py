@@ -1,5 +1,7 @@
 """The language-model task under TensorFlow."""
 
+import tensorflow as tf
+
 from dsc import losses, noise
 from dsc.training.task import Task
 from language_modeling.base_task import LanguageModelTask
@@ -29,7 +31,7 @@ class LanguageModeling(LanguageModelTask, Task):
         total, metrics = loss(
             outputs,
             targets,
-            self.recipe,
+            self.recipe.after(tf.cast(step, "float32") / self.n_batches),
             self.model.dsc.carry_memory,
             self.distribution.on_global_batch(losses.advantages),
         )

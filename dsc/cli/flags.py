@@ -37,8 +37,8 @@ ROLES = {
         "score_tail mixed_precision released_data hops jit_compile",
         # Change what training computes.
         "training": "dropout param_init baseline reward credit estimator rl_weight "
-        "entropy_weight learning_rate learning_rate_decay lr_threshold decay_when "
-        "max_grad_norm patience print_every",
+        "entropy_weight entropy_decay learning_rate learning_rate_decay lr_threshold "
+        "decay_when max_grad_norm patience print_every",
         # End training. A run is continued with larger values.
         "length": "max_epochs max_steps",
         # Find the data. A loaded model looks for them where its run found them.
@@ -215,6 +215,8 @@ def define_recipe(defined, recipes):
     agent.float("rl_weight", None, text, 0.0)
     text = help_of("entropy_weight", "weight of the policy's entropy")
     agent.float("entropy_weight", None, text, 0.0)
+    text = help_of("entropy_decay", "factor on --entropy_weight, per epoch")
+    agent.float("entropy_decay", None, text, 0.0, 1.0)
     text = help_of("eval_actions", "the agent's actions in evaluation")
     agent.enum("eval_actions", None, ("greedy", "sample"), text)
     agent.refuse_unless(
