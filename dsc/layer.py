@@ -508,9 +508,8 @@ class DSCLSTM(keras.layers.Layer):
             )
 
     def _run(self, *tensors):
-        wanted = None
-        if self.return_alternatives:
-            wanted = "all" if self.return_sequences else "last"
+        wanted = "all" if self.return_sequences else "last"
+        wanted = wanted if self.return_alternatives else None
         if self._loop == "plain":
             return _plain_loop(self.cell, *tensors, wanted, unroll=self.unroll)
         # The only imports of a backend in the layer.
@@ -539,13 +538,14 @@ class DSCLSTM(keras.layers.Layer):
     def compute_output_spec(self, sequences, *args, **kwargs):
         shapes = self.compute_output_shape(sequences.shape)
         shapes = [shapes] if not isinstance(shapes[0], tuple) else shapes
-        specs = []
-        for shape in shapes:
-            if isinstance(shape, Skips):
-                logits = keras.KerasTensor(shape.logits, self.compute_dtype)
-                specs.append(Skips(logits, keras.KerasTensor(shape.actions, "int32")))
-            else:
-                specs.append(keras.KerasTensor(shape, self.compute_dtype))
+
+        def spec(shape):
+            if not isinstance(shape, Skips):
+                return keras.KerasTensor(shape, self.compute_dtype)
+            actions = keras.KerasTensor(shape.actions, "int32")
+            return Skips(spec(shape.logits), actions)
+
+        specs = list(map(spec, shapes))
         return specs[0] if len(specs) == 1 else tuple(specs)
 
     def compute_mask(self, inputs, mask=None):
