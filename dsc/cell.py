@@ -14,6 +14,7 @@ from dsc.recipes import OBSERVATIONS, are_shares
 
 CHOICES = ("agent", "fixed_skip", "random_skip", "attention")
 FORCED_LOGIT = 1e4  # larger than any noise: forces an action
+AGE_RATES = 0.5 ** np.arange(8)  # radians a step; see `DSCLSTMCell.ages`
 
 
 def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
@@ -145,7 +146,9 @@ class DSCLSTMCell(keras.layers.Layer):
         forget_bias: number added to the pre-activation of the forget gate.
         agent_units: size of the agent's hidden layer.
         observation: what the agent sees of the past beside the input: the `"mean"` of
-            the stored hidden states (release) or the `"last"` one (paper).
+            the stored hidden states (release), the `"last"` one (paper), or all
+            `"states"`: it then scores each by itself, from its hidden state and its
+            age. Its weights are the same for all of them.
         choice: how the state is chosen. `"agent"` is the paper's model. The others are
             baselines: `"fixed_skip"` always takes the oldest state and `"random_skip"`
             the one with the largest noise, both without an agent. With `"attention"`
@@ -242,7 +245,8 @@ class DSCLSTMCell(keras.layers.Layer):
         self.has_policy = self.has_agent and choice == "agent"
         if self.has_agent:
             self.agent_hidden = self._agent_layer(self.agent_units, "tanh", "hidden")
-            self.agent_logits = self._agent_layer(self.n_actions, None, "logits")
+            n_logits = 1 if self.observes_states else self.n_actions
+            self.agent_logits = self._agent_layer(n_logits, None, "logits")
 
     def _agent_layer(self, units, activation, name):
         # The release's numbers (language_modeling and number_prediction alike).
@@ -308,13 +312,30 @@ class DSCLSTMCell(keras.layers.Layer):
                 shape=shape, initializer="zeros", name="offset"
             )
         if self.has_agent:
-            self.agent_hidden.build((None, features + self.units))
+            n_ages = self.ages.shape[-1] if self.observes_states else 0
+            self.agent_hidden.build((None, features + self.units + n_ages))
             self.agent_logits.build((None, self.agent_units))
 
     @property
     def observes_mean(self):
         """Whether the agent sees the mean of the stored hidden states."""
         return self.has_agent and self.observation == "mean"
+
+    @property
+    def observes_states(self):
+        """Whether the agent scores each stored state by itself."""
+        return self.has_agent and self.observation == "states"
+
+    @property
+    def ages(self):
+        """How many steps ago each state was stored, `[n_actions, 16]`.
+
+        Sines and cosines, as the positions in Vaswani et al., 2017, of which a small
+        network can pick one: a plain number was learned far more slowly.
+        """
+        angles = np.arange(self.n_actions, 0, -1)[:, None] * AGE_RATES
+        ages = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+        return ops.convert_to_tensor(ages, self.compute_dtype)
 
     def _initial_bias(self, shape, dtype=None):
         bias = self.bias_initializer(shape, dtype=dtype)
@@ -362,17 +383,25 @@ class DSCLSTMCell(keras.layers.Layer):
 
         Args:
             x: `[..., features]`, inputs.
-            observed_h: `[..., units]`, what the agent sees of the past.
+            observed_h: `[..., units]`, what the agent sees of the past; with the
+                observation `"states"` all of them, `[..., n_actions, units]`.
 
         Returns:
             `[..., n_actions]`, unnormalised log-probabilities.
         """
         if not self.has_agent:
             return self.fixed_logits(x)
-        observation = ops.concatenate([x, observed_h], axis=-1)
+        parts = [x, observed_h]
+        if self.observes_states:
+            states = ops.shape(observed_h)[:-1]  # [..., n_actions]
+            x = ops.broadcast_to(x[..., None, :], (*states, x.shape[-1]))
+            ages = ops.broadcast_to(self.ages, (*states, self.ages.shape[-1]))
+            parts = [x, observed_h, ages]
+        observation = ops.concatenate(parts, axis=-1)
         if self.choice == "agent":
             observation = ops.stop_gradient(observation)
-        return self.agent_logits(self.agent_hidden(observation))
+        logits = self.agent_logits(self.agent_hidden(observation))
+        return logits[..., 0] if self.observes_states else logits
 
     def fixed_logits(self, x):
         """The logits of a choice without an agent, `[..., n_actions]`; x as above."""
@@ -409,10 +438,10 @@ class DSCLSTMCell(keras.layers.Layer):
         memory_h = ops.reshape(memory_h, slots)  # [batch, n_actions, units]
         memory_c = ops.reshape(memory_c, slots)
         if self.n_actions > 1:
-            observed_h = (
-                ops.mean(memory_h, axis=1) if self.observation == "mean" else prev_h
-            )
+            observed_h = ops.mean(memory_h, axis=1) if self.observes_mean else prev_h
             observed_h = ops.where(started > 0, observed_h, prev_h)
+            if self.observes_states:
+                observed_h = memory_h  # [batch, n_actions, units]
             logits = self.policy(x, observed_h)  # [batch, n_actions]
             if self.choice == "attention":
                 weights = ops.softmax(logits)
@@ -451,6 +480,15 @@ class DSCLSTMCell(keras.layers.Layer):
             ops.ones_like(started),
         ]
         return h, logits, states
+
+    def alternatives(self, x, states, *masks):
+        """The h of a `step` from each of the states, `[batch, n_actions, units]`.
+
+        For the arguments see `step`. No gradient passes.
+        """
+        forced = 2 * FORCED_LOGIT * np.eye(self.n_actions, dtype="float32")
+        steps = [self.step(x, states, noise, *masks) for noise in forced]
+        return ops.stop_gradient(ops.stack([h for h, *_ in steps], axis=1))
 
     def call(self, inputs, states):
         """One greedy step, as Keras calls a cell; see `step`."""

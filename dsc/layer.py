@@ -111,6 +111,11 @@ class DSCLSTM(keras.layers.Layer):
             the one before. The release's state does not.
         return_skips: whether to also return `Skips`, as the last output. Wrappers such
             as `keras.layers.Bidirectional` do not take it.
+        return_alternatives: whether to also return, after everything else, what each
+            step would output if it alone continued from each of the states: `[batch,
+            time, n_actions, units]`, or `[batch, n_actions, units]` of the last step
+            without `return_sequences`. They have no gradient, are zeros at masked steps
+            and need no second pass over the sequence; see `dsc.losses.exact`.
         implementation: `"plain"` is `keras.layers.RNN` over the cell, on any backend.
             `"fast"` is a loop for TensorFlow or JAX with the same results, and `"xla"`
             the TensorFlow loop without operations that write in place, which Keras
@@ -189,6 +194,7 @@ class DSCLSTM(keras.layers.Layer):
         return_sequences: bool = False,
         return_state: bool = False,
         return_skips: bool = False,
+        return_alternatives: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
         unroll: bool = False,
@@ -246,6 +252,9 @@ class DSCLSTM(keras.layers.Layer):
         self.return_sequences = bool(return_sequences)
         self.return_state = bool(return_state)
         self.return_skips = bool(return_skips)
+        self.return_alternatives = bool(return_alternatives)
+        if self.return_alternatives and choice == "attention":
+            raise ValueError("return_alternatives: attention chooses no state.")
         self.go_backwards = bool(go_backwards)
         self.stateful = bool(stateful)
         self.unroll = bool(unroll)
@@ -418,7 +427,7 @@ class DSCLSTM(keras.layers.Layer):
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
 
-        h, logits, actions, final_state = self._run(
+        h, logits, actions, final_state, alternatives = self._run(
             sequences, noise, dropout_mask, zoneout_mask, mask, state
         )
 
@@ -427,6 +436,11 @@ class DSCLSTM(keras.layers.Layer):
             actions = ops.where(mask, actions, ops.zeros_like(actions))
             if self.zero_output_for_mask:
                 h = ops.where(mask[..., None], h, ops.zeros_like(h))
+            if self.return_alternatives:
+                steps = mask if self.return_sequences else ops.any(mask, axis=1)
+                alternatives = ops.where(
+                    steps[..., None, None], alternatives, ops.zeros_like(alternatives)
+                )
         if self.stateful:
             self._keep_state(final_state)
         if self.cell.has_policy:
@@ -442,6 +456,8 @@ class DSCLSTM(keras.layers.Layer):
                 self.add_loss(loss / ops.cast(batch, loss.dtype))
         if self.return_skips:
             outputs.append(Skips(logits, actions))
+        if self.return_alternatives:
+            outputs.append(alternatives)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _checked_state(self, state, batch):
@@ -515,8 +531,10 @@ class DSCLSTM(keras.layers.Layer):
             )
 
     def _run(self, *tensors):
+        wanted = "all" if self.return_sequences else "last"
+        wanted = wanted if self.return_alternatives else None
         if self._loop == "plain":
-            return _plain_loop(self.cell, *tensors, unroll=self.unroll)
+            return _plain_loop(self.cell, *tensors, wanted, unroll=self.unroll)
         # The only imports of a backend in the layer.
         if keras.backend.backend() == "jax":
             from dsc.loops.jax import run
@@ -524,7 +542,7 @@ class DSCLSTM(keras.layers.Layer):
             from dsc.loops.tensorflow import run_for_xla as run
         else:
             from dsc.loops.tensorflow import run
-        return dsc_lstm(run, self.cell, *tensors)
+        return dsc_lstm(run, self.cell, *tensors, wanted)
 
     def compute_output_shape(self, sequences_shape, *args, **kwargs):
         batch, time, _ = sequences_shape
@@ -535,25 +553,30 @@ class DSCLSTM(keras.layers.Layer):
             shapes += [hidden] * 2 + [memory] * 2 * self.carry_memory
         if self.return_skips:
             shapes.append(Skips((batch, time, self.n_actions), (batch, time)))
+        if self.return_alternatives:
+            steps = (batch, time) if self.return_sequences else (batch,)
+            shapes.append((*steps, self.n_actions, self.units))
         return shapes[0] if len(shapes) == 1 else tuple(shapes)
 
     def compute_output_spec(self, sequences, *args, **kwargs):
         shapes = self.compute_output_shape(sequences.shape)
-        shapes = [shapes] if not isinstance(shapes[0], tuple) else list(shapes)
-        skips = shapes.pop() if self.return_skips else None
-        specs = [keras.KerasTensor(shape, self.compute_dtype) for shape in shapes]
-        if skips is not None:
-            logits = keras.KerasTensor(skips.logits, self.compute_dtype)
-            specs.append(Skips(logits, keras.KerasTensor(skips.actions, "int32")))
+        shapes = [shapes] if not isinstance(shapes[0], tuple) else shapes
+
+        def spec(shape):
+            if not isinstance(shape, Skips):
+                return keras.KerasTensor(shape, self.compute_dtype)
+            actions = keras.KerasTensor(shape.actions, "int32")
+            return Skips(spec(shape.logits), actions)
+
+        specs = list(map(spec, shapes))
         return specs[0] if len(specs) == 1 else tuple(specs)
 
     def compute_mask(self, inputs, mask=None):
         output_mask = mask if self.return_sequences else None
         n_states = (4 if self.carry_memory else 2) if self.return_state else 0
         n_skips = 2 if self.return_skips else 0
-        if n_states + n_skips == 0:
-            return output_mask
-        return [output_mask] + [None] * (n_states + n_skips)
+        n_others = n_states + n_skips + self.return_alternatives
+        return [output_mask] + [None] * n_others if n_others else output_mask
 
     def get_config(self):
         cell = self.cell.get_config()
@@ -571,6 +594,7 @@ class DSCLSTM(keras.layers.Layer):
             "return_sequences": self.return_sequences,
             "return_state": self.return_state,
             "return_skips": self.return_skips,
+            "return_alternatives": self.return_alternatives,
             "go_backwards": self.go_backwards,
             "stateful": self.stateful,
             "unroll": self.unroll,
@@ -581,7 +605,7 @@ class DSCLSTM(keras.layers.Layer):
 
 
 def _plain_loop(
-    cell, inputs, noise, dropout_mask, zoneout_mask, mask, state, unroll=False
+    cell, inputs, noise, dropout_mask, zoneout_mask, mask, state, wanted, unroll=False
 ):
     """`keras.layers.RNN` over the cell: the reference that runs on any backend."""
     batch = ops.shape(inputs)[0]
@@ -596,7 +620,7 @@ def _plain_loop(
     dtype = keras.backend.standardize_dtype((inputs if noise is None else noise).dtype)
     parts = inputs, noise, dropout_mask, zoneout_mask
     sizes = [0 if part is None else part.shape[-1] for part in parts]
-    packed_cell = _PackedCell(cell, sizes, dtype)
+    packed_cell = _PackedCell(cell, sizes, bool(wanted), dtype)
     loop = keras.layers.RNN(
         packed_cell,
         return_sequences=True,
@@ -612,15 +636,22 @@ def _plain_loop(
         mask=mask,
     )
     outputs, _, h, c, *memory, _ = (ops.cast(part, inputs.dtype) for part in results)
-    logits = outputs[..., cell.units :]
+    logits = outputs[..., cell.units : cell.units + cell.n_actions]
     noisy = logits if noise is None else ops.cast(logits, noise.dtype) + noise
     slots = (batch, cell.n_actions, cell.units)
     memory = [ops.reshape(part, slots) for part in memory]
+    alternatives = None
+    if wanted:
+        alternatives = outputs[..., cell.units + cell.n_actions :]
+        shape = (*ops.shape(inputs)[:2], cell.n_actions, cell.units)
+        alternatives = ops.reshape(alternatives, shape)
+        alternatives = alternatives[:, -1] if wanted == "last" else alternatives
     return (
         outputs[..., : cell.units],
         logits,
         ops.cast(greatest(noisy), "int32"),
         [h, c, *memory],
+        alternatives,
     )
 
 
@@ -630,9 +661,11 @@ class _PackedCell:
     Its first state is the last output, which is what Keras repeats at a masked step.
     """
 
-    def __init__(self, cell, sizes, dtype):
+    def __init__(self, cell, sizes, has_alternatives, dtype):
         self.cell = cell
         self.output_size = cell.units + cell.n_actions
+        self.output_size += has_alternatives * cell.n_actions * cell.units
+        self.has_alternatives = has_alternatives
         self.state_size = [self.output_size, *cell.state_size]
         self.compute_dtype = dtype  # of the states
         ends = itertools.accumulate(sizes)
@@ -644,14 +677,16 @@ class _PackedCell:
         dtype = self.cell.compute_dtype
         x, noise, *masks = (packed[:, part] for part in self._slices)
         x, *masks = (ops.cast(part, dtype) for part in (x, *masks))
-        h, logits, states = self.cell.step(
-            x,
-            [ops.cast(part, dtype) for part in states[1:]],
-            *(part if part.shape[-1] else None for part in (noise, *masks)),
-        )
-        output = ops.concatenate([h, logits], axis=-1)
+        noise, *masks = (p if p.shape[-1] else None for p in (noise, *masks))
+        states = [ops.cast(part, dtype) for part in states[1:]]
+        h, logits, new_states = self.cell.step(x, states, noise, *masks)
+        outputs = [h, logits]
+        if self.has_alternatives:
+            alternatives = self.cell.alternatives(x, states, *masks)
+            outputs.append(ops.reshape(alternatives, (ops.shape(h)[0], -1)))
+        output = ops.concatenate(outputs, axis=-1)
         output, *states = (
-            ops.cast(part, self.compute_dtype) for part in (output, *states)
+            ops.cast(part, self.compute_dtype) for part in (output, *new_states)
         )
         return output, [output, *states]
 

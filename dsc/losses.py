@@ -6,7 +6,8 @@ reinforcement learning", 1992; paper, "Training Methods". A policy loss is built
     loss = reinforce(logits, actions, advantage) - weight * mean(entropy(logits))
 
 Rewards `[batch, time]` (or `[batch, 1]`, one for each sequence) become advantages by
-`reward_to_go` and `advantages`. Only the logits receive gradients.
+`reward_to_go` and `advantages`. Only the logits receive gradients. Where the reward of
+every action is known, `exact` takes the place of `reinforce`.
 """
 
 import keras
@@ -128,6 +129,23 @@ def reinforce(logits, actions, advantage, mask=None):
     counts = ops.cast(mask, "bool")
     advantage = ops.where(counts, advantage, ops.zeros_like(advantage))  # may be NaN
     return -masked_mean(log_probs * advantage, mask)
+
+
+def exact(logits, rewards):
+    """Policy loss without sampling: minus the mean of the expected reward.
+
+    Its gradient is the mean, over all actions, of that of `reinforce` with these
+    rewards as advantages. It needs no baseline.
+
+    Args:
+        logits: `[..., n_actions]`.
+        rewards: `[..., n_actions]`, that of each action; no gradient passes through it.
+
+    Returns:
+        Scalar.
+    """
+    policy = ops.softmax(at_least_float32(logits), axis=-1)
+    return -ops.mean(ops.sum(policy * ops.stop_gradient(rewards), axis=-1))
 
 
 def masked_mean(x, mask):

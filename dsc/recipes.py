@@ -10,12 +10,19 @@ import math
 import re
 
 BASELINES = ("none", "mean", "standardised")
-OBSERVATIONS = ("mean", "last")
+OBSERVATIONS = ("mean", "last", "states")
 REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
+ESTIMATORS = ("reinforce", "exact")
 EVAL_ACTIONS = re.compile(r"greedy|sample|newest|mean:[1-9]\d{0,3}")
 # Attention has no policy to train.
-MODEL_OVERRIDES = {"attention": {"rl_weight": 0.0, "entropy_weight": 0.0}}
+MODEL_OVERRIDES = {
+    "attention": {
+        "rl_weight": 0.0,
+        "entropy_weight": 0.0,
+        "estimator": "reinforce",
+    },
+}
 # Flags that a recipe sets if they are not given. The paper has one plain LSTM below the
 # DSC-LSTM, and an agent of 50 units that sees the last state. How it weights reward and
 # entropy, and whether it has a baseline, we do not know.
@@ -39,6 +46,8 @@ class Recipe:
             the 10 classes (4).
         baseline: subtracted from the returns; see `dsc.losses.advantages` (5, 13).
         entropy_weight: weight of the policy's entropy, a bonus in the loss (5, 13).
+        entropy_decay: factor on the entropy weight after each epoch, in equal parts
+            after each step.
         first_action_in_loss: the unused action of the first step of a window enters the
             policy loss of the language model (6).
         eval_actions: in validation and test, see `dsc.evaluation` (7).
@@ -49,6 +58,9 @@ class Recipe:
             only with that of its own word (13).
         credit: of number prediction: the reward of a sequence credits `all` actions, or
             only the `last`, which reads the index.
+        estimator: of the policy gradient: `reinforce`, from the sampled action, or
+            `exact`, from the rewards of all actions of a step. The rewards must come at
+            once, and `baseline` has no effect.
         rl_weight: weight of the policy loss (13).
         dense_norm: the gradient norm for clipping counts the gradient of the embedding
             as one matrix. The release counts each looked-up row separately (14).
@@ -60,12 +72,14 @@ class Recipe:
     mean_over_classes: bool = False
     baseline: str = "standardised"
     entropy_weight: float = 0.0
+    entropy_decay: float = 1.0
     first_action_in_loss: bool = False
     eval_actions: str = "greedy"
     early_stopping: bool = True
     reward: str = "log_prob"
     reward_to_go: bool = False
     credit: str = "all"
+    estimator: str = "reinforce"
     rl_weight: float = 1.0
     dense_norm: bool = True
 
@@ -81,6 +95,13 @@ class Recipe:
         return dataclasses.replace(
             self, **{name: v for name, v in values.items() if v is not None}
         )
+
+    def after(self, epochs):
+        """Returns this recipe after so many epochs, a float32 scalar tensor."""
+        if self.entropy_decay == 1.0:
+            return self
+        weight = self.entropy_weight * self.entropy_decay**epochs
+        return dataclasses.replace(self, entropy_weight=weight)
 
     def for_model(self, model):
         """Returns this recipe for one of the models of `--model`."""

@@ -89,8 +89,9 @@ class JaxLanguageModeling(LanguageModelTask):
     def _train(self, weights, state, windows, rate, step, i):
         words, targets = (part[i] for part in windows)
         noise = draw_noise(self.model, self.seed, step, words.shape, *self.keeps)
+        recipe = self.recipe.after(step / len(windows[0]))
         gradients, total, state, metrics = compute_gradients(
-            self.model, self.recipe, weights, words, targets, state, noise
+            self.model, recipe, weights, words, targets, state, noise
         )
         weights, norm = descend(weights, gradients, rate, self.max_grad_norm)
         return weights, state, {"loss": total, "grad_norm": norm, **metrics}
@@ -130,10 +131,10 @@ class JaxLanguageModeling(LanguageModelTask):
         return read_windows
 
 
-def call(model, weights, words, state, noise):
+def call(model, weights, words, state, noise, targets=None):
     """The `Outputs` of a `LanguageModel` with these values of its trainable weights."""
     frozen = [variable.value for variable in model.non_trainable_variables]
-    outputs, _ = model.stateless_call(weights, frozen, words, state, noise)
+    outputs, _ = model.stateless_call(weights, frozen, words, state, noise, targets)
     return outputs
 
 
@@ -191,7 +192,7 @@ def compute_gradients(model, recipe, weights, words, targets, state, noise, bias
         noise = noise._replace(actions=noise.actions + bias)
 
     def objective(weights):
-        outputs = call(model, weights, words, state, noise)
+        outputs = call(model, weights, words, state, noise, targets)
         if bias is not None:
             logits = jnp.where(jnp.any(bias), bias, outputs.skips.logits)
             skips = outputs.skips._replace(logits=logits)

@@ -43,12 +43,16 @@ class Outputs(NamedTuple):
         hidden: `[batch, time, rnn_size]`, the outputs of the DSC-LSTM.
         skips: `dsc.Skips`.
         state: the recurrent state after the last step.
+        alternatives: `[batch, time, n_actions - 1]`, the targets' log-probabilities if
+            each step alone had continued from another state than it did: from those of
+            the actions + 1, + 2, ... modulo n_actions. None unless they are asked for.
     """
 
     logits: Any
     hidden: Any
     skips: Any
     state: Any
+    alternatives: Any = None
 
 
 class LanguageModel(keras.Model):
@@ -67,6 +71,8 @@ class LanguageModel(keras.Model):
             Wolf, 2017), and a bias of its own.
         param_init: weights start uniform in [-param_init, param_init], except the
             LSTMs' biases (0), the DSC-LSTM's recurrent kernel (orthogonal) and agent.
+        estimator: with `"exact"`, an agent's alternatives are returned; see
+            `dsc.recipes.Recipe`.
         seed: of the initial weights.
         dtype: Keras dtype policy of each layer; with `"mixed_bfloat16"` weights and
             losses stay float32.
@@ -83,6 +89,7 @@ class LanguageModel(keras.Model):
         tie_weights=False,
         param_init=0.05,
         implementation="auto",
+        estimator="reinforce",
         seed=None,
         dtype=None,
         **dsc_arguments,
@@ -127,6 +134,9 @@ class LanguageModel(keras.Model):
             return_sequences=True,
             return_state=True,
             return_skips=True,
+            return_alternatives=estimator == "exact"
+            and n_actions > 1
+            and dsc_arguments.get("choice", "agent") == "agent",
             implementation=implementation,
             dtype=self.dtype_policy,
             name="dsc",
@@ -164,13 +174,15 @@ class LanguageModel(keras.Model):
         """A list with the zero state of each recurrent layer."""
         return [layer.get_initial_state(batch_size) for layer in self.recurrent_layers]
 
-    def call(self, tokens, state=None, noise=None):
+    def call(self, tokens, state=None, noise=None, targets=None):
         """Runs over a window.
 
         Args:
             tokens: `[batch, time]`, word ids.
             state: from `get_initial_state` or the previous window; None is zeros.
             noise: `Noise`, or None: greedy actions, no dropout.
+            targets: `[batch, time]`, the next words' ids, which the alternatives of the
+                exact estimator are for; or None.
 
         Returns:
             `Outputs`.
@@ -191,12 +203,44 @@ class LanguageModel(keras.Model):
                 zoneout_mask=kept[i],
             )
             x = _drop(hidden, masks[i + 1])
-            final_state.append(layer_state)
-        skips = final_state[-1].pop()
+            final_state.append(layer_state[: len(state[i])])
+        skips, *alternatives = layer_state[len(state[-1]) :]
         # One matrix product for all steps.
         flat = ops.reshape(x, (-1, self.rnn_size))
         logits = ops.reshape(self.softmax(flat), (*ops.shape(tokens), self.vocab_size))
-        return Outputs(logits, hidden, skips, final_state)
+        if not alternatives or targets is None:
+            return Outputs(logits, hidden, skips, final_state)
+        log_probs = self._alternatives(
+            alternatives[0], skips.actions, masks[-1], targets
+        )
+        return Outputs(logits, hidden, skips, final_state, log_probs)
+
+    def _alternatives(self, hidden, actions, mask, targets):
+        """`Outputs.alternatives`, without a gradient.
+
+        Args:
+            hidden: `[batch, time, n_actions, rnn_size]`, outputs of the DSC-LSTM.
+            actions, targets: `[batch, time]`.
+            mask: of the dropout, `[batch, time, rnn_size]`, or None.
+        """
+        n_actions = self.dsc.n_actions
+        hidden = ops.reshape(hidden, (-1, self.rnn_size))
+        actions = ops.reshape(actions, (-1,))
+        flat_targets = ops.reshape(ops.cast(targets, "int32"), (-1, 1))
+        words = ops.arange(ops.shape(actions)[0], dtype="int32")  # [batch * time]
+        mask = None if mask is None else ops.reshape(mask, (-1, self.rnn_size))
+
+        def log_probs(k):
+            """Those `[batch * time]` of the actions + k."""
+            rows = words * n_actions + (actions + k) % n_actions
+            h = _drop(ops.take(hidden, rows, axis=0), mask)
+            logits = losses.at_least_float32(self.softmax(h))
+            # Only these numbers are kept of the `[batch * time, vocab_size]` logits.
+            own = ops.take_along_axis(logits, flat_targets, axis=-1)[:, 0]
+            return ops.stop_gradient(own - ops.logsumexp(logits, axis=-1))
+
+        found = ops.map(log_probs, ops.arange(1, n_actions, dtype="int32"))
+        return ops.reshape(ops.transpose(found), (*ops.shape(targets), n_actions - 1))
 
 
 class TiedDense(keras.layers.Layer):
@@ -316,11 +360,22 @@ def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advanta
     first = 0 if recipe.first_action_in_loss or carry_memory else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
     log_probs = -nll[:, first:]
+    if outputs.alternatives is not None:
+        log_probs = log_probs[..., None]
+        log_probs = ops.concatenate([log_probs, outputs.alternatives[:, first:]], -1)
     rewards = ops.exp(log_probs) if recipe.reward == "prob" else log_probs
     rewards = ops.stop_gradient(rewards)
-    returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
-    advantage = advantages(returns, recipe.baseline)
-    rl_loss = recipe.rl_weight * losses.reinforce(logits, actions, advantage)
+    if outputs.alternatives is None:
+        returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
+        advantage = advantages(returns, recipe.baseline)
+        rl_loss = losses.reinforce(logits, actions, advantage)
+    else:
+        order = actions[..., None] + ops.arange(logits.shape[-1], dtype="int32")
+        order = order % logits.shape[-1]  # that of the rewards: the action comes first
+        in_order = ops.take_along_axis(logits, order, axis=-1)
+        rl_loss = losses.exact(in_order, rewards)
+        rewards = rewards[..., 0]
+    rl_loss = recipe.rl_weight * rl_loss
     entropy = ops.mean(losses.entropy(logits))
     mean_nll = ops.mean(nll)
     total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll

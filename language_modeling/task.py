@@ -1,5 +1,7 @@
 """The language-model task under TensorFlow."""
 
+import tensorflow as tf
+
 from dsc import losses, noise
 from dsc.training.task import Task
 from language_modeling.base_task import LanguageModelTask
@@ -31,13 +33,12 @@ class LanguageModeling(LanguageModelTask, Task):
 
     def loss(self, step, batch, state):
         tokens, targets = batch
-        outputs = self.model(
-            tokens, state, self.distribution.local_rows(self._noise(step))
-        )
+        noise = self.distribution.local_rows(self._noise(step))
+        outputs = self.model(tokens, state, noise, targets)
         total, metrics = loss(
             outputs,
             targets,
-            self.recipe,
+            self.recipe.after(tf.cast(step, "float32") / self.n_batches),
             self.model.dsc.carry_memory,
             self.distribution.on_global_batch(losses.advantages),
         )

@@ -29,6 +29,11 @@ shared_flags.Group("agent", FLAGS).enum(
     recipes.CREDITS,
     "actions that the reward credits (default: the recipe's: all)",
 )
+data.refuse_unless(
+    ("estimator", "credit"),
+    lambda given: given["estimator"] != "exact" or given["credit"] == "last",
+    "--estimator exact needs a reward that comes at once: give --credit last",
+)
 
 shared_flags.define_optimization(
     FLAGS, learning_rate=0.001, batch_size=100, max_epochs=200

@@ -18,11 +18,14 @@ class Outputs(NamedTuple):
         logits: `[batch, n_numbers]`, of the answer.
         hidden: `[batch, rnn_size]`, the last output of the DSC-LSTM.
         skips: `dsc.Skips`.
+        alternatives: `[batch, n_actions, n_numbers]`, the logits if the last step had
+            continued from each of the states; None unless the estimator is exact.
     """
 
     logits: Any
     hidden: Any
     skips: Any
+    alternatives: Any = None
 
 
 class NumberPredictor(keras.Model):
@@ -32,10 +35,17 @@ class NumberPredictor(keras.Model):
         rnn_size: units of the DSC-LSTM.
         n_actions, agent_units, **dsc_arguments: see `dsc.DSCLSTM`.
         n_numbers: number of distinct inputs and answers.
+        estimator: see `dsc.recipes.Recipe`.
     """
 
     def __init__(
-        self, rnn_size=200, n_actions=10, agent_units=10, n_numbers=10, **dsc_arguments
+        self,
+        rnn_size=200,
+        n_actions=10,
+        agent_units=10,
+        n_numbers=10,
+        estimator="reinforce",
+        **dsc_arguments,
     ):
         super().__init__()
         self.n_numbers = n_numbers
@@ -44,6 +54,7 @@ class NumberPredictor(keras.Model):
             n_actions,
             agent_units=agent_units,
             return_skips=True,
+            return_alternatives=estimator == "exact",
             name="dsc",
             **dsc_arguments,
         )
@@ -68,8 +79,8 @@ class NumberPredictor(keras.Model):
             noise: `[batch, time, n_actions]`, or None for greedy actions.
         """
         x = ops.one_hot(numbers, self.n_numbers)  # [batch, time, n_numbers]
-        hidden, skips = self.dsc(x, noise=noise)
-        return Outputs(self.out(hidden), hidden, skips)
+        hidden, skips, *alternatives = self.dsc(x, noise=noise)
+        return Outputs(self.out(hidden), hidden, skips, *map(self.out, alternatives))
 
 
 def loss(outputs, targets, recipe, advantages=losses.advantages):
@@ -95,7 +106,10 @@ def loss(outputs, targets, recipe, advantages=losses.advantages):
     logits, actions = (part[:, first:] for part in outputs.skips)
     rewards = 2.0 * right - 1.0  # [batch]
     advantage = advantages(rewards[:, None], recipe.baseline)
-    if recipe.log_of_probability_plus_one:
+    if outputs.alternatives is not None:
+        alternatives = is_right(outputs.alternatives, targets[:, None])
+        rl_loss = losses.exact(logits, 2.0 * alternatives[:, None] - 1.0)
+    elif recipe.log_of_probability_plus_one:
         probability = ops.exp(losses.log_prob(logits, actions))
         rl_loss = -ops.mean(ops.log(probability + 1.0) * advantage)
     else:
@@ -125,10 +139,10 @@ def task_loss(logits, targets, recipe):
 
 
 def is_right(logits, targets):
-    """1.0 where the likeliest number is the answer, else 0.0; `[batch]`."""
+    """1.0 where the likeliest number is the answer, else 0.0; `[batch, ...]`."""
     return ops.cast(ops.equal(answers(logits), ops.cast(targets, "int32")), "float32")
 
 
 def answers(logits):
-    """The likeliest numbers, int32 `[batch]`."""
+    """The likeliest numbers, int32 `[batch, ...]`."""
     return ops.cast(ops.argmax(logits, axis=-1), "int32")

@@ -98,7 +98,7 @@ class NumberPrediction(Task):
         total, metrics = loss(
             self.model(x, self.distribution.local_rows(noise)),
             y,
-            self.recipe,
+            self.recipe.after(tf.cast(step, "float32") / self.n_batches),
             self.distribution.on_global_batch(losses.advantages),
         )
         return total, state, metrics

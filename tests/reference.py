@@ -127,10 +127,15 @@ def _row(
         elif choice == "random_skip":
             scores = np.log(shares or np.ones(n_actions))
         elif n_actions > 1:
-            seen = h
-            if free and observation == "mean":
-                seen = sum(stored_h for stored_h, _ in stored) / n_actions
-            scores = policy(weights, x[t], seen)
+            seen = [h]
+            if observation == "states":  # each with its age, scored by itself
+                seen = []
+                for k, (stored_h, _) in enumerate(stored):
+                    angles = [(n_actions - k) / 2**i for i in range(8)]
+                    seen += [np.concatenate([stored_h, np.sin(angles), np.cos(angles)])]
+            elif free and observation == "mean":
+                seen = [sum(stored_h for stored_h, _ in stored) / n_actions]
+            scores = np.concatenate([policy(weights, x[t], part) for part in seen])
         noisy = scores if noise is None else scores + noise[t]
         action = int(np.argmax(noisy))
         start_h, start_c = h, c
@@ -167,7 +172,7 @@ def _row(
 
 
 def policy(weights, x, seen_h):
-    """The agent's logits, `[n_actions]`, for one step of one row."""
+    """The agent's logits, `[n_actions]` or of one state, for one step of one row."""
     kernel_1, bias_1, kernel_2, bias_2 = weights.agent
     hidden = np.tanh(np.concatenate([x, seen_h]) @ kernel_1 + bias_1)
     return hidden @ kernel_2 + bias_2

@@ -35,6 +35,7 @@ def make_cell(rng, n_actions=N_ACTIONS, **options):
         {"lamda": 0.6, "forget_bias": 0.3},
         {"lamda": 0.0},
         {"lamda": 0.6, "observation": "last"},
+        {"lamda": 0.6, "observation": "states"},
         {"lamda": 0.6, "layer_norm": True},
         {"lamda": 0.6, "zoneout": 0.3},
         {"n_actions": 1, "forget_bias": 0.3},

@@ -32,8 +32,19 @@ RECIPE = LANGUAGE_MODELING["corrected"]
 
 
 @needs_jax
-def test_a_step_under_jax_equals_one_under_tensorflow(rng, tmp_path):
-    model = LanguageModel(**SIZES, implementation="plain")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param(
+            {"estimator": "exact", "observation": "states"}, marks=pytest.mark.slow
+        ),
+    ],
+    ids=str,
+)
+def test_a_step_under_jax_equals_one_under_tensorflow(options, rng, tmp_path):
+    sizes = SIZES | options
+    model = LanguageModel(**sizes, implementation="plain")
     model.build()
     variables = model.trainable_variables
     for variable in variables:
@@ -55,14 +66,15 @@ def test_a_step_under_jax_equals_one_under_tensorflow(rng, tmp_path):
     state = [[given[f"state/{2 * i + k}"] for k in (0, 1)] for i in range(3)]
     masks = [given[f"mask/{i}"] for i in range(model.n_dropout_masks)]
     with tf.GradientTape() as tape:
-        outputs = model(given["words"], state, Noise(given["noise"], masks))
+        noise = Noise(given["noise"], masks)
+        outputs = model(given["words"], state, noise, given["targets"])
         total, _ = loss(outputs, given["targets"], RECIPE)
     gradients = list(map(tf.convert_to_tensor, tape.gradient(total, variables)))
     clipped, norm = clip(gradients, MAX_NORM, dense_norm=True)
     assert norm > MAX_NORM
     keras.optimizers.SGD(RATE).apply(clipped, variables)
 
-    arguments = (tmp_path / "step.npz", *map(json.dumps, (SIZES, RATE, MAX_NORM)))
+    arguments = (tmp_path / "step.npz", *map(json.dumps, (sizes, RATE, MAX_NORM)))
     (paths,) = isolated.succeeds(isolated.start("on_jax/training_step.py", *arguments))
     plain_paths = [re.sub(r"_\d+/", "/", v.path) for v in variables]
     assert [re.sub(r"_\d+/", "/", path) for path in json.loads(paths)] == plain_paths

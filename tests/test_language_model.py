@@ -1,6 +1,7 @@
 """The language model: initial weights, recurrent state, loss, noise, evaluation."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -90,6 +91,37 @@ def log_softmax(logits):
 
 def pick(values, index):
     return np.take_along_axis(values, np.asarray(index)[..., None], axis=-1)[..., 0]
+
+
+def test_the_exact_estimator_is_the_mean_over_all_forced_actions(rng):
+    n, model = 4, small_model(n_actions=4, estimator="exact", carry_memory=True)
+    words, targets = rng.integers(0, VOCAB, (2, BATCH, STEPS))
+    masks = list(rng.integers(0, 2, (3, BATCH, STEPS, UNITS)) * 2.0)
+    with tf.GradientTape(persistent=True) as tape:
+        noise = Noise(rng.gumbel(size=(BATCH, STEPS, n)), masks)
+        outputs = model(words, noise=noise, targets=targets)
+        total, metrics = loss(outputs, targets, CORRECTED, carry_memory=True)
+        actions = outputs.skips.actions.numpy()
+        policy_loss = total - STEPS * metrics["nll"]
+        # By enumeration: one step is forced to one action, the others stay.
+        expected = -CORRECTED.entropy_weight * metrics["entropy"]
+        for t, k in itertools.product(range(STEPS), range(n)):
+            forced = actions.copy()
+            forced[:, t] = k
+            noise = Noise(1e4 * np.eye(n)[forced], masks)
+            logits = model(words, noise=noise).logits.numpy()
+            reward = pick(log_softmax(logits[:, t]), targets[:, t])
+            log_pi = tf.nn.log_softmax(outputs.skips.logits[:, t])[:, k]
+            term = tf.stop_gradient(tf.exp(log_pi)) * log_pi * reward
+            expected -= CORRECTED.rl_weight * tf.reduce_mean(term) / STEPS
+    agent = [w.value for w in model.trainable_weights if "agent" in w.path]
+    assert len(agent) == 4
+    for actual, part in zip(
+        tape.gradient(policy_loss, agent), tape.gradient(expected, agent), strict=True
+    ):
+        assert np.abs(part).max() > 1e-4
+        np.testing.assert_allclose(actual, part, rtol=1e-4, atol=1e-7)
+    assert not small_model(n_actions=1, estimator="exact").dsc.return_alternatives
 
 
 # Weights

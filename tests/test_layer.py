@@ -97,6 +97,7 @@ def is_nothing(gradient):
         {"lamda": 0.6, "forget_bias": 0.3},  # which float32 would round
         {"lamda": 0.0},
         {"lamda": LAMDA, "observation": "last"},
+        {"lamda": LAMDA, "observation": "states"},
         {"n_actions": 1, "forget_bias": 0.3},
         {"n_actions": 2, "lamda": LAMDA},
         {"n_actions": TIME + 4},
@@ -128,6 +129,7 @@ def test_a_sequence_equals_the_numpy_loop(implementation, carry_memory, options,
         {"layer_norm": True, "lamda": LAMDA},
         {"choice": "attention", "lamda": LAMDA},
         {"choice": "attention", "observation": "last"},
+        {"choice": "attention", "observation": "states"},
     ],
     ids=str,
 )
@@ -201,6 +203,50 @@ def test_always_n_back_is_n_interleaved_lstms(implementation, back, rng):
         start = (h, c) if strand == 0 else (ZEROS, ZEROS)
         expected = reference.lstm(weights, x[:, strand::back], *start)
         np.testing.assert_allclose(outputs[:, strand::back], expected, rtol=1e-9)
+
+
+@both
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lamda": LAMDA, "masked": True},
+        {"lamda": LAMDA, "masked": True, "return_sequences": False},
+        {"carry_memory": True, "observation": "states", "go_backwards": True},
+        {"lamda": LAMDA, "zoneout": 0.3},
+        {"n_actions": 1},
+    ],
+    ids=str,
+)
+def test_alternatives_are_the_outputs_of_forced_actions(implementation, options, rng):
+    options = dict(options)
+    masked = options.pop("masked", False)
+    layer, _ = make_layer(
+        rng, implementation=implementation, return_alternatives=True, **options
+    )
+    n = layer.n_actions
+    given = draw(layer, rng, batch=len(MASK))
+    *_, skips, alternatives = run(layer, mask=MASK if masked else None, **given)
+    # Each row TIME * n times: one step is forced to one action, the others stay.
+    forced = np.asarray(skips.actions)[:, None, None].repeat(n, 2).repeat(TIME, 1)
+    for t, k in itertools.product(range(TIME), range(n)):
+        forced[:, t, k, t] = k
+    given["noise"] = 1e4 * np.eye(n)[forced.reshape(-1, TIME)]
+    del given["n_actions"]
+    for name in ("x", "h", "c", "dropout_mask"):
+        given[name] = given[name].repeat(TIME * n, axis=0)
+    if given["memory"] is not None:
+        given["memory"] = given["memory"].repeat(TIME * n, axis=1)
+    mask = MASK.repeat(TIME * n, axis=0) if masked else None
+    outputs = run(layer, mask=mask, n_actions=n, **given)[0]
+    outputs = np.reshape(outputs, (len(MASK), TIME, n, -1, UNITS))
+    steps = np.arange(TIME)
+    expected = outputs[:, steps, :, steps % outputs.shape[3]].swapaxes(0, 1)
+    if masked:
+        expected = expected * MASK[..., None, None]
+        last = TIME - 1 - np.argmax(MASK[:, ::-1], axis=1)
+    if not layer.return_sequences:
+        expected = expected[np.arange(len(MASK)), last]
+    np.testing.assert_allclose(alternatives, expected, rtol=1e-9, atol=1e-12)
 
 
 # Windows
@@ -444,7 +490,12 @@ def unpadded(
 @pytest.mark.parametrize("carry_memory", [False, True])
 @pytest.mark.parametrize(
     "options",
-    [{"lamda": LAMDA}, {"lamda": LAMDA, "observation": "last"}, {"n_actions": 1}],
+    [
+        {"lamda": LAMDA},
+        {"lamda": LAMDA, "observation": "last"},
+        {"lamda": LAMDA, "observation": "states"},
+        {"n_actions": 1},
+    ],
     ids=str,
 )
 def test_padding_changes_nothing(

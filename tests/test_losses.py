@@ -9,7 +9,14 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 
 from dsc import DSCLSTM
-from dsc.losses import advantages, entropy, log_prob, reinforce, reward_to_go
+from dsc.losses import (
+    advantages,
+    entropy,
+    exact,
+    log_prob,
+    reinforce,
+    reward_to_go,
+)
 from dsc.noise import gumbel
 
 LN_2, LN_3 = np.log(2.0), np.log(3.0)
@@ -52,6 +59,23 @@ def test_entropy_by_hand():
         [2 * LN_2, skewed, skewed],
     ]
     assert_allclose(entropy(constant(LOGITS)), expected, atol=1e-5)
+
+
+def test_the_exact_gradient_is_the_mean_of_reinforce_over_all_actions(rng):
+    logits = tf.constant(LOGITS)
+    rewards = tf.constant(rng.normal(size=COUNTS.shape), "float32")
+    policy = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch((logits, rewards))
+        loss = exact(logits, rewards)
+        parts = [
+            reinforce(logits, np.full((2, 3), k), policy[..., k] * rewards[..., k])
+            for k in range(4)
+        ]
+    expected = sum(tape.gradient(part, logits) for part in parts)
+    assert_allclose(tape.gradient(loss, logits), expected, atol=1e-6)
+    assert tape.gradient(loss, rewards) is None
+    assert_allclose(loss, -np.mean(np.sum(policy * rewards, axis=-1)), rtol=1e-6)
 
 
 def test_reward_to_go_by_hand():

@@ -80,6 +80,26 @@ def literal_outputs():
     ), targets
 
 
+def test_the_exact_estimator_is_the_mean_over_all_forced_last_actions(rng):
+    recipe = dataclasses.replace(CORRECTED, credit="last", estimator="exact")
+    model = NumberPredictor(UNITS, ACTIONS, agent_units=4, estimator="exact")
+    model.build()
+    numbers = rng.integers(0, 10, (BATCH, TIME))
+    noise = rng.gumbel(size=(BATCH, TIME, ACTIONS))
+    outputs = model(numbers, noise)
+    answers = []
+    for k in range(ACTIONS):
+        noise[:, -1] = 1e4 * np.eye(ACTIONS)[k]
+        answers.append(np.argmax(model(numbers, noise).logits, axis=-1))
+    targets = answers[0]
+    rewards = [np.where(answer == targets, 1.0, -1.0) for answer in answers]
+    assert np.any(rewards[1:] != rewards[0])
+    policy = np.exp(log_softmax(outputs.skips.logits[:, -1]))
+    expected = -recipe.rl_weight * np.mean(np.sum(policy * np.transpose(rewards), -1))
+    _, metrics = loss(outputs, targets, recipe)
+    assert float(metrics["rl_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
 def loop_loss(recipe, log_answer, log_pi, rewards, entropy):
     """`(nll, policy loss, loss)` row by row and step by step."""
     nll = -np.mean(log_answer)

@@ -86,6 +86,20 @@ def answer_task(recipe):
     return NumberPrediction(model, optimizer, data, recipe, 2, seed=3, patience=1)
 
 
+@pytest.mark.parametrize("make", [language_task, answer_task])
+def test_the_entropy_weight_decays_by_its_factor_per_epoch(make):
+    decaying = make(Recipe(entropy_weight=0.8, entropy_decay=0.25))
+    batch, state = decaying.batch(0, 0), decaying.initial_state()
+    for step in (0, 7):  # which also number the random numbers
+        weight = 0.8 * 0.25 ** (step / decaying.n_batches)
+        steady = make(Recipe(entropy_weight=weight))
+        steady.model.set_weights(decaying.model.get_weights())
+        (total, *_), (expected, *_) = (
+            task.loss(np.int64(step), batch, state) for task in (decaying, steady)
+        )
+        assert float(total) == pytest.approx(float(expected), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("switch", "shares"),
     [

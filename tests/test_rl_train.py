@@ -131,6 +131,7 @@ VARIANTS = [
     ("--recipe=released", "--lamda=0.5"),
     ("--lamda=0.5", "--carry_memory", "--observation=last", "--baseline=none"),
     ("--reward=prob", "--mixed_precision", "--vocab_size=50"),
+    ("--estimator=exact", "--observation=states", "--entropy_decay=0.5"),
 ]
 
 
@@ -351,6 +352,11 @@ REFUSED = {
         (f"{TRAIN} --shares=0.1,0.1,0.1,0.2,0.5", f".*{SHARES}.*"),
         (f"{TRAIN} --model=random_skip --shares=0.5,0.5", f".*{SHARES}.*"),
         (f"{TRAIN} --model=random_skip --shares=a,1,0,0,0", f".*{SHARES}.*"),
+        (f"{TRAIN} --model=attention --estimator=exact", f".*{ATTENTION}.*"),
+        (
+            f"{TRAIN} --estimator=exact --recipe=released",
+            "flags .*: --estimator exact needs .*: leave one of them out",
+        ),
         (
             "--load_model=run --mode=generate --n_words=99999999999999999999",
             r"flag --n_words=9+: 9+ is not an integer in the range \[1, 2147483647\]",
@@ -416,6 +422,10 @@ REFUSED = {
         (
             f"{PREDICT} --hops=2 --sequence_length=20 --recipe=released",
             "flags .*hops=2, .*: the release supports only .* one hop.*",
+        ),
+        (
+            f"{PREDICT} --estimator=exact --credit=all",
+            "flags .*: --estimator exact needs .*: give --credit last",
         ),
     ],
     PRODUCE: [

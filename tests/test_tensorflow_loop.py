@@ -66,6 +66,7 @@ def assert_same(plain, fast, tolerance):
         {"lamda": LAMDA, "go_backwards": True, "mask": MASK, "dtype": "float32"},
         {"lamda": LAMDA, "choice": "random_skip", "mask": MASK},
         {"lamda": LAMDA, "zoneout": 0.3, "mask": MASK, "dropout": True},
+        {"lamda": LAMDA, "observation": "states", "mask": MASK},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -107,6 +108,7 @@ def test_fast_equals_plain(options, carry_memory, n_actions, rng):
             5, {"observation": "last", "mask": MASK, "dropout": True}, marks=slow
         ),
         pytest.param(5, {"choice": "random_skip"}, marks=slow),
+        pytest.param(5, {"observation": "states", "mask": MASK}, marks=slow),
     ],
 )
 def test_compiled_by_xla_it_equals_plain(n_actions, options, rng):

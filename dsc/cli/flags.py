@@ -11,6 +11,7 @@ from absl import flags
 
 from dsc.recipes import (
     BASELINES,
+    ESTIMATORS,
     EVAL_ACTIONS,
     FLAGS_OF_RECIPE,
     OBSERVATIONS,
@@ -38,8 +39,9 @@ ROLES = {
         "score_tail mixed_precision released_data hops jit_compile",
         # Change what training computes.
         "training": "dropout recurrent_dropout variational param_init baseline reward "
-        "credit rl_weight entropy_weight learning_rate learning_rate_decay "
-        "lr_threshold decay_when max_grad_norm patience print_every fresh_data",
+        "credit estimator rl_weight entropy_weight entropy_decay learning_rate "
+        "learning_rate_decay lr_threshold decay_when max_grad_norm patience "
+        "print_every fresh_data",
         # End training. A run is continued with larger values.
         "length": "max_epochs max_steps",
         # Find the data. A loaded model looks for them where its run found them.
@@ -179,8 +181,8 @@ def define_model(defined, rnn_size, n_actions, agent_units):
         "observation",
         "mean",
         OBSERVATIONS,
-        "what the agent sees: the mean of the past hidden states (release) or the "
-        "last one (paper)",
+        "what the agent sees: the mean of the past hidden states (release), the last "
+        "one (paper), or each of the states, which it then scores one by one",
     )
 
 
@@ -215,6 +217,7 @@ def layer_arguments(values, recipe):
         "agent_units": values.agent_units,
         "observation": values.observation,
         "shares": _shares(values.shares),
+        "estimator": recipe.estimator,
     }
 
 
@@ -238,10 +241,24 @@ def define_recipe(defined, recipes):
     Group("model", defined).enum("recipe", "corrected", recipes, text)
     text = help_of("baseline", "subtracted from the returns")
     agent.enum("baseline", None, BASELINES, text)
+    text = help_of(
+        "estimator",
+        "of the policy gradient: from the sampled action, or exact, from the rewards "
+        "of all actions of a step, without a baseline",
+    )
+    agent.enum("estimator", None, ESTIMATORS, text)
+    agent.refuse_unless(
+        ("estimator", "recipe"),
+        lambda given: (given["estimator"], given["recipe"]) != ("exact", "released"),
+        "--estimator exact needs rewards that come at once, and --recipe released "
+        "rewards an action later, too: leave one of them out",
+    )
     text = help_of("rl_weight", "weight of the policy loss")
     agent.float("rl_weight", None, text, 0.0)
     text = help_of("entropy_weight", "weight of the policy's entropy")
     agent.float("entropy_weight", None, text, 0.0)
+    text = help_of("entropy_decay", "factor on --entropy_weight, per epoch")
+    agent.float("entropy_decay", None, text, 0.0, 1.0)
     text = help_of(
         "eval_actions",
         "the actions in evaluation: greedy, sample, newest (the newest state, as an "
@@ -254,7 +271,7 @@ def define_recipe(defined, recipes):
         "it is greedy, sample, newest or mean:N with N from 1 to 9999",
     )
     agent.refuse_unless(
-        ("model", "rl_weight", "entropy_weight", "eval_actions"),
+        ("model", "rl_weight", "entropy_weight", "eval_actions", "estimator"),
         _fit_model,
         "--model attention has no policy loss and chooses no state (newest, mean:N), "
         "and --model random_skip is never greedy: leave the other flag out",
@@ -266,6 +283,7 @@ def _fit_model(given):
         return given["eval_actions"] != "greedy"
     if given["model"] == "attention":
         learns = given["rl_weight"] or given["entropy_weight"]
+        learns = learns or given["estimator"] == "exact"
         return not learns and given["eval_actions"] in (None, "greedy", "sample")
     return True
 

@@ -20,9 +20,12 @@ so the memory of step t is the blocks t+1 .. t+K, and action a means block t+1+a
 `dsc.loops.tensorflow` and `dsc.loops.jax` have the walk over time itself, `run`.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 from keras import ops
+
+from dsc.cell import lstm_gates, zone_out
 
 
 class Agent(NamedTuple):
@@ -34,6 +37,8 @@ class Agent(NamedTuple):
         h_kernel: `[units, agent_units]`, its kernel for what it observes of the past.
         logits_kernel, logits_bias: `[agent_units, n_actions]` and `[n_actions]`.
         noise: `[time, batch, n_actions]`, added to its logits, or None.
+        from_age: `[n_actions, 1, agent_units]`, its pre-activations from the ages of
+            the states, if it scores each of them.
     """
 
     from_x: Any = None
@@ -41,17 +46,42 @@ class Agent(NamedTuple):
     logits_kernel: Any = None
     logits_bias: Any = None
     noise: Any = None
+    from_age: Any = None
+
+    def project(self, h):
+        """The agent's pre-activations from a hidden state, `[..., agent_units]`."""
+        return ops.matmul(h, self.h_kernel)
+
+    def remember(self, projected, h):
+        """The projected memory `[n_actions, batch, agent_units]` after a step."""
+        return ops.concatenate([projected[1:], self.project(h)[None]], axis=0)
+
+    def scores(self, projected, from_x):
+        """The logits of an agent that scores each state.
+
+        Args:
+            projected: `[..., n_actions, batch, agent_units]`, projected memory.
+            from_x: broadcasts to it.
+
+        Returns:
+            `[..., batch, n_actions]`.
+        """
+        hidden = ops.tanh(projected + self.from_age + from_x)
+        scores = ops.matmul(hidden, self.logits_kernel)[..., 0] + self.logits_bias
+        return ops.swapaxes(scores, -1, -2)
 
     def noisy_logits(self, cell, observed_h, from_x, noise):
         """The logits of one step, whose greatest is its action, `[batch, n_actions]`.
 
         Args:
             cell: `DSCLSTMCell`.
-            observed_h: `[batch, units]`.
+            observed_h: `[batch, units]`, or the projected memory.
             from_x, noise: those of the step.
         """
-        if cell.has_agent:
-            hidden = ops.tanh(ops.matmul(observed_h, self.h_kernel) + from_x)
+        if cell.observes_states:
+            logits = self.scores(observed_h, from_x)
+        elif cell.has_agent:
+            hidden = ops.tanh(self.project(observed_h) + from_x)
             logits = ops.matmul(hidden, self.logits_kernel) + self.logits_bias
         else:
             logits = cell.fixed_logits(observed_h)
@@ -96,7 +126,7 @@ class Rows:
         return rows
 
 
-def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state):
+def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state, wanted=None):
     """Runs a `DSCLSTMCell` over time.
 
     Args:
@@ -112,11 +142,13 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state):
         state: list of h, c, each `[batch, units]`, optionally followed by the memory
             of h and of c, each `[batch, n_actions, units]`, oldest first. Without
             them the memory is zeros and the first step of a row continues from h, c.
+        wanted: whether to return the alternatives of `"all"` steps, only of the
+            `"last"`, or, if it is None, none.
 
     Returns:
         `(h [batch, time, units], logits [batch, time, n_actions],
-        actions [batch, time], final state [h, c, memory_h, memory_c])`. At masked
-        steps h repeats the last one, as in Keras; logits and actions have no meaning.
+        actions [batch, time], final state [h, c, memory_h, memory_c], alternatives)`.
+        At masked steps h repeats the last one, as in Keras; the others have no meaning.
     """
     batch, time, features = ops.shape(x)
     rows = Rows(cell.n_actions, batch, first_step_forced=len(state) == 2)
@@ -132,7 +164,7 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state):
     z = ops.reshape(z, (time, batch, 4 * cell.units))
     agent = None
     if cell.n_actions > 1:
-        agent = _agent(cell, flat_x, noise, (time, batch, cell.agent_units))
+        agent = _agent(cell, flat_x, noise, (time, batch))
 
     *histories, observed_h, actions = run(
         cell,
@@ -147,13 +179,20 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state):
 
     n_blocks = 1 + cell.n_actions + time
     h = ops.reshape(histories[0], (n_blocks, batch, cell.units))[1 + cell.n_actions :]
-    if agent:
+    if cell.observes_states:
+        logits = _policy(cell, flat_x, histories[0], (time, batch))
+    elif agent:
         logits = cell.policy(flat_x, ops.reshape(observed_h, (-1, cell.units)))
         logits = ops.reshape(logits, (time, batch, cell.n_actions))
     else:
         logits = ops.zeros((time, batch, 1), z.dtype)
     # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
     outputs = [h, logits, ops.cast(actions, "float32")]
+    alternatives = functools.partial(
+        _alternatives, cell, rows, recurrent_kernel, z, dropout_mask, kept, histories
+    )
+    if wanted == "all":
+        outputs.append(alternatives(ops.arange(time, dtype="int32")[:, None]))
     if mask is None:
         outputs = [ops.swapaxes(part, 0, 1) for part in outputs]
         lengths = ops.full((batch,), time, "int32")
@@ -172,17 +211,77 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state):
         for index in (rows.newest(lengths), memory)
         for part in histories
     ]
-    h, logits, actions = outputs
-    return h, logits, ops.cast(actions, "int32"), final
+    h, logits, actions, *found = outputs
+    if wanted == "last":
+        found = alternatives(ops.maximum(lengths - 1, 0)[None])  # [1, batch, ...]
+    return h, logits, ops.cast(actions, "int32"), final, found[0] if wanted else None
 
 
-def _agent(cell, flat_x, noise, shape):
+def _agent(cell, flat_x, noise, shape, learns=False):
     if not cell.has_agent:
         return Agent(noise=noise)
-    kernel, bias, *logits_weights = map(ops.stop_gradient, cell.agent_weights)
-    features = flat_x.shape[-1]
+    weights = cell.agent_weights
+    kernel, bias, *logits_weights = (
+        weights if learns else map(ops.stop_gradient, weights)
+    )
+    features, ages = flat_x.shape[-1], flat_x.shape[-1] + cell.units
     from_x = ops.matmul(ops.stop_gradient(flat_x), kernel[:features]) + bias
-    return Agent(ops.reshape(from_x, shape), kernel[features:], *logits_weights, noise)
+    from_x = ops.reshape(from_x, (*shape, cell.agent_units))
+    from_age = None
+    if cell.observes_states:
+        from_age = ops.matmul(cell.ages, kernel[ages:])[:, None]
+    return Agent(from_x, kernel[features:ages], *logits_weights, noise, from_age)
+
+
+def _policy(cell, flat_x, history, shape):
+    """`cell.policy` of all steps; each state is projected once, not K times."""
+    time, batch = shape
+    agent = _agent(cell, flat_x, None, shape, learns=True)
+    projected = agent.project(ops.stop_gradient(history))
+    projected = ops.reshape(projected, (-1, batch, cell.agent_units))  # [blocks, ...]
+    slots = 1 + ops.arange(cell.n_actions, dtype="int32")
+    memory = ops.arange(time, dtype="int32")[:, None] + slots  # [time, n_actions]
+    projected = ops.take(projected, memory, axis=0)
+    return agent.scores(projected, agent.from_x[:, None])
+
+
+def _alternatives(
+    cell, rows, recurrent_kernel, z, dropout_mask, kept, histories, steps
+):
+    """What steps would output if they continued from each of the states.
+
+    Args:
+        z: `[time, batch, 4 * units]`, pre-activations from the inputs.
+        steps: `[n, 1]` or `[n, batch]`, numbers of steps.
+
+    Returns:
+        `[n, batch, n_actions, units]`, without a gradient.
+    """
+    # Here, and not at the end: so no derivative is ever begun.
+    recurrent_kernel, z, *histories = map(
+        ops.stop_gradient, (recurrent_kernel, z, *histories)
+    )
+    slots = ops.arange(cell.n_actions, dtype="int32")[:, None, None]
+    chosen = rows.chosen(steps, slots)  # [n_actions, n, batch]
+    newest, own = rows.newest(steps), rows.block(steps)  # [n, batch]
+    lamda = cell.lamda if cell.n_actions > 1 else 0.0
+
+    def mix(history):
+        state = ops.take(history, chosen, axis=0)
+        if lamda == 1.0:
+            return state
+        return lamda * state + (1.0 - lamda) * ops.take(history, newest, axis=0)
+
+    h, c = histories
+    z = _take(z, own) + mix(ops.matmul(h, recurrent_kernel))
+    if dropout_mask is not None:
+        dropout_mask = _take(ops.stop_gradient(dropout_mask), own)
+    gates = ops.split(z, 4, axis=-1)
+    start_c = mix(c)
+    new = lstm_gates(gates, start_c, cell.forget_bias, dropout_mask)
+    if kept is not None:
+        new = zone_out(new, (mix(h), start_c), [_take(part, own) for part in kept])
+    return ops.moveaxis(new[0], 0, 2)
 
 
 def _given(cell, state, batch):

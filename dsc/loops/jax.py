@@ -65,35 +65,41 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
     # precision would lose it in its own rounding.
     sum_dtype = result_type(z.dtype, "float32")
     memory = given[0].reshape(1 + n_actions, batch, cell.units)
-    memory_sum = memory.astype(sum_dtype).sum(axis=0)
+    if cell.observes_states:
+        memory = agent.project(memory[1:])
+    else:
+        memory = memory.astype(sum_dtype).sum(axis=0)
 
     def step(carry, inputs):
-        newest, history, memory_sum = carry
+        newest, history, memory = carry
         t, z, factors, kept, from_x, noise = inputs
         observed_h, action, chosen = newest[0], jnp.zeros(batch, "int32"), None
         if agent:
             if cell.observes_mean:
-                memory_sum -= _block(history, t, batch)[0].astype(sum_dtype)
-                mean_h = (memory_sum / n_actions).astype(z.dtype)
+                memory -= _block(history, t, batch)[0].astype(sum_dtype)
+                mean_h = (memory / n_actions).astype(z.dtype)
                 from_given = rows.first_step_forced & (t == 0)
                 observed_h = jnp.where(from_given, observed_h, mean_h)
-            logits = agent.noisy_logits(cell, observed_h, from_x, noise)
+            seen = memory if cell.observes_states else observed_h
+            logits = agent.noisy_logits(cell, seen, from_x, noise)
             action = jnp.argmax(logits, axis=-1).astype("int32")
             chosen = rows.chosen(t, action)
         start_h, start_c = _mix(cell, history, chosen, newest)
         z = z + start_h @ recurrent_kernel
         newest = _gates(cell, z, start_c, factors, start_h, kept)
         if cell.observes_mean:
-            memory_sum += newest[0].astype(sum_dtype)
+            memory += newest[0].astype(sum_dtype)
+        elif cell.observes_states:
+            memory = agent.remember(memory, newest[0])
         for n, part in enumerate(newest):
             where = jnp.int32(n), (t + 1 + n_actions) * batch, jnp.int32(0)
             history = lax.dynamic_update_slice(history, part[None], where)
-        return (newest, history, memory_sum), (z, observed_h, action)
+        return (newest, history, memory), (z, observed_h, action)
 
     new = jnp.zeros((2, time * batch, cell.units), z.dtype)
     (_, history, _), (z, observed_h, actions) = _scan(
         step,
-        (tuple(given[:, :batch]), jnp.concatenate([given, new], axis=1), memory_sum),
+        (tuple(given[:, :batch]), jnp.concatenate([given, new], axis=1), memory),
         (
             jnp.arange(time, dtype="int32"),
             z,

@@ -92,22 +92,27 @@ class _Loop:
         # Half precision would lose it in its own rounding.
         sum_dtype = keras.backend.result_type(z.dtype, "float32")
         given = [tf.reshape(part, (1 + self.n_actions, -1)) for part in given]
-        memory_sum = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
-        memory_sum = tf.reshape(memory_sum, (self.batch, self.units))  # with block 0
+        if self.cell.observes_states:
+            shape = (self.n_actions, self.batch, self.units)
+            memory = self.agent.project(tf.reshape(given[0][1:], shape))
+        else:
+            memory = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
+            memory = tf.reshape(memory, (self.batch, self.units))  # with block 0
 
-        def step(t, newest, histories, memory_sum, saved):
+        def step(t, newest, histories, memory, saved):
             chosen = None
             observed_h = newest[0]
             if self.cell.observes_mean:
                 # What has left the memory is subtracted here, not a step earlier: so a
                 # step first reads the history and then writes to it, which XLA needs
                 # to write in place.
-                memory_sum -= tf.cast(self._block(histories[0], t), sum_dtype)
-                observed_h = tf.cast(memory_sum / self.n_actions, z.dtype)
+                memory -= tf.cast(self._block(histories[0], t), sum_dtype)
+                observed_h = tf.cast(memory / self.n_actions, z.dtype)
                 if self.rows.first_step_forced:
                     observed_h = tf.where(t == 0, newest[0], observed_h)
             if self.agent:
-                action = self._choose(t, observed_h)
+                seen = memory if self.cell.observes_states else observed_h
+                action = self._choose(t, seen)
                 chosen = self.rows.chosen(t, action)
                 saved = {
                     **saved,
@@ -128,7 +133,9 @@ class _Loop:
                 kept = [share[t] for share in self.kept]
                 newest = zone_out(newest, (start_h, start_c), kept)
             if self.cell.observes_mean:
-                memory_sum += tf.cast(newest[0], sum_dtype)
+                memory += tf.cast(newest[0], sum_dtype)
+            elif self.cell.observes_states:
+                memory = self.agent.remember(memory, newest[0])
             # In place: nothing else holds the histories, and no step reads what it
             # writes.
             histories = tuple(
@@ -136,7 +143,7 @@ class _Loop:
                 for history, part in zip(histories, newest, strict=True)
             )
             saved = {**saved, "z": saved["z"].write(t, z_t)}
-            return t + 1, newest, histories, memory_sum, saved
+            return t + 1, newest, histories, memory, saved
 
         saved = {"z": tf.TensorArray(z.dtype, self.time, element_shape=z.shape[1:])}
         if self.agent:
@@ -149,7 +156,7 @@ class _Loop:
                 tf.constant(0),
                 tuple(self._block(part, 0) for part in given),
                 tuple(map(self._new_history, given)),
-                memory_sum,
+                memory,
                 saved,
             ),
         )

@@ -163,7 +163,7 @@ class Models:
             self.recipe,
             rl_weight=settings.rl_weight,
             entropy_weight=settings.entropy_weight,
-        )
+        ).after(step / self.tasks[0].n_batches)
         gradients, total, state, metrics = compute_gradients(
             self.model, recipe, weights, words, targets, state, noise, settings.bias
         )

@@ -11,7 +11,7 @@ import reference
 from jax import numpy as jnp
 from keras import ops
 
-from dsc import DSCLSTM
+from dsc import DSCLSTM, Skips
 from dsc.loops import jax as jax_loop
 
 jax.config.update("jax_enable_x64", True)
@@ -29,6 +29,8 @@ CASES = [
     (5, True, {"choice": "random_skip"}),
     (2, False, {"choice": "fixed_skip", "zoneout": 0.3}),
     (5, True, {"observation": "last", "mask": MASK, "dropout": True, "unroll": 5}),
+    (5, False, {"observation": "states", "mask": MASK, "unroll": 5}),
+    (2, False, {"lamda": LAMDA, "mask": MASK, "return_alternatives": True}),
 ]
 
 
@@ -59,7 +61,8 @@ def run(layer, weights, given, factors, arguments):
             dropout_mask=factors,
             **arguments,
         )
-        *parts, skips = results
+        n_states = 2 + 2 * layer.carry_memory
+        *parts, skips = results[: n_states + 2]
         total = 0.0
         for n, part in enumerate(
             (*parts, skips.logits)
@@ -70,7 +73,8 @@ def run(layer, weights, given, factors, arguments):
 
     differentiated = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
     (_, results), gradients = differentiated(weights, given, factors)
-    return jax.tree.leaves((results, gradients)), results[-1].actions
+    skips = next(part for part in results if isinstance(part, Skips))
+    return jax.tree.leaves((results, gradients)), skips.actions
 
 
 for n_actions, carry_memory, options in CASES:

@@ -24,7 +24,7 @@ from language_modeling.many.models import Models
 from language_modeling.model import LanguageModel
 
 VOCAB, UNITS, BATCH, N_STEPS, STEPS, K = 11, 6, 3, 5, 50, 4
-RECIPE = LANGUAGE_MODELING["corrected"]
+RECIPE = dataclasses.replace(LANGUAGE_MODELING["corrected"], entropy_decay=0.5)
 words = np.random.default_rng(0).integers(0, VOCAB, BATCH * (STEPS * N_STEPS + 1))
 CORPUS = Corpus((), dict.fromkeys(("train", "valid", "test"), words), {}, {})
 

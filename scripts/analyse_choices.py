@@ -1,0 +1,129 @@
+"""Measures what the choices of a trained language model are worth.
+
+    python scripts/analyse_choices.py RUN
+    python scripts/analyse_choices.py RUN LSTM_RUN --max_windows 20
+
+prints, and writes to choices.md, the perplexity of a split with the agent's choices and
+with others, what single choices are worth, how much of that the agent's observation
+explains, and the variance of the policy gradient's estimates. choices.png shows the
+perplexities and how far the gradient of a word's loss reaches back (the paper's figure
+4), also in the models of further runs.
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
+
+from dsc.cli import program, startup
+from dsc.cli.flags import Group
+from language_modeling.corpora.corpus import SPLITS
+from language_modeling.flags import FLAGS
+
+if __name__ == "__main__":
+    group = Group("analysis", FLAGS)
+    group.enum("split", "valid", SPLITS, "the text to read")
+    group.integer("max_windows", None, "read only so many windows, 3 or more", 3)
+    group.integer("draws", 5, "sampled passes", 1)
+    group.path("out", "choices", "path of the table and the picture, without suffix")
+    ARGV = program.parse(FLAGS, __doc__, takes_arguments=True)
+with startup.backend("tensorflow"):
+    from language_modeling.inference.trained_model import TrainedModel
+
+import numpy as np
+from choices import gradients, one_step, picture, reading
+from plots import style
+
+from dsc.cli.errors import RunError
+from dsc.runs import atomic_io
+from language_modeling import data
+from language_modeling.corpora import DataError, whole_windows
+
+
+def open_run(path):
+    """`(TrainedModel, windows)` of a run; windows as in `corpora.Windows`, a list."""
+    values = copy.deepcopy(FLAGS)
+    values.load_model = path
+    trained = TrainedModel.open(values)
+    _, corpus, _ = data.load(values, trained.run)
+    ids, shape = corpus.ids[values.split], (values.batch_size, values.num_unroll_steps)
+    windows = whole_windows(ids, *shape, values.split)
+    n = len(windows) if FLAGS.max_windows is None else FLAGS.max_windows
+    windows = [windows[i] for i in range(min(n, len(windows)))]
+    if len(windows) < 3:
+        raise DataError(
+            f"--split {values.split}: the text has {len(windows)} windows, and the "
+            "analysis needs 3; lower --batch_size or --num_unroll_steps."
+        )
+    return trained, windows
+
+
+def analyse(path, others):
+    """`(tables, rows of perplexities, gradient norms)` of a run and further ones."""
+    trained, windows = open_run(path)
+    model, seed = trained.model, FLAGS.seed
+    if not model.dsc.cell.has_policy:
+        raise RunError(
+            f"{path}: the model has no agent that chooses; give a run of --model dsc "
+            "first, and others after it."
+        )
+    model.dsc.return_alternatives = True
+    reader = reading.Reader(model, windows)
+    rng = np.random.default_rng(seed)
+    rows, _ = reading.perplexities(reader, FLAGS.draws, rng)
+    values, variances, explained = one_step.analyse(reader)
+    shape = (*reader.shape[1:], model.dsc.n_actions)
+    newest = reading.forced(np.full(shape[:2], shape[2] - 1), shape[2])
+    norms = {
+        "greedy": gradients.norms(model, windows),
+        "always the newest": gradients.norms(model, windows, newest),
+    }
+    for other in others:
+        trained, windows = open_run(other)
+        norms[other] = gradients.norms(trained.model, windows)
+    greedy = rows[0][1]
+    tables = [
+        table(
+            ("choices", "perplexity", "over greedy, %"),
+            [(name, f"{p:.2f}", f"{100 * (p / greedy - 1):+.2f}") for name, p in rows],
+        ),
+        table(("one step, others as they are", "nats a word"), values, "+.4f"),
+        table(("squared policy gradient", "over the exact one"), variances, ".1f"),
+        table(("advantage explained by (linear, held out)", "R^2"), explained, ".3f"),
+        table(
+            ("gradient norm by distance", *map(str, DISTANCES)),
+            [
+                (name, *(f"{each[d]:.2g}" for d in DISTANCES if d < len(each)))
+                for name, each in norms.items()
+            ],
+        ),
+    ]
+    return "\n".join(tables), rows, norms
+
+
+DISTANCES = (0, 1, 2, 5, 10, 20, 30)
+
+
+def table(head, rows, form=None):
+    """A table in Markdown; rows are tuples of texts, or a dict of numbers."""
+    if form is not None:
+        rows = [(name, format(value, form)) for name, value in rows.items()]
+    rule = ("---",) + ("---:",) * (len(head) - 1)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def main(argv):
+    if len(argv) < 2:
+        sys.exit("Give the folder of a run: python scripts/analyse_choices.py RUN")
+    pyplot = style.require("analyse_choices.py")
+    text, rows, norms = analyse(argv[1], argv[2:])
+    print(text)
+    figure = picture.draw(pyplot, rows, norms)
+    with style.writing(FLAGS.out, ".md", ".png") as (page, drawing):
+        atomic_io.write(page, text.encode(errors="replace"))
+        style.save(figure, drawing)
+
+
+if __name__ == "__main__":
+    program.main(FLAGS, lambda: main(ARGV), DataError)

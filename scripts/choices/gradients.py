@@ -1,0 +1,49 @@
+"""How far a word's loss reaches back: |dL/dh_t| by distance, the paper's figure 4."""
+
+import numpy as np
+import tensorflow as tf
+
+from choices.reading import inputs
+from language_modeling.model import word_losses
+
+
+def norms(model, windows, noise=None):
+    """The mean norm of the gradient of the last word's loss in each window.
+
+    Args:
+        model: built `LanguageModel`.
+        windows: list of `(words, targets, scored)`.
+        noise: `[batch, time, n_actions]`, added to the agent's logits, or None.
+
+    Returns:
+        `[time]`: entry d is with respect to the h of d steps before the last.
+    """
+    cell = model.dsc.cell
+
+    @tf.function(autograph=False)
+    def of_window(words, targets, state):
+        batch = words.shape[0]
+        states = cell.get_initial_state(batch)
+        for n, part in enumerate(state[-1]):
+            states[n] = tf.reshape(part, (batch, -1))
+        if model.dsc.carry_memory:
+            states[-1] = tf.ones_like(states[-1])
+        x, hidden = inputs(model, words, state), []
+        with tf.GradientTape() as tape:
+            for t in range(words.shape[1]):
+                added = None if noise is None else noise[:, t]
+                # All later steps use this tensor of h.
+                h, _, states = cell.step(x[:, t], states, added)
+                hidden.append(h)
+            logits = model.softmax(h)[:, None]
+            loss = tf.reduce_sum(word_losses(logits, targets[:, -1:]))
+        gradients = tape.gradient(loss, hidden, unconnected_gradients="zero")
+        lengths = [tf.norm(tf.cast(d, tf.float32), axis=-1) for d in gradients[::-1]]
+        return tf.reduce_mean(tf.stack(lengths), axis=1)
+
+    found, state = [], model.get_initial_state(len(windows[0][0]))
+    for words, targets, _ in windows:
+        words, targets = tf.constant(words), tf.constant(targets)
+        found.append(of_window(words, targets, state).numpy())
+        state = model(words, state).state
+    return np.mean(found, axis=0)
