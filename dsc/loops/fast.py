@@ -57,14 +57,10 @@ class Agent(NamedTuple):
         return ops.concatenate([projected[1:], self.project(h)[None]], axis=0)
 
     def scores(self, projected, from_x):
-        """The logits of an agent that scores each state.
+        """The logits `[..., batch, n_actions]` of an agent that scores each state.
 
-        Args:
-            projected: `[..., n_actions, batch, agent_units]`, projected memory.
-            from_x: broadcasts to it.
-
-        Returns:
-            `[..., batch, n_actions]`.
+        `projected` is memory, `[..., n_actions, batch, agent_units]`; `from_x`
+        broadcasts to it.
         """
         hidden = ops.tanh(projected + self.from_age + from_x)
         scores = ops.matmul(hidden, self.logits_kernel)[..., 0] + self.logits_bias
