@@ -438,7 +438,7 @@ REFUSED = {
     programs.PLOT_RUN: [
         ("", "Give the folders of runs: .*"),
         ("here", "here holds no run .*"),
-        ("run ten", "The runs are of .*; plot one task at a time."),
+        ("run ten", "The runs have different scores, .*; plot one task at a time."),
         ("ten --out=corpus/train.txt/x", "--out: cannot write to .*"),
         ("ten --out=pictures/", "--out: 'pictures/' names no file; give .*"),
     ],
