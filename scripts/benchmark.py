@@ -1,6 +1,6 @@
 """Measures the time and memory of a training step.
 
-    python scripts/benchmark.py [--only lm,actions,steps,eval,np,memory,profile]
+    python scripts/benchmark.py [--only lm,actions,agent,steps,eval,np,memory,profile]
                                 [--repeats 11] [--json FILE] [--plot FILE]
 
 The cases of a group are timed in alternation, A B C A B C ..., in one process, so that
@@ -46,6 +46,10 @@ RATIOS = {
     "actions": {
         "lm_k20_over_k5_time": ("lm_k20", "lm"),
         "lm_k50_over_k5_time": ("lm_k50", "lm"),
+    },
+    "agent": {
+        "lm_exact_over_reinforce": ("lm_exact", "lm"),
+        "lm_states_over_mean": ("lm_states", "lm"),
     },
     "steps": {
         "lm_t70_over_t35_per_word": ("lm_t70", "lm"),

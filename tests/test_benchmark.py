@@ -39,7 +39,7 @@ def test_what_the_plot_shows_and_the_profile(tmp_path):
 
 @pytest.mark.slow
 def test_all_other_groups(tmp_path):
-    found = figures(tmp_path, "eval", "np", "memory")
+    found = figures(tmp_path, "agent", "eval", "np", "memory")
     # TensorFlow alone takes hundreds; the parent's memory must not be included.
     assert 100 < found["lm_peak_mb"] < 2000
 

@@ -265,6 +265,8 @@ CASES = {
     "lm_plain": lambda: lm(n_actions=1),  # our LSTM in place of the DSC-LSTM
     "lm_keras": lm_keras,
     "lm_bfloat16": lambda: lm("--mixed_precision"),
+    "lm_exact": lambda: lm("--estimator=exact"),
+    "lm_states": lambda: lm("--observation=states"),
     "lm_k20": lambda: lm(n_actions=20),
     "lm_k50": lambda: lm(n_actions=50),
     "lm_t70": lambda: lm(steps=2 * FLAGS.num_unroll_steps),
