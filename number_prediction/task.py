@@ -170,13 +170,10 @@ class NumberPrediction(Task):
         x, _ = self.data[split]
         if actions == "greedy" and self.model.dsc.cell.choice == "random_skip":
             actions = "sample"
+        size = max(1, EVALUATION_BATCH // evaluation.n_passes(actions))
         batches = [
-            self._predict_batch(
-                noise.number(step),
-                x[start : start + EVALUATION_BATCH],
-                actions,
-            )
-            for step, start in enumerate(range(0, len(x), EVALUATION_BATCH))
+            self._predict_batch(noise.number(step), x[start : start + size], actions)
+            for step, start in enumerate(range(0, len(x), size))
         ]
         return Predictions(*(np.concatenate(p) for p in zip(*batches, strict=True)))
 

@@ -61,7 +61,6 @@ def reproduce(name):
             f"--row: the table has no row {'; '.join(sorted(unknown))!r}; it has: "
             f"{'; '.join(names)}."
         )
-    run_all = console.run_all(table.script, results.THREADS)
     folder = runs_dir / name
     with contextlib.nullcontext() if FLAGS.dry_run else exclusive(folder):
         writer = TableWriter(name, table, results_dir)
@@ -71,6 +70,7 @@ def reproduce(name):
         if FLAGS.dry_run:
             print_commands(table, data, missing)
             return
+        run_all = console.run_all(table.script, results.THREADS)
         writer.write()  # fails now if the results cannot be written
         make(data)
         train(writer, missing, run_all)

@@ -247,6 +247,7 @@ def test_a_table_is_made_in_small_and_once(tmp_path, name):
     page = (folder / f"{name}.md").read_text()
     assert all(f"| {row.name} | 1/1 |" in page for row in kinds)
     assert "A trial of a few steps" in page
+    assert ("shared a program" in page) == ("--engine=jax" in small)
     assert (folder / f"{name}.svg").stat().st_size
     # What is in the results is not done again, even if the run folders are gone.
     shutil.rmtree(folder.parent / name)

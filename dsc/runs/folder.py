@@ -25,6 +25,7 @@ VOCABULARY = "vocabulary.txt"
 RESULT = "result.json"
 LOCK = "lock"
 TRAINED_WITH = "trained with"
+MANY = ", many models at once"  # the end of its value for runs of one program
 # What a run writes into its folder, and `scripts/sweep.py` beside it.
 OWN = re.compile(
     r"lock|metrics\.jsonl|best|last|events\.out\.tfevents\..+|run\.\d+"

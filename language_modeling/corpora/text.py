@@ -122,7 +122,7 @@ def split_words(blocks, path, eos):
         if len(rest) > LONGEST:
             raise DataError(
                 f"{path} has a word of more than {LONGEST:,} characters in line "
-                f"{n_lines + 1}; separate the words by blanks."
+                f"{n_lines + 1}; separate it by blanks or into lines."
             )
         n_words += len(words)
         yield words

@@ -56,6 +56,8 @@ def generate(trained, values):
     words, joint, shown = values.prompt.split(), " ", str
     if values.level == "char":
         words, joint, shown = text.spell(values.prompt), "", text.unspell
+        if values.prompt[-1:].isspace():
+            words.append(text.SPELLED[" "])
     read_as = [trained.encode(word, language_flags.unknown(values)) for word in words]
     known = [word for word in read_as if word is not None]
     log_unknown(values, sum(word not in trained.vocabulary for word in words))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dsc.cli.errors import RunError, one_line
-from dsc.cli.flags import IGNORED_FLAGS
+from dsc.cli.flags import IGNORED_FLAGS, LATER_FLAGS
 from dsc.runs.folder import METRICS, TRAINED_WITH, read_config
 
 
@@ -69,8 +69,10 @@ def with_seeds(text, group):
 
 
 def _compared(run):
-    flags = run.config["flags"].items()
-    compared = {k: v for k, v in flags if k not in (*IGNORED_FLAGS, "seed")}
+    flags = LATER_FLAGS | run.config["flags"]
+    ignored = (*IGNORED_FLAGS, "seed")
+    # Older runs lack the flags that were added later, of which None is the default.
+    compared = {k: v for k, v in flags.items() if k not in ignored and v is not None}
     backend = run.config["about"].get(TRAINED_WITH)
     return {**compared, "data": run.config["data"], TRAINED_WITH: backend}
 

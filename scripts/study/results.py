@@ -14,6 +14,7 @@ from dsc.cli.errors import RunError, one_line, writing
 from dsc.cli.flags import with_role
 from dsc.runs import atomic_io
 from dsc.runs.folder import read_result
+from study.tables import shares_program
 
 RECORDS = ".json.gz"  # suffix of the file with the records
 REPORTED = ("step", "epoch", "nll", "accuracy", "entropy", "actions")
@@ -155,6 +156,11 @@ highest, up to the step that all seeds have reached.
 ![Learning curves, entropy of the policy and skip lengths]({name}.png)
 """
     commands = "\n".join(commands)
+    how_run = table.how_run or HOW_RUN
+    if any(map(shares_program, records)):
+        how_run += (
+            " Runs with `--engine jax` shared a program with those of their shape."
+        )
     return f"""{page}
 Mean ± sample standard deviation over the seeds. The column "seeds" counts finished \
 and planned runs. A dash stands for a value that does not exist: the entropy of a \
@@ -170,7 +176,7 @@ configuration in [{name}{RECORDS}]({name}{RECORDS}).
 
 ## Commands
 
-{table.how_run or HOW_RUN} `python {table.script} --help` explains the flags.
+{how_run} `python {table.script} --help` explains the flags.
 
 {commands}
 """

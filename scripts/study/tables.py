@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from sweeping.execution import Run
 
+from dsc.runs.folder import MANY, TRAINED_WITH
 from number_prediction import produce_data
 
 LANGUAGE_MODEL = "language_modeling/rl_train.py"
@@ -120,9 +121,17 @@ def epochs(record):
 
 
 def minutes(record):
-    """The time of training and evaluation; None for older runs that were resumed."""
+    """The time of training and evaluation.
+
+    None for older runs that were resumed, and for runs that shared a program.
+    """
     seconds = record["result"]["seconds"]
-    return None if seconds is None else seconds / 60
+    return None if seconds is None or shares_program(record) else seconds / 60
+
+
+def shares_program(record):
+    """Whether a run was one of many models in one program."""
+    return record["config"]["about"].get(TRAINED_WITH, "").endswith(MANY)
 
 
 def entropy(record):

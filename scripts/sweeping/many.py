@@ -5,6 +5,7 @@ See `language_modeling/many`. Each run has an ordinary run folder.
 
 import contextlib
 import copy
+import os
 import random
 
 import train_jax  # first: it says in one sentence if JAX is missing
@@ -14,7 +15,7 @@ import jax  # isort: skip
 from dsc.cli import flags as shared_flags
 from dsc.cli.errors import RunError, writing
 from dsc.distributed.base import Distribution
-from dsc.runs.folder import RunFolder
+from dsc.runs.folder import MANY, RunFolder
 from dsc.runs.provenance import about
 from dsc.training.run import finish
 from language_modeling import data, training
@@ -58,6 +59,9 @@ def run_all(jobs, at_once, started, ended):
     for job in jobs:
         values = copy.deepcopy(language_flags.FLAGS)
         values(["", *job.run.flags, f"--train_dir={job.run.folder}"])
+        for name in ("data_dir", "cache_dir"):
+            if path := values[name].value:
+                values[name].value = os.path.join(job.working_dir, path)
         language_flags.apply_recipe(values)
         train_jax.check_flags(values)
         train_jax.limit_gpu_memory(values.gpu_portion)  # the same for all runs
@@ -107,7 +111,7 @@ def _train(group, started, ended):
                 task.model,
                 paths["train"].resolve().parent.name,
                 train_jax.accelerator(),
-                ", many models at once",
+                MANY,
             )
             try:
                 folder = RunFolder.begin(
