@@ -7,7 +7,8 @@ prints, and writes to choices.md, the perplexity of a split with the agent's cho
 with others, what single choices are worth, how much of that the agent's observation
 explains, and the variance of the policy gradient's estimates. choices.png shows the
 perplexities and how far the gradient of a word's loss reaches back (the paper's figure
-4), also in the models of further runs.
+4), also in the models of further runs. A model of characters has bits per character in
+place of the perplexity.
 """
 
 import copy
@@ -35,14 +36,19 @@ import numpy as np
 from choices import gradients, one_step, picture, reading
 from plots import style
 
+from dsc import evaluation
 from dsc.cli.errors import RunError
 from dsc.runs import atomic_io
 from language_modeling import data
 from language_modeling.corpora import DataError, whole_windows
+from language_modeling.metrics import LEVELS
 
 
 def open_run(path):
-    """`(TrainedModel, windows)` of a run; windows as in `corpora.Windows`, a list."""
+    """`(model, windows, level)` of a run.
+
+    The windows are a list, as in `corpora.Windows`; the level is of `metrics.LEVELS`.
+    """
     values = copy.deepcopy(FLAGS)
     values.load_model = path
     trained = TrainedModel.open(values)
@@ -56,39 +62,39 @@ def open_run(path):
             f"--split {values.split}: the text has {len(windows)} windows, and the "
             "analysis needs 3; lower --batch_size or --num_unroll_steps."
         )
-    return trained, windows
+    return trained.model, windows, LEVELS[values.level]
 
 
 def analyse(path, others):
-    """`(tables, rows of perplexities, gradient norms)` of a run and further ones."""
-    trained, windows = open_run(path)
-    model, seed = trained.model, FLAGS.seed
+    """`(tables, rows of scores, gradient norms, level)` of a run and further ones."""
+    model, windows, level = open_run(path)
     if not model.dsc.cell.has_policy:
         raise RunError(
             f"{path}: the model has no agent that chooses; give a run of --model dsc "
             "first, and others after it."
         )
+    opened = {other: open_run(other) for other in others}
     model.dsc.return_alternatives = True
     reader = reading.Reader(model, windows)
-    rng = np.random.default_rng(seed)
-    rows, _ = reading.perplexities(reader, FLAGS.draws, rng)
+    rng = np.random.default_rng(FLAGS.seed)
+    found = reading.perplexities(reader, FLAGS.draws, rng)
+    rows = [(name, level.of_perplexity(p)) for name, p in found]
     values, variances, explained = one_step.analyse(reader)
     shape = (*reader.shape[1:], model.dsc.n_actions)
-    newest = reading.forced(np.full(shape[:2], shape[2] - 1), shape[2])
+    newest = evaluation.noise("newest", shape, None)
     norms = {
         "greedy": gradients.norms(model, windows),
         "always the newest": gradients.norms(model, windows, newest),
     }
-    for other in others:
-        trained, windows = open_run(other)
-        norms[other] = gradients.norms(trained.model, windows)
-    greedy = rows[0][1]
+    for other, (model, windows, _) in opened.items():
+        norms[other] = gradients.norms(model, windows, seed=FLAGS.seed)
+    greedy, unit = rows[0][1], level.unit.removesuffix("s")
     tables = [
         table(
-            ("choices", "perplexity", "over greedy, %"),
-            [(name, f"{p:.2f}", f"{100 * (p / greedy - 1):+.2f}") for name, p in rows],
+            ("choices", level.score, "over greedy, %"),
+            [(name, f"{s:.2f}", f"{100 * (s / greedy - 1):+.2f}") for name, s in rows],
         ),
-        table(("one step, others as they are", "nats a word"), values, "+.4f"),
+        table(("one step, others as they are", f"nats a {unit}"), values, "+.4f"),
         table(("squared policy gradient", "over the exact one"), variances, ".1f"),
         table(("advantage explained by (linear, held out)", "R^2"), explained, ".3f"),
         table(
@@ -99,7 +105,7 @@ def analyse(path, others):
             ],
         ),
     ]
-    return "\n".join(tables), rows, norms
+    return "\n".join(tables), rows, norms, level
 
 
 DISTANCES = (0, 1, 2, 5, 10, 20, 30)
@@ -117,9 +123,10 @@ def main(argv):
     if len(argv) < 2:
         sys.exit("Give the folder of a run: python scripts/analyse_choices.py RUN")
     pyplot = style.require("analyse_choices.py")
-    text, rows, norms = analyse(argv[1], argv[2:])
+    style.check(FLAGS.out)
+    text, *drawn = analyse(argv[1], argv[2:])
     print(text)
-    figure = picture.draw(pyplot, rows, norms)
+    figure = picture.draw(pyplot, *drawn)
     with style.writing(FLAGS.out, ".md", ".png") as (page, drawing):
         atomic_io.write(page, text.encode(errors="replace"))
         style.save(figure, drawing)

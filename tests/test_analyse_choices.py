@@ -1,5 +1,7 @@
 """What the choices of a trained model are worth is measured rightly."""
 
+import re
+
 import numpy as np
 import pytest
 import small
@@ -27,11 +29,17 @@ def make(n_actions=K, **options):
     return model, [(words, targets, scored) for words, targets in texts]
 
 
+def copy_weights(model, to):
+    """Those that both have."""
+    by_name = {v.path.partition("/")[2]: v for v in model.weights}
+    for variable in to.weights:
+        variable.assign(by_name[variable.path.partition("/")[2]])
+
+
 def test_each_way_to_choose_has_the_perplexity_of_its_actions(rng):
     model, windows = make()
     reader = reading.Reader(model, windows)
-    rows, actions = reading.perplexities(reader, 40, rng)
-    found = dict(rows)
+    found = dict(reading.perplexities(reader, 40, rng))
     greedy = evaluation(Evaluator(model).run(windows), K)
     assert found["greedy"] == pytest.approx(greedy.perplexity, rel=1e-6)
     sampled = evaluation(Evaluator(model, "sample").run(windows), K)
@@ -39,12 +47,10 @@ def test_each_way_to_choose_has_the_perplexity_of_its_actions(rng):
     assert found["mean probability of 40 draws"] < found["sampled"]
     assert found["sampled"] == pytest.approx(sampled.perplexity, rel=0.02)
     lstm, _ = make(1)
-    by_name = {v.path.partition("/")[2]: v for v in model.weights}
-    for variable in lstm.weights:
-        variable.assign(by_name[variable.path.partition("/")[2]])
+    copy_weights(model, lstm)
     newest = evaluation(Evaluator(lstm).run(windows), 1).perplexity
     assert found["always 1 back (the newest)"] == pytest.approx(newest, rel=1e-5)
-    assert len(np.unique(actions)) > 1
+    assert len(np.unique(reader.log_probs()[1])) > 1
     assert len(set(found.values())) == len(found)
 
 
@@ -121,8 +127,28 @@ def test_the_gradient_of_a_state_is_that_of_a_later_start(n_actions):
         np.testing.assert_allclose(found[distance], np.mean(lengths), rtol=1e-4)
 
 
+def test_the_gradients_of_random_skips_are_those_of_their_actions():
+    agent, windows = make()
+    random, _ = make(choice="random_skip")
+    copy_weights(agent, random)
+    (_, actions, _), *_ = Evaluator(random, "sample", seed=1).run(windows)
+    expected = gradients.norms(agent, windows[:1], reading.forced(actions, K))
+    found = gradients.norms(random, windows[:1], seed=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_a_run_is_read(call, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (".", "file/x"):
+        result = call(tmp_path, SCRIPT, "nowhere", f"--out={out}")
+        assert result.code == 1
+        assert result.err[-1].startswith("--out: ")
+
+
 @pytest.mark.slow
-def test_a_run_is_analysed_and_an_lstm_is_not(language_run, data, tmp_path):
+def test_a_run_is_analysed_and_an_lstm_is_not(
+    language_run, data, tmp_path, call, monkeypatch
+):
     cache = f"--cache_dir={data / 'cache'}"
     result = programs.run(tmp_path, SCRIPT, *[language_run.run] * 2, cache)
     page = (tmp_path / "choices.md").read_text()
@@ -135,3 +161,21 @@ def test_a_run_is_analysed_and_an_lstm_is_not(language_run, data, tmp_path):
     result = programs.run(tmp_path, SCRIPT, lstm.run, cache)
     assert result.code == 1
     assert "no agent that chooses; give a run of --model dsc" in result.err[-1]
+    monkeypatch.setattr(reading, "perplexities", None)  # all runs are opened before
+    result = call(tmp_path, SCRIPT, language_run.run, "nowhere", cache)
+    assert result.code == 1 and "nowhere" in result.err[-1]
+
+
+@pytest.mark.slow
+def test_a_model_of_characters_has_bits_per_character(data, call, tmp_path):
+    run, _ = small.train_language(
+        tmp_path, data / "corpus", "--level=char", "--max_steps=5"
+    )
+    flags = (f"--cache_dir={data / 'cache'}", "--max_windows=6", "--draws=1")
+    small.succeeds(call(tmp_path, SCRIPT, run, *flags))
+    page = (tmp_path / "choices.md").read_text()
+    assert "| choices | bits per character |" in page
+    assert "nats a character" in page
+    (bits,) = re.findall(r"^\| greedy \| (\S+) \| \+0.00", page, re.MULTILINE)
+    n_characters = len((run / "vocabulary.txt").read_text().split())
+    assert float(bits) == pytest.approx(np.log2(n_characters), abs=0.5)

@@ -4,16 +4,19 @@ import numpy as np
 import tensorflow as tf
 
 from choices.reading import inputs
-from language_modeling.model import word_losses
+from dsc.noise import gumbel, number
+from language_modeling.model import ACTIONS, EVALUATION_SEED, Noise, word_losses
 
 
-def norms(model, windows, noise=None):
+def norms(model, windows, noise=None, seed=0):
     """The mean norm of the gradient of the last word's loss in each window.
 
     Args:
         model: built `LanguageModel`.
         windows: list of `(words, targets, scored)`.
-        noise: `[batch, time, n_actions]`, added to the agent's logits, or None.
+        noise: `[batch, time, n_actions]`, added to the agent's logits, or None. A model
+            that skips at random draws its own, as `--eval_actions sample` does.
+        seed: of that.
 
     Returns:
         `[time]`: entry d is with respect to the h of d steps before the last.
@@ -21,7 +24,7 @@ def norms(model, windows, noise=None):
     cell = model.dsc.cell
 
     @tf.function(autograph=False)
-    def of_window(words, targets, state):
+    def of_window(words, targets, state, noise):
         batch = words.shape[0]
         states = cell.get_initial_state(batch)
         for n, part in enumerate(state[-1]):
@@ -42,8 +45,12 @@ def norms(model, windows, noise=None):
         return tf.reduce_mean(tf.stack(lengths), axis=1)
 
     found, state = [], model.get_initial_state(len(windows[0][0]))
-    for words, targets, _ in windows:
+    drawn = None
+    for i, (words, targets, _) in enumerate(windows):
+        if cell.choice == "random_skip":
+            shape = (*words.shape, cell.n_actions)
+            noise = drawn = gumbel(shape, seed + EVALUATION_SEED, number(i), ACTIONS)
         words, targets = tf.constant(words), tf.constant(targets)
-        found.append(of_window(words, targets, state).numpy())
-        state = model(words, state).state
+        found.append(of_window(words, targets, state, noise).numpy())
+        state = model(words, state, Noise(drawn)).state
     return np.mean(found, axis=0)

@@ -3,13 +3,14 @@
 from plots import style
 
 
-def draw(pyplot, rows, gradients):
-    """Perplexities by the way to choose, and gradient norms by distance.
+def draw(pyplot, rows, gradients, level):
+    """Scores by the way to choose, and gradient norms by distance.
 
     Args:
         pyplot: from `style.require`.
-        rows: list of `(name, perplexity)`, the greedy one first.
+        rows: list of `(name, score)`, the greedy one first.
         gradients: dict from a name to norms `[time]`.
+        level: of `language_modeling.metrics.LEVELS`.
     """
     figure, (left, right) = pyplot.subplots(
         1, 2, figsize=(11, 1.4 + 0.27 * len(rows)), layout="constrained"
@@ -19,12 +20,12 @@ def draw(pyplot, rows, gradients):
     left.plot(values, range(len(rows)), "o", color=style.BLUE)
     left.set_yticks(range(len(rows)), names)
     left.invert_yaxis()
-    left.set_xlabel("perplexity")
+    left.set_xlabel(level.score)
     left.grid(axis="x", linewidth=0.5, alpha=0.5)
     for (name, norms), color in zip(gradients.items(), style.LINES, strict=False):
         right.plot(range(len(norms)), norms, label=name, color=color)
     right.set_yscale("log")
-    right.set_xlabel("steps before the word")
+    right.set_xlabel(f"steps before the {level.unit.removesuffix('s')}")
     right.set_ylabel("mean |dL/dh|")
     right.grid(linewidth=0.5, alpha=0.5)
     right.legend(frameon=False)

@@ -104,8 +104,7 @@ def perplexities(reader, draws, rng):
         rng: `numpy.random.Generator`.
 
     Returns:
-        `(rows, actions)`: list of `(name, perplexity)`, and the greedy actions
-        `[windows, batch, time]`.
+        List of `(name, perplexity)`, the greedy one first.
     """
     n = reader.n_actions
 
@@ -133,4 +132,4 @@ def perplexities(reader, draws, rng):
     for length in range(1, n + 1):
         name = f"always {length} back" + " (the newest)" * (length == 1)
         rows.append((name, of(np.full(reader.shape, n - length))))
-    return rows, actions
+    return rows

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
@@ -46,18 +47,26 @@ def require(asked_by):
     return pyplot
 
 
-@contextlib.contextmanager
-def writing(out, *suffixes):
-    """Yields the paths of `--out`, one for each suffix; prints what was written."""
+def check(out):
+    """Refuses an `--out` that cannot be written; creates its folder."""
     if not os.path.basename(out).strip("."):
         raise errors.RunError(
             f"--out: {out!r} names no file; give a path without suffix, such as "
             f"{os.path.join(out, 'picture')}."
         )
+    with errors.writing(out, "--out"):
+        folder = Path(out).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextlib.contextmanager
+def writing(out, *suffixes):
+    """Yields the paths of `--out`, one for each suffix; prints what was written."""
+    check(out)
     paths = [Path(f"{out}{suffix}") for suffix in suffixes]
     old = ", over what was there" if any(path.exists() for path in paths) else ""
     with errors.writing(out, "--out"):
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
         yield paths
     print(f"Written{old}: {', '.join(map(str, paths))}")
 
