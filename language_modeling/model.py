@@ -211,7 +211,7 @@ class LanguageModel(keras.Model):
         if not alternatives or targets is None:
             return Outputs(logits, hidden, skips, final_state)
         log_probs = self._alternatives(
-            alternatives[0], skips.actions, masks[-1], targets
+            alternatives[0], skips.actions, _over_time(masks[-1], hidden), targets
         )
         return Outputs(logits, hidden, skips, final_state, log_probs)
 
