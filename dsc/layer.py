@@ -205,6 +205,7 @@ class DSCLSTM(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # `call` casts; Keras would round the noise as well
         for name, given, only in (
             ("activation", activation, "tanh"),
             ("recurrent_activation", recurrent_activation, "sigmoid"),

@@ -94,7 +94,8 @@ class LanguageModel(keras.Model):
         dtype=None,
         **dsc_arguments,
     ):
-        super().__init__(dtype=dtype)
+        # The layers cast; autocast would round the noise of the actions.
+        super().__init__(dtype=dtype, autocast=False)
         self.vocab_size = vocab_size
         self.rnn_size = rnn_size
         self.zoneout = zoneout

@@ -421,11 +421,15 @@ def test_word_losses_and_their_gradient_are_those_of_numpy(scale, rng):
 
 def test_in_bfloat16_losses_and_weights_stay_float32(rng):
     tokens = rng.integers(0, VOCAB, (BATCH, STEPS))
-    noise = Noise(1e3 * np.eye(ACTIONS)[rng.integers(0, ACTIONS, (BATCH, STEPS))])
-    exact, coarse = (
-        loss(small_model(dtype=dtype)(tokens, noise=noise), tokens, CORRECTED)[1]
+    actions = rng.integers(0, ACTIONS, (BATCH, STEPS))
+    noise = Noise(1e4 + 8 * np.eye(ACTIONS)[actions])  # all the same in bfloat16
+    outputs = [
+        small_model(dtype=dtype)(tokens, noise=noise)
         for dtype in ("float32", "mixed_bfloat16")
-    )
+    ]
+    for part in outputs:
+        np.testing.assert_array_equal(part.skips.actions, actions)
+    exact, coarse = (loss(part, tokens, CORRECTED)[1] for part in outputs)
     assert all(part.dtype == "float32" for part in coarse.values())
     np.testing.assert_allclose(coarse["nll"], exact["nll"], rtol=0.02)
     assert coarse["nll"] != exact["nll"]
