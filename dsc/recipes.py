@@ -17,11 +17,7 @@ ESTIMATORS = ("reinforce", "exact")
 EVAL_ACTIONS = re.compile(r"greedy|sample|newest|mean:[1-9]\d{0,3}")
 # Attention has no policy to train.
 MODEL_OVERRIDES = {
-    "attention": {
-        "rl_weight": 0.0,
-        "entropy_weight": 0.0,
-        "estimator": "reinforce",
-    },
+    "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
 }
 # Flags that a recipe sets if they are not given. The paper has one plain LSTM below the
 # DSC-LSTM, and an agent of 50 units that sees the last state. How it weights reward and
@@ -60,7 +56,8 @@ class Recipe:
             only the `last`, which reads the index.
         estimator: of the policy gradient: `reinforce`, from the sampled action, or
             `exact`, from the rewards of all actions of a step. The rewards must come at
-            once, and `baseline` has no effect.
+            once, and `baseline` has no effect. A model without a policy, which has no
+            such rewards, takes `reinforce`.
         rl_weight: weight of the policy loss (13).
         dense_norm: the gradient norm for clipping counts the gradient of the embedding
             as one matrix. The release counts each looked-up row separately (14).

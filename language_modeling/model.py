@@ -71,7 +71,7 @@ class LanguageModel(keras.Model):
             Wolf, 2017), and a bias of its own.
         param_init: weights start uniform in [-param_init, param_init], except the
             LSTMs' biases (0), the DSC-LSTM's recurrent kernel (orthogonal) and agent.
-        estimator: with `"exact"`, an agent's alternatives are returned; see
+        estimator: with `"exact"`, the alternatives of a policy are returned; see
             `dsc.recipes.Recipe`.
         seed: of the initial weights.
         dtype: Keras dtype policy of each layer; with `"mixed_bfloat16"` weights and
@@ -135,14 +135,13 @@ class LanguageModel(keras.Model):
             return_sequences=True,
             return_state=True,
             return_skips=True,
-            return_alternatives=estimator == "exact"
-            and n_actions > 1
-            and dsc_arguments.get("choice", "agent") == "agent",
             implementation=implementation,
             dtype=self.dtype_policy,
             name="dsc",
             **dsc_arguments,
         )
+        has_policy = self.dsc.cell.has_policy
+        self.dsc.return_alternatives = estimator == "exact" and has_policy
         output = {"dtype": self.dtype_policy, "name": "softmax"}
         if tie_weights:
             self.softmax = TiedDense(self.embedding, uniform(), **output)

@@ -19,7 +19,8 @@ class Outputs(NamedTuple):
         hidden: `[batch, rnn_size]`, the last output of the DSC-LSTM.
         skips: `dsc.Skips`.
         alternatives: `[batch, n_actions, n_numbers]`, the logits if the last step had
-            continued from each of the states; None unless the estimator is exact.
+            continued from each of the states; None unless the estimator is exact
+            and the model has a policy.
     """
 
     logits: Any
@@ -54,10 +55,11 @@ class NumberPredictor(keras.Model):
             n_actions,
             agent_units=agent_units,
             return_skips=True,
-            return_alternatives=estimator == "exact",
             name="dsc",
             **dsc_arguments,
         )
+        has_policy = self.dsc.cell.has_policy
+        self.dsc.return_alternatives = estimator == "exact" and has_policy
         self.out = keras.layers.Dense(
             n_numbers,
             # As in the release, which initialises the DSC-LSTM as Keras does.

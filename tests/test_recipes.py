@@ -202,3 +202,15 @@ def test_a_recipe_fits_the_model():
     assert Recipe().for_model("random_skip").eval_actions == "sample"
     newest = Recipe(eval_actions="newest")
     assert newest.for_model("random_skip") == newest
+
+
+@pytest.mark.parametrize("model", shared_flags.MODELS)
+def test_the_exact_estimator_changes_nothing_without_a_policy(model):
+    given = copy.deepcopy(language_flags.FLAGS)
+    given(["", f"--model={model}", "--estimator=exact", "--rnn_size=5"])
+    arguments = shared_flags.layer_arguments(given, language_flags.recipe(given))
+    for made in (
+        language_model.LanguageModel(7, **arguments),
+        number_predictor.NumberPredictor(**arguments),
+    ):
+        assert made.dsc.return_alternatives == (model == "dsc")

@@ -352,7 +352,6 @@ REFUSED = {
         (f"{TRAIN} --shares=0.1,0.1,0.1,0.2,0.5", f".*{SHARES}.*"),
         (f"{TRAIN} --model=random_skip --shares=0.5,0.5", f".*{SHARES}.*"),
         (f"{TRAIN} --model=random_skip --shares=a,1,0,0,0", f".*{SHARES}.*"),
-        (f"{TRAIN} --model=attention --estimator=exact", f".*{ATTENTION}.*"),
         (
             f"{TRAIN} --estimator=exact --recipe=released",
             "flags .*: --estimator exact needs .*: leave one of them out",

@@ -244,7 +244,8 @@ def define_recipe(defined, recipes):
     text = help_of(
         "estimator",
         "of the policy gradient: from the sampled action, or exact, from the rewards "
-        "of all actions of a step, without a baseline",
+        "of all actions of a step, without a baseline; changes nothing in a model "
+        "without a policy: --model other than dsc, --n_actions 1",
     )
     agent.enum("estimator", None, ESTIMATORS, text)
     agent.refuse_unless(
@@ -271,7 +272,7 @@ def define_recipe(defined, recipes):
         "it is greedy, sample, newest or mean:N with N from 1 to 9999",
     )
     agent.refuse_unless(
-        ("model", "rl_weight", "entropy_weight", "eval_actions", "estimator"),
+        ("model", "rl_weight", "entropy_weight", "eval_actions"),
         _fit_model,
         "--model attention has no policy loss and chooses no state (newest, mean:N), "
         "and --model random_skip is never greedy: leave the other flag out",
@@ -283,7 +284,6 @@ def _fit_model(given):
         return given["eval_actions"] != "greedy"
     if given["model"] == "attention":
         learns = given["rl_weight"] or given["entropy_weight"]
-        learns = learns or given["estimator"] == "exact"
         return not learns and given["eval_actions"] in (None, "greedy", "sample")
     return True
 

@@ -78,6 +78,8 @@ class Models:
             bias = np.asarray(cell.fixed_logits(np.zeros(1, np.float32)))
         # A random skip of equal shares needs none: the logits of an agent of zeros are
         # zeros, and as they have the highest entropy they stay so.
+        # Beside an exact agent, the logged policy loss of unequal shares is exact, too,
+        # which it is not in a run of its own. It has no gradient: no weight differs.
         newest = evaluation.noise("newest", (n_actions,), None)
         return Settings(
             np.int32(task.seed),
