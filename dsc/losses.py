@@ -131,21 +131,27 @@ def reinforce(logits, actions, advantage, mask=None):
     return -masked_mean(log_probs * advantage, mask)
 
 
-def exact(logits, rewards):
+def exact(logits, rewards, mask=None):
     """Policy loss without sampling: minus the mean of the expected reward.
 
-    Its gradient is the mean, over all actions, of that of `reinforce` with these
+    Its gradient is the expectation, under the policy, of that of `reinforce` with these
     rewards as advantages. It needs no baseline.
 
     Args:
         logits: `[..., n_actions]`.
         rewards: `[..., n_actions]`, that of each action; no gradient passes through it.
+        mask: `[...]`, see `reinforce`.
 
     Returns:
-        Scalar.
+        Scalar, the mean over the steps that count.
     """
     policy = ops.softmax(at_least_float32(logits), axis=-1)
-    return -ops.mean(ops.sum(policy * ops.stop_gradient(rewards), axis=-1))
+    rewards = ops.stop_gradient(rewards)
+    if mask is None:
+        return -ops.mean(ops.sum(policy * rewards, axis=-1))
+    counts = ops.cast(mask, "bool")[..., None]
+    rewards = ops.where(counts, rewards, ops.zeros_like(rewards))  # may be NaN
+    return -masked_mean(ops.sum(policy * rewards, axis=-1), mask)
 
 
 def masked_mean(x, mask):

@@ -61,7 +61,7 @@ def test_entropy_by_hand():
     assert_allclose(entropy(constant(LOGITS)), expected, atol=1e-5)
 
 
-def test_the_exact_gradient_is_the_mean_of_reinforce_over_all_actions(rng):
+def test_the_exact_gradient_is_the_expectation_of_that_of_reinforce(rng):
     logits = tf.constant(LOGITS)
     rewards = tf.constant(rng.normal(size=COUNTS.shape), "float32")
     policy = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
@@ -161,6 +161,15 @@ def test_what_is_masked_does_not_count():
     assert_allclose(
         reinforce(logits, ACTIONS, 1.0, everywhere), reinforce(logits, ACTIONS, 1.0)
     )
+    # The exact loss is that of the steps that count, and its gradient elsewhere zero.
+    rewards = np.where(mask[..., None], COUNTS, nan).astype("float32")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        loss, expected = exact(logits, rewards, mask), exact(logits[mask], COUNTS[mask])
+    assert_allclose(loss, expected, rtol=1e-6)
+    both = (tf.convert_to_tensor(tape.gradient(x, logits)) for x in (loss, expected))
+    assert_allclose(*both, atol=1e-6)
+    assert_allclose(exact(logits, rewards, nowhere), 0)
 
 
 def test_a_reward_passes_no_gradient():
