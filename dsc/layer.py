@@ -148,7 +148,8 @@ class DSCLSTM(keras.layers.Layer):
 
     Returns:
         As `keras.layers.LSTM`: `[batch, time, units]` or `[batch, units]`, followed by
-        the final state with `return_state` and by `Skips` with `return_skips`.
+        the final state with `return_state`, by `Skips` with `return_skips`, and by the
+        alternatives with `return_alternatives`.
 
     Raises:
         ValueError: an argument is out of its range or has another shape than it should.

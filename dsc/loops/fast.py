@@ -29,7 +29,9 @@ from dsc.cell import lstm_gates, zone_out
 
 
 class Agent(NamedTuple):
-    """The agent inside a loop, where it only chooses: it learns from `cell.policy`.
+    """The agent inside a loop, where it only chooses.
+
+    It learns from the logits that `dsc_lstm` computes for all steps at once.
 
     Attributes:
         from_x: `[time, batch, agent_units]`, its pre-activations from the inputs; None
