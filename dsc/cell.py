@@ -59,19 +59,19 @@ def greatest(logits):
     return ops.argmax(ops.cast(is_greatest, "int32"), axis=-1)
 
 
-def zone_out(new, old, kept):
+def zone_out(new, old, held):
     """Zoneout (Krueger et al., 2017): units of a state keep their previous values.
 
     Args:
         new: `(h, c)`, each `[..., units]`, the state after a step.
         old: `(h, c)`, the state that the step continued from.
-        kept: pair of `[..., units]`, the shares of `old` in h and in c: 1 or 0 in
+        held: pair of `[..., units]`, the shares of `old` in h and in c: 1 or 0 in
             training, the rate in evaluation.
 
     Returns:
         `(h, c)`, each `[..., units]`.
     """
-    parts = zip(kept, old, new, strict=True)
+    parts = zip(held, old, new, strict=True)
     return tuple(share * a + (1.0 - share) * b for share, a, b in parts)
 
 
@@ -465,10 +465,10 @@ class DSCLSTMCell(keras.layers.Layer):
         gates = ops.split(z, 4, axis=-1)
         h, c = lstm_gates(gates, mixed_c, self.forget_bias, dropout_mask, self.norm)
         if self.zoneout:
-            kept = (self.zoneout,) * 2
+            held = (self.zoneout,) * 2
             if zoneout_mask is not None:
-                kept = ops.split(zoneout_mask, 2, axis=-1)
-            h, c = zone_out((h, c), (mixed_h, mixed_c), kept)
+                held = ops.split(zoneout_mask, 2, axis=-1)
+            h, c = zone_out((h, c), (mixed_h, mixed_c), held)
         flat = (-1, self.n_actions * self.units)
         memory_h = ops.concatenate([memory_h[:, 1:], h[:, None]], axis=1)
         memory_c = ops.concatenate([memory_c[:, 1:], c[:, None]], axis=1)

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from dsc import evaluation, noise
-from language_modeling.model import ACTIONS, EVALUATION_SEED, evaluate, word_losses
+from language_modeling.model import ACTIONS, EVALUATION_SEED, read_window, word_losses
 
 
 class Evaluator:
@@ -44,7 +44,7 @@ class Evaluator:
             return noise.gumbel(shape, self.seed + EVALUATION_SEED, step, ACTIONS)
 
         n_actions = self.model.dsc.n_actions
-        outputs = evaluate(self.model, words, state, n_actions, self.actions, draw)
+        outputs = read_window(self.model, words, state, n_actions, self.actions, draw)
         nll = word_losses(outputs.logits, targets)
         read = nll, outputs.skips.actions, *self.details(outputs)
         return read, outputs.state

@@ -19,8 +19,8 @@ from language_modeling.model import (
     RECURRENT_DROPOUT,
     ZONEOUT,
     Noise,
-    evaluate,
     loss,
+    read_window,
     word_losses,
 )
 
@@ -115,7 +115,7 @@ class JaxLanguageModeling(LanguageModelTask):
                 seed = self.seed + EVALUATION_SEED
                 return draw_noise(self.model, seed, i, shape[:2]).actions
 
-            outputs = evaluate(
+            outputs = read_window(
                 functools.partial(call, self.model, weights),
                 words,
                 state,

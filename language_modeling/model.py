@@ -192,7 +192,7 @@ class LanguageModel(keras.Model):
         layers, final_state = self.recurrent_layers, []
         nothing = [None] * len(layers)
         masks = noise.dropout or [None, *nothing]
-        candidates, kept = noise.recurrent_dropout or nothing, noise.zoneout or nothing
+        candidates, held = noise.recurrent_dropout or nothing, noise.zoneout or nothing
         x = _drop(self.embedding(tokens), masks[0])  # [batch, time, rnn_size]
         for i, layer in enumerate(layers):
             hidden, *layer_state = layer(
@@ -200,7 +200,7 @@ class LanguageModel(keras.Model):
                 initial_state=state[i],
                 noise=noise.actions if layer is self.dsc else None,
                 dropout_mask=_over_time(candidates[i], x),
-                zoneout_mask=kept[i],
+                zoneout_mask=held[i],
             )
             x = _drop(hidden, masks[i + 1])
             final_state.append(layer_state[: len(state[i])])
@@ -276,7 +276,7 @@ def _over_time(mask, x):
     return None if mask is None else ops.broadcast_to(mask, ops.shape(x))
 
 
-def evaluate(call, words, state, n_actions, eval_actions, draw):
+def read_window(call, words, state, n_actions, eval_actions, draw):
     """The `Outputs` of a model on a window in evaluation.
 
     Args:

@@ -56,13 +56,13 @@ class LanguageModeling(LanguageModelTask, Task):
             ]
 
         n, n_layers = self.model.n_dropout_masks, len(self.model.recurrent_layers)
-        drop, keep = noise.dropout_mask, noise.zoneout_mask
+        drop, hold = noise.dropout_mask, noise.zoneout_mask
         actions = (*shape, self.model.dsc.n_actions)
         return Noise(
             noise.gumbel(actions, self.seed, step, ACTIONS),
             draw(n, drop, mask, self.dropout, DROPOUT),
             draw(n_layers, drop, mask, self.recurrent_dropout, RECURRENT_DROPOUT),
-            draw(n_layers, keep, (*shape, 2 * units), self.model.zoneout, ZONEOUT),
+            draw(n_layers, hold, (*shape, 2 * units), self.model.zoneout, ZONEOUT),
         )
 
     def read(self, split):

@@ -154,7 +154,7 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state, wante
     x, noise, dropout_mask, zoneout_mask = (
         _time_first(part, order) for part in (x, noise, dropout_mask, zoneout_mask)
     )
-    kept = ops.split(zoneout_mask, 2, axis=-1) if cell.zoneout else None
+    held = ops.split(zoneout_mask, 2, axis=-1) if cell.zoneout else None
 
     flat_x = ops.reshape(x, (-1, features))  # [time * batch, features]
     kernel, recurrent_kernel, bias = cell.lstm_weights
@@ -170,7 +170,7 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state, wante
         recurrent_kernel,
         z,
         dropout_mask,
-        kept,
+        held,
         _given(cell, state, batch),
         agent,
     )
@@ -187,7 +187,7 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state, wante
     # As floats: oneDNN logs an error for integers on CPUs without AVX-512.
     outputs = [h, logits, ops.cast(actions, "float32")]
     alternatives = functools.partial(
-        _alternatives, cell, rows, recurrent_kernel, z, dropout_mask, kept, histories
+        _alternatives, cell, rows, recurrent_kernel, z, dropout_mask, held, histories
     )
     if wanted == "all":
         outputs.append(alternatives(ops.arange(time, dtype="int32")[:, None]))
@@ -244,7 +244,7 @@ def _policy(cell, flat_x, history, shape):
 
 
 def _alternatives(
-    cell, rows, recurrent_kernel, z, dropout_mask, kept, histories, steps
+    cell, rows, recurrent_kernel, z, dropout_mask, held, histories, steps
 ):
     """What steps would output if they continued from each of the states.
 
@@ -277,8 +277,8 @@ def _alternatives(
     gates = ops.split(z, 4, axis=-1)
     start_c = mix(c)
     new = lstm_gates(gates, start_c, cell.forget_bias, dropout_mask)
-    if kept is not None:
-        new = zone_out(new, (mix(h), start_c), [_take(part, own) for part in kept])
+    if held is not None:
+        new = zone_out(new, (mix(h), start_c), [_take(part, own) for part in held])
     return ops.moveaxis(new[0], 0, 2)
 
 

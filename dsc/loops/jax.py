@@ -14,7 +14,7 @@ from dsc.cell import lstm_gates, zone_out
 UNROLL = {"gpu": 5}
 
 
-def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent):
+def run(cell, rows, recurrent_kernel, z, dropout_mask, held, given, agent):
     """Runs over all steps, with a gradient of its own.
 
     Args:
@@ -23,7 +23,7 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent):
         recurrent_kernel: `[units, 4 * units]`.
         z: `[time, batch, 4 * units]`, pre-activations from the inputs.
         dropout_mask: `[time, batch, units]`, or None.
-        kept: a pair of `[time, batch, units]`, see `dsc.cell.zone_out`, or None. It
+        held: a pair of `[time, batch, units]`, see `dsc.cell.zone_out`, or None. It
             receives no gradient.
         given: the first blocks of the histories of h and of c.
         agent: `dsc.loops.fast.Agent`, or None if there is one action. It receives no
@@ -40,16 +40,16 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent):
 
     def forward(*inputs):
         results, z = _forward(cell, rows, *inputs)
-        recurrent_kernel, _, dropout_mask, _, kept, _ = inputs
+        recurrent_kernel, _, dropout_mask, _, held, _ = inputs
         history, _, actions = results
-        return results, (recurrent_kernel, z, dropout_mask, kept, history, actions)
+        return results, (recurrent_kernel, z, dropout_mask, held, history, actions)
 
     def backward(saved, d_results):
         return *_backward(cell, rows, *saved, d_results[0]), None, None
 
     loop.defvjp(forward, backward)
     given = jnp.stack(given)
-    history, *results = loop(recurrent_kernel, z, dropout_mask, given, kept, agent)
+    history, *results = loop(recurrent_kernel, z, dropout_mask, given, held, agent)
     return *history, *results
 
 
@@ -57,7 +57,7 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent):
 # batch, units]`: a step that reads and writes it once is compiled to write in place.
 
 
-def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
+def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, held, agent):
     """`((history, observed_h, actions), z with the recurrent part)`; see `run`."""
     time, batch, _ = z.shape
     n_actions = cell.n_actions
@@ -72,7 +72,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
 
     def step(carry, inputs):
         newest, history, memory = carry
-        t, z, factors, kept, from_x, noise = inputs
+        t, z, factors, held, from_x, noise = inputs
         observed_h, action, chosen = newest[0], jnp.zeros(batch, "int32"), None
         if agent:
             if cell.observes_mean:
@@ -86,7 +86,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
             chosen = rows.chosen(t, action)
         start_h, start_c = _mix(cell, history, chosen, newest)
         z = z + start_h @ recurrent_kernel
-        newest = _gates(cell, z, start_c, factors, start_h, kept)
+        newest = _gates(cell, z, start_c, factors, start_h, held)
         if cell.observes_mean:
             memory += newest[0].astype(sum_dtype)
         elif cell.observes_states:
@@ -104,7 +104,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
             jnp.arange(time, dtype="int32"),
             z,
             dropout_mask,
-            kept,
+            held,
             agent and agent.from_x,
             agent and agent.noise,
         ),
@@ -113,7 +113,7 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, kept, agent):
 
 
 def _backward(
-    cell, rows, recurrent_kernel, z, dropout_mask, kept, history, actions, d_history
+    cell, rows, recurrent_kernel, z, dropout_mask, held, history, actions, d_history
 ):
     """The gradients of the recurrent kernel, z, the dropout mask and what is given."""
     time, batch, _ = z.shape
@@ -147,8 +147,8 @@ def _backward(
         return d_history, (d_z, d_mask)
 
     gate_inputs = z, start_c, dropout_mask
-    if kept is not None:
-        gate_inputs += start_h, kept
+    if held is not None:
+        gate_inputs += start_h, held
     d_history, (d_z, d_mask) = _scan(
         step_back,
         d_history,
@@ -165,10 +165,10 @@ def _scan(step, carry, inputs, reverse=False):
     return lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
 
 
-def _gates(cell, z, start_c, factors, start_h=None, kept=None):
+def _gates(cell, z, start_c, factors, start_h=None, held=None):
     gates = jnp.split(z, 4, axis=-1)
     state = lstm_gates(gates, start_c, cell.forget_bias, factors)
-    return state if kept is None else zone_out(state, (start_h, start_c), kept)
+    return state if held is None else zone_out(state, (start_h, start_c), held)
 
 
 def _block(history, n, batch):

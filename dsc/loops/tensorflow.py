@@ -15,7 +15,7 @@ NO_SECOND_DERIVATIVES = (
 )
 
 
-def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent, xla=False):
+def run(cell, rows, recurrent_kernel, z, dropout_mask, held, given, agent, xla=False):
     """`dsc.loops.jax.run` for TensorFlow.
 
     Args:
@@ -24,7 +24,7 @@ def run(cell, rows, recurrent_kernel, z, dropout_mask, kept, given, agent, xla=F
             in place where it can.
     """
     xla = xla or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    loop = _Loop(cell, rows, agent, kept, z, xla)
+    loop = _Loop(cell, rows, agent, held, z, xla)
 
     @tf.custom_gradient
     def walk(*inputs):
@@ -73,11 +73,11 @@ class _Loop:
     Args: see `run`.
     """
 
-    def __init__(self, cell, rows, agent, kept, z, xla):
+    def __init__(self, cell, rows, agent, held, z, xla):
         self.cell = cell
         self.rows = rows
         self.agent = agent
-        self.kept = kept
+        self.held = held
         self.xla = xla
         self.units = cell.units
         self.n_actions = cell.n_actions
@@ -129,9 +129,9 @@ class _Loop:
             units = self.units
             gates = [z_t[:, n * units : (n + 1) * units] for n in range(4)]
             newest = lstm_gates(gates, start_c, self.cell.forget_bias, factors)
-            if self.kept:
-                kept = [share[t] for share in self.kept]
-                newest = zone_out(newest, (start_h, start_c), kept)
+            if self.held:
+                held = [share[t] for share in self.held]
+                newest = zone_out(newest, (start_h, start_c), held)
             if self.cell.observes_mean:
                 memory += tf.cast(newest[0], sum_dtype)
             elif self.cell.observes_states:
@@ -194,13 +194,13 @@ class _Loop:
 
         def step_back(t, d_histories, d_z):
             d_h, d_c = (self._block(d, t + 1 + self.n_actions) for d in d_histories)
-            if self.kept:
-                kept_h, kept_c = self.kept[0][t] * d_h, self.kept[1][t] * d_c
-                d_h, d_c = d_h - kept_h, d_c - kept_c
+            if self.held:
+                held_h, held_c = self.held[0][t] * d_h, self.held[1][t] * d_c
+                d_h, d_c = d_h - held_h, d_c - held_c
             d_z_t, d_start_c = gates.of_step(t, d_h, d_c)
             d_start = tf.matmul(d_z_t, transposed_kernel), d_start_c
-            if self.kept:
-                d_start = d_start[0] + kept_h, d_start[1] + kept_c
+            if self.held:
+                d_start = d_start[0] + held_h, d_start[1] + held_c
             for rows, weight in sources:
                 d_histories = tuple(
                     _add_to_rows(
@@ -231,8 +231,8 @@ class _Loop:
         gradients = [d_kernel, d_z, *d_given]
         if dropout_mask is not None:
             d_states = [tf.reshape(d[n_given:], self.shape) for d in d_histories]
-            if self.kept:
-                parts = zip(self.kept, d_states, strict=True)
+            if self.held:
+                parts = zip(self.held, d_states, strict=True)
                 d_states = [(1.0 - share) * d for share, d in parts]
             gradients.append(gates.of_dropout_mask(*d_states))
         return gradients
