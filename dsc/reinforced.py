@@ -103,7 +103,8 @@ class Reinforced(keras.Model):
         if recorded:
             rewards, weights = self._rewards(y, y_pred, sample_weight)
             for call in recorded:
-                loss = loss + self._policy_loss(call, rewards, weights, training)
+                policy_loss = self._policy_loss(call, rewards, weights, training)
+                loss = loss + ops.cast(policy_loss, loss.dtype)
         return loss
 
     def _policy_loss(self, call, rewards, weights, training):

@@ -189,6 +189,18 @@ def test_a_reward_of_ones_own(noise, rng):
     )
 
 
+@pytest.mark.parametrize("policy", ["float64", "mixed_float16", "bfloat16"])
+def test_it_trains_in_any_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build(eager=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    words = np.where(MASK, 1 + np.arange(TIME), 0)
+    loss, *_ = np.ravel(model.train_on_batch(words, np.arange(BATCH) % CLASSES))
+    assert np.isfinite(loss)
+
+
 @pytest.mark.skipif(not is_tensorflow, reason="the script is TensorFlow's")
 def test_the_gradients_are_those_of_the_number_prediction_script(noise, rng):
     import tensorflow as tf
