@@ -28,6 +28,10 @@ from dsc.cli import signals as interruption
 from dsc.cli import startup
 from tests.stress import programs
 
+# Tests send them; a shell (or nohup) lets what it starts in the background ignore them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 # Here and in the programs that tests start; `test_backends` sets another one.
 startup.fix_settings(os.environ.get("TESTED_BACKEND", "tensorflow"))
 
