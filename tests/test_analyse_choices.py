@@ -36,6 +36,7 @@ def copy_weights(model, to):
         variable.assign(by_name[variable.path.partition("/")[2]])
 
 
+@pytest.mark.slow
 def test_each_way_to_choose_has_the_perplexity_of_its_actions(rng):
     model, windows = make()
     reader = reading.Reader(model, windows)
@@ -127,6 +128,7 @@ def test_the_gradient_of_a_state_is_that_of_a_later_start(n_actions):
         np.testing.assert_allclose(found[distance], np.mean(lengths), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradients_of_random_skips_are_those_of_their_actions():
     agent, windows = make()
     random, _ = make(choice="random_skip")

@@ -18,7 +18,7 @@ def test_the_layer_passes_its_tests_on(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"needs {backend}: pip install -e '.[{backend}]'")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *(TESTS / name for name in MODULES)],
+        [sys.executable, "-m", "pytest", "-m", "", *(TESTS / name for name in MODULES)],
         env={**os.environ, "TESTED_BACKEND": backend},
         cwd=TESTS.parent,
         capture_output=True,

@@ -155,7 +155,11 @@ def test_f1_counts_entities_with_the_exact_span_and_type():
 # The programs
 
 
-@pytest.mark.parametrize("script", TINY, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [SENTIMENT, pytest.param(TAGGING, marks=pytest.mark.slow)],
+    ids=lambda path: path.stem,
+)
 def test_an_example_ends_with_a_score_for_each_model(script, eagerly, call, tmp_path):
     result = small.succeeds(call(tmp_path, script, *TINY[script]))
     assert [*scores(result)] == ["lstm", "dsc"]

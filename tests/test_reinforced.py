@@ -272,7 +272,9 @@ def test_the_agents_gradients_are_those_of_the_language_model_script(noise, rng)
 # Which agents learn
 
 
-@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize(
+    "per_step", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_agents_are_found_wherever_they_are(per_step, rng):
     inner = build(per_step, layers=2, bidirectional=True)
     inputs = keras.Input((None,), dtype="int32")
