@@ -35,6 +35,7 @@ with startup.backend("tensorflow"):
 import numpy as np
 from choices import gradients, one_step, picture, reading
 from plots import style
+from sweeping.table import as_markdown
 
 from dsc import evaluation
 from dsc.cli.errors import RunError
@@ -115,8 +116,7 @@ def table(head, rows, form=None):
     """A table in Markdown; rows are tuples of texts, or a dict of numbers."""
     if form is not None:
         rows = [(name, format(value, form)) for name, value in rows.items()]
-    rule = ("---",) + ("---:",) * (len(head) - 1)
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+    return as_markdown([head, *rows])
 
 
 def main(argv):
