@@ -402,9 +402,10 @@ class DSCLSTM(keras.layers.Layer):
             dropout_mask = self._dropout_mask(shape, self.recurrent_dropout)
         if zoneout_mask is None and self.cell.zoneout:
             shape, rate = (batch, time, 2 * self.units), self.cell.zoneout
-            zoneout_mask = ops.full(shape, rate, self.compute_dtype)
             if training:
                 zoneout_mask = self._dropout_mask(shape, rate) == 0.0
+            else:
+                zoneout_mask = ops.full(shape, rate, self.compute_dtype)
         if training and self.dropout:
             shape = (batch, 1, sequences.shape[-1])  # the same at every step
             sequences = sequences * self._dropout_mask(shape, self.dropout)
