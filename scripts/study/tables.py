@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from sweeping.execution import Run
 
+from dsc.recipes import OBSERVATIONS
 from dsc.runs.folder import MANY, TRAINED_WITH
+from language_modeling.agreement.lookback import BY_CHANCE, LAND
 from number_prediction import produce_data
 
 LANGUAGE_MODEL = "language_modeling/rl_train.py"
@@ -141,6 +143,12 @@ def entropy(record):
         return None
     epoch = reports[-1]["epoch"]
     return statistics.fmean(r["entropy"] for r in reports if r["epoch"] == epoch)
+
+
+def times_chance(record):
+    """How much more often skips land than by chance; None without choices."""
+    scores = record["result"]["scores"]
+    return scores[LAND] / scores[BY_CHANCE] if LAND in scores else None
 
 
 SMOKE = {"rnn_size": "7", "max_steps": "2", "print_every": "1"}
@@ -410,8 +418,8 @@ agreement = Table(
     ),
     (
         *PERPLEXITIES[:2],
-        Column("skips that land", score("skips that land")),
-        Column("by chance", score("skips that land by chance")),
+        Column("skips that land", score(LAND)),
+        Column("by chance", score(BY_CHANCE)),
         *PERPLEXITIES[2:],
     ),
     lambda flags: None,  # the embedded corpus
@@ -433,12 +441,46 @@ agreement_long = agreement._replace(
     ),
 )
 
+
+# Weighs an expected reward, a mean over the 35 words of a window, as the loss, their sum.
+AS_THE_LOSS = {"rl_weight": "35"}
+
+
+def _agents(name="{}", **flags):
+    """Rows for how the agent learns and what it sees, an LSTM and a random skip."""
+    rows = kinds(("LSTM", "random skip"), name=name, **flags)
+    for estimator, more in {"reinforce": {}, "exact": AS_THE_LOSS}.items():
+        for observation in OBSERVATIONS:
+            agent = {"estimator": estimator, "observation": observation, **more}
+            kind = f"{estimator}, {observation}"
+            rows.append(Row(name.format(kind), {**agent, **flags}))
+    control = {"observation": "states", **AS_THE_LOSS, **flags}
+    return [*rows, Row(name.format("reinforce, states, weight 35"), control)]
+
+
+agreement_agents = agreement._replace(
+    title="The agreement corpus: the agent's gradient, and what the agent sees",
+    caption="The rows of an agent name its `--estimator` (`reinforce` samples an action, "
+    "`exact` differentiates the expected reward) and its `--observation` (the mean of "
+    "the remembered states, the last one, or each with its age). `exact` is weighted as "
+    "the loss is, with `--rl_weight 35`; `reinforce` has the default, 0.3, and once that "
+    "weight. " + agreement.caption,
+    rows=(*_agents(), *_agents("no layer below, {}", rnn_layers="0")),
+    columns=(
+        *agreement.columns[:4],
+        Column("times chance", times_chance, list_seeds=True),
+        *agreement.columns[4:],
+    ),
+    plot_training=("LSTM", "reinforce, mean", "exact, mean", "exact, states"),
+)
+
 TABLES = {
     "number_prediction": number_prediction,
     "more_numbers": more_numbers,
     "two_hops": two_hops,
     "agreement": agreement,
     "agreement_long": agreement_long,
+    "agreement_agents": agreement_agents,
     "penn_treebank_200": penn_treebank_200,
     "penn_treebank_650": penn_treebank_650,
     "penn_treebank_650_jax": penn_treebank_650_jax,
