@@ -442,7 +442,7 @@ agreement_long = agreement._replace(
 )
 
 
-# Weighs an expected reward, a mean over the 35 words of a window, as the loss, their sum.
+# The loss is summed over the 35 words of a window, the expected reward averaged.
 AS_THE_LOSS = {"rl_weight": "35"}
 
 
@@ -460,18 +460,22 @@ def _agents(name="{}", **flags):
 
 agreement_agents = agreement._replace(
     title="The agreement corpus: the agent's gradient, and what the agent sees",
-    caption="The rows of an agent name its `--estimator` (`reinforce` samples an action, "
-    "`exact` differentiates the expected reward) and its `--observation` (the mean of "
-    "the remembered states, the last one, or each with its age). `exact` is weighted as "
-    "the loss is, with `--rl_weight 35`; `reinforce` has the default, 0.3, and once that "
-    "weight. " + agreement.caption,
+    caption="The rows of an agent name its `--estimator` (`reinforce` samples an "
+    "action, `exact` differentiates the expected reward) and its `--observation` (the "
+    "mean of the remembered states, the last one, or each with its age). `exact` is "
+    "weighted as the loss is, by `--rl_weight 35`; `reinforce` by the default, 0.3, "
+    "and in one row by 35. " + agreement.caption,
     rows=(*_agents(), *_agents("no layer below, {}", rnn_layers="0")),
     columns=(
         *agreement.columns[:4],
         Column("times chance", times_chance, list_seeds=True),
         *agreement.columns[4:],
     ),
-    plot_training=("LSTM", "reinforce, mean", "exact, mean", "exact, states"),
+    plot_training=(
+        "no layer below, LSTM",
+        "no layer below, reinforce, mean",
+        "no layer below, exact, states",
+    ),
 )
 
 TABLES = {
