@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sweeping.execution import Run
 
-from dsc.recipes import OBSERVATIONS
+from dsc.recipes import ESTIMATORS, OBSERVATIONS
 from dsc.runs.folder import MANY, TRAINED_WITH
 from language_modeling.agreement.lookback import BY_CHANCE, LAND
 from number_prediction import produce_data
@@ -442,30 +442,42 @@ agreement_long = agreement._replace(
 )
 
 
-# The loss is summed over the 35 words of a window, the expected reward averaged.
-AS_THE_LOSS = {"rl_weight": "35"}
+def _agent(estimator, observation, **flags):
+    """A row of `agreement_agents`."""
+    flags = {"estimator": estimator, "observation": observation, **flags}
+    if estimator == "exact":
+        # The loss sums over the 35 words of a window, the policy loss averages.
+        flags["rl_weight"] = "35"
+    return Row(f"{estimator}, {observation}", flags)
 
 
-def _agents(name="{}", **flags):
-    """Rows for how the agent learns and what it sees, an LSTM and a random skip."""
-    rows = kinds(("LSTM", "random skip"), name=name, **flags)
-    for estimator, more in {"reinforce": {}, "exact": AS_THE_LOSS}.items():
-        for observation in OBSERVATIONS:
-            agent = {"estimator": estimator, "observation": observation, **more}
-            kind = f"{estimator}, {observation}"
-            rows.append(Row(name.format(kind), {**agent, **flags}))
-    control = {"observation": "states", **AS_THE_LOSS, **flags}
-    return [*rows, Row(name.format("reinforce, states, weight 35"), control)]
+def _varied(rows, name, **flags):
+    return [Row(name.format(row.name), row.flags | flags) for row in rows]
 
+
+AGENTS = (
+    *kinds(("LSTM", "random skip")),
+    *(_agent(e, o) for e in ESTIMATORS for o in OBSERVATIONS),
+    *kinds(["random skip"], name="lamda 0.5, {}", lamda="0.5"),
+    *_varied(
+        [_agent(e, o) for e in ESTIMATORS for o in ("mean", "states")],
+        "lamda 0.5, {}",
+        lamda="0.5",
+    ),
+)
 
 agreement_agents = agreement._replace(
     title="The agreement corpus: the agent's gradient, and what the agent sees",
     caption="The rows of an agent name its `--estimator` (`reinforce` samples an "
     "action, `exact` differentiates the expected reward) and its `--observation` (the "
     "mean of the remembered states, the last one, or each with its age). `exact` is "
-    "weighted as the loss is, by `--rl_weight 35`; `reinforce` by the default, 0.3, "
-    "and in one row by 35. " + agreement.caption,
-    rows=(*_agents(), *_agents("no layer below, {}", rnn_layers="0")),
+    "weighted as the loss is, by `--rl_weight 35`; `reinforce` by the default, 0.3. "
+    + agreement.caption,
+    flags=agreement.flags | {"dropout": "0.3", "max_epochs": "24"},
+    rows=(
+        *_varied(AGENTS, "no layer below, {}", rnn_layers="0"),
+        *AGENTS,
+    ),
     columns=(
         *agreement.columns[:4],
         Column("times chance", times_chance, list_seeds=True),
@@ -473,8 +485,8 @@ agreement_agents = agreement._replace(
     ),
     plot_training=(
         "no layer below, LSTM",
-        "no layer below, reinforce, mean",
-        "no layer below, exact, states",
+        "no layer below, lamda 0.5, reinforce, mean",
+        "no layer below, lamda 0.5, exact, states",
     ),
 )
 
