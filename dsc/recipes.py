@@ -15,10 +15,6 @@ REWARDS = ("prob", "log_prob")
 CREDITS = ("all", "last")
 ESTIMATORS = ("reinforce", "exact")
 EVAL_ACTIONS = re.compile(r"greedy|sample|newest|mean:[1-9]\d{0,3}")
-# Attention has no policy to train.
-MODEL_OVERRIDES = {
-    "attention": {"rl_weight": 0.0, "entropy_weight": 0.0},
-}
 # Flags that a recipe sets if they are not given. The paper has one plain LSTM below the
 # DSC-LSTM, and an agent of 50 units that sees the last state. How it weights reward and
 # entropy, and whether it has a baseline, we do not know.
@@ -102,9 +98,11 @@ class Recipe:
 
     def for_model(self, model):
         """Returns this recipe for one of the models of `--model`."""
+        if model == "attention":  # has no policy to train
+            return dataclasses.replace(self, rl_weight=0.0, entropy_weight=0.0)
         if model == "random_skip" and self.eval_actions == "greedy":
             return dataclasses.replace(self, eval_actions="sample")
-        return dataclasses.replace(self, **MODEL_OVERRIDES.get(model, {}))
+        return self
 
     def cell_arguments(self, lamda, forget_bias):
         """Returns the `(lamda, forget_bias)` that the cell gets."""

@@ -61,26 +61,27 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, held, agent):
     """`((history, observed_h, actions), z with the recurrent part)`; see `run`."""
     time, batch, _ = z.shape
     n_actions = cell.n_actions
-    # A running sum of the memory: the mean of K states at the cost of two. Half
-    # precision would lose it in its own rounding.
+    # Of the memory: the projected states, or a running sum of them, which gives the
+    # mean of K states at the cost of two. Half precision would lose it in its own
+    # rounding.
     sum_dtype = result_type(z.dtype, "float32")
-    memory = given[0].reshape(1 + n_actions, batch, cell.units)
+    summary = given[0].reshape(1 + n_actions, batch, cell.units)
     if cell.observes_states:
-        memory = agent.project(memory[1:])
+        summary = agent.project(summary[1:])
     else:
-        memory = memory.astype(sum_dtype).sum(axis=0)
+        summary = summary.astype(sum_dtype).sum(axis=0)
 
     def step(carry, inputs):
-        newest, history, memory = carry
+        newest, history, summary = carry
         t, z, factors, held, from_x, noise = inputs
         observed_h, action, chosen = newest[0], jnp.zeros(batch, "int32"), None
         if agent:
             if cell.observes_mean:
-                memory -= _block(history, t, batch)[0].astype(sum_dtype)
-                mean_h = (memory / n_actions).astype(z.dtype)
+                summary -= _block(history, t, batch)[0].astype(sum_dtype)
+                mean_h = (summary / n_actions).astype(z.dtype)
                 from_given = rows.first_step_forced & (t == 0)
                 observed_h = jnp.where(from_given, observed_h, mean_h)
-            seen = memory if cell.observes_states else observed_h
+            seen = summary if cell.observes_states else observed_h
             logits = agent.noisy_logits(cell, seen, from_x, noise)
             action = jnp.argmax(logits, axis=-1).astype("int32")
             chosen = rows.chosen(t, action)
@@ -88,18 +89,18 @@ def _forward(cell, rows, recurrent_kernel, z, dropout_mask, given, held, agent):
         z = z + start_h @ recurrent_kernel
         newest = _gates(cell, z, start_c, factors, start_h, held)
         if cell.observes_mean:
-            memory += newest[0].astype(sum_dtype)
+            summary += newest[0].astype(sum_dtype)
         elif cell.observes_states:
-            memory = agent.remember(memory, newest[0])
+            summary = agent.remember(summary, newest[0])
         for n, part in enumerate(newest):
             where = jnp.int32(n), (t + 1 + n_actions) * batch, jnp.int32(0)
             history = lax.dynamic_update_slice(history, part[None], where)
-        return (newest, history, memory), (z, observed_h, action)
+        return (newest, history, summary), (z, observed_h, action)
 
     new = jnp.zeros((2, time * batch, cell.units), z.dtype)
     (_, history, _), (z, observed_h, actions) = _scan(
         step,
-        (tuple(given[:, :batch]), jnp.concatenate([given, new], axis=1), memory),
+        (tuple(given[:, :batch]), jnp.concatenate([given, new], axis=1), summary),
         (
             jnp.arange(time, dtype="int32"),
             z,

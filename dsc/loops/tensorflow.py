@@ -88,30 +88,31 @@ class _Loop:
 
     def forward(self, recurrent_kernel, z, dropout_mask, given):
         """`((history of h, history of c), what the steps saved: dict of arrays)`."""
-        # A running sum of the memory: the mean of K states at the cost of two.
-        # Half precision would lose it in its own rounding.
+        # Of the memory: the projected states, or a running sum of them, which gives
+        # the mean of K states at the cost of two. Half precision would lose it in its
+        # own rounding.
         sum_dtype = keras.backend.result_type(z.dtype, "float32")
         given = [tf.reshape(part, (1 + self.n_actions, -1)) for part in given]
         if self.cell.observes_states:
             shape = (self.n_actions, self.batch, self.units)
-            memory = self.agent.project(tf.reshape(given[0][1:], shape))
+            summary = self.agent.project(tf.reshape(given[0][1:], shape))
         else:
-            memory = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
-            memory = tf.reshape(memory, (self.batch, self.units))  # with block 0
+            summary = tf.reduce_sum(tf.cast(given[0], sum_dtype), axis=0)
+            summary = tf.reshape(summary, (self.batch, self.units))  # with block 0
 
-        def step(t, newest, histories, memory, saved):
+        def step(t, newest, histories, summary, saved):
             chosen = None
             observed_h = newest[0]
             if self.cell.observes_mean:
                 # What has left the memory is subtracted here, not a step earlier: so a
                 # step first reads the history and then writes to it, which XLA needs
                 # to write in place.
-                memory -= tf.cast(self._block(histories[0], t), sum_dtype)
-                observed_h = tf.cast(memory / self.n_actions, z.dtype)
+                summary -= tf.cast(self._block(histories[0], t), sum_dtype)
+                observed_h = tf.cast(summary / self.n_actions, z.dtype)
                 if self.rows.first_step_forced:
                     observed_h = tf.where(t == 0, newest[0], observed_h)
             if self.agent:
-                seen = memory if self.cell.observes_states else observed_h
+                seen = summary if self.cell.observes_states else observed_h
                 action = self._choose(t, seen)
                 chosen = self.rows.chosen(t, action)
                 saved = {
@@ -133,9 +134,9 @@ class _Loop:
                 held = [share[t] for share in self.held]
                 newest = zone_out(newest, (start_h, start_c), held)
             if self.cell.observes_mean:
-                memory += tf.cast(newest[0], sum_dtype)
+                summary += tf.cast(newest[0], sum_dtype)
             elif self.cell.observes_states:
-                memory = self.agent.remember(memory, newest[0])
+                summary = self.agent.remember(summary, newest[0])
             # In place: nothing else holds the histories, and no step reads what it
             # writes.
             histories = tuple(
@@ -143,7 +144,7 @@ class _Loop:
                 for history, part in zip(histories, newest, strict=True)
             )
             saved = {**saved, "z": saved["z"].write(t, z_t)}
-            return t + 1, newest, histories, memory, saved
+            return t + 1, newest, histories, summary, saved
 
         saved = {"z": tf.TensorArray(z.dtype, self.time, element_shape=z.shape[1:])}
         if self.agent:
@@ -156,7 +157,7 @@ class _Loop:
                 tf.constant(0),
                 tuple(self._block(part, 0) for part in given),
                 tuple(map(self._new_history, given)),
-                memory,
+                summary,
                 saved,
             ),
         )
