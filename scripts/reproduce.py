@@ -172,7 +172,8 @@ class TableWriter:
         )
         for suffix, draw, save in figures:
             if figure := draw(pyplot, self.table, rows):
-                with writing(self.folder, "--results_dir"):
+                as_text = pyplot.rc_context({"svg.fonttype": "none"})  # half the size
+                with as_text, writing(self.folder, "--results_dir"):
                     save(figure, self.folder / f"{self.name}{suffix}")
                 pyplot.close(figure)
 
