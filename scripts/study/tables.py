@@ -472,10 +472,20 @@ agreement_agents = agreement._replace(
     "action, `exact` differentiates the expected reward) and its `--observation` (the "
     "mean of the remembered states, the last one, or each with its age). `exact` is "
     "weighted as the loss is, by `--rl_weight 35`; `reinforce` by the default, 0.3. "
-    + agreement.caption,
+    "The shares of the agent are those of the actions that `reinforce, states` without "
+    "a layer below samples late in its training. " + agreement.caption,
     flags=agreement.flags | {"dropout": "0.3", "max_epochs": "24"},
     rows=(
         *_varied(AGENTS, "no layer below, {}", rnn_layers="0"),
+        Row(
+            "no layer below, random skip, shares of the agent",
+            {
+                "rnn_layers": "0",
+                "model": "random_skip",
+                "shares": "0.005,0.005,0.01,0.06,0.92",
+                "eval_actions": "newest",
+            },
+        ),
         *AGENTS,
     ),
     columns=(
