@@ -146,9 +146,9 @@ def entropy(record):
 
 
 def times_chance(record):
-    """How much more often skips land than by chance; None without choices."""
+    """How much more often skips land than by chance; None without skips."""
     scores = record["result"]["scores"]
-    return scores[LAND] / scores[BY_CHANCE] if LAND in scores else None
+    return scores[LAND] / scores[BY_CHANCE] if scores.get(BY_CHANCE) else None
 
 
 SMOKE = {"rnn_size": "7", "max_steps": "2", "print_every": "1"}
