@@ -495,8 +495,8 @@ agreement_agents = agreement._replace(
     ),
     plot_training=(
         "no layer below, LSTM",
-        "no layer below, lamda 0.5, reinforce, mean",
-        "no layer below, lamda 0.5, exact, states",
+        "no layer below, reinforce, states",
+        "no layer below, exact, states",
     ),
 )
 
