@@ -335,6 +335,7 @@ def tables(folder):
     return [(folder / f"table.{kind}").read_text() for kind in ("csv", "md")]
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_ordinary_runs_and_one_table_and_resumes(tmp, whole):
     runs = sorted(whole.glob("*/seed=*"))
     assert len(runs) == 4
