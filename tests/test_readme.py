@@ -86,6 +86,7 @@ SMALL = {
     "python scripts/sweep.py": " --max_steps=50 --rnn_size=7",
     "--script number_prediction/rl_train.py": " --nojit_compile",
     "python scripts/train_jax.py": STEPS,
+    f"{STEPS} --n_actions 5": " --rnn_size=9",
     "    tensorboard": " --inspect",
 }
 # Part of a command that modules of their own run.
