@@ -99,7 +99,7 @@ def _connected():
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     # TensorFlow holds Python's lock until all workers are connected. If one has died,
     # only another process can end the wait.
-    end = 'sleep "$0"; kill -0 "$1" && echo "$2" >&2 && kill -KILL "$1"'
+    end = 'sleep "$0"; kill -0 "$1" && { echo "$2" >&2; kill -KILL "$1"; }'
     said = (
         f"Not all workers have connected within {CONNECT} s; see what the others said, "
         "then start all workers again with their commands."
