@@ -442,29 +442,27 @@ agreement_long = agreement._replace(
 )
 
 
-def _agent(estimator, observation, **flags):
-    """A row of `agreement_agents`."""
-    flags = {"estimator": estimator, "observation": observation, **flags}
-    if estimator == "exact":
-        # The loss sums over the 35 words of a window, the policy loss averages.
-        flags["rl_weight"] = "35"
-    return Row(f"{estimator}, {observation}", flags)
+# The loss sums over the 35 words of a window, the policy loss averages.
+AGENTS = {
+    f"{estimator}, {observation}": {
+        "estimator": estimator,
+        "observation": observation,
+        **({"rl_weight": "35"} if estimator == "exact" else {}),
+    }
+    for estimator in ESTIMATORS
+    for observation in OBSERVATIONS
+}
+KINDS |= AGENTS
+MIXED_AGENTS = [kind for kind in AGENTS if "last" not in kind]
 
 
-def _varied(rows, name, **flags):
-    return [Row(name.format(row.name), row.flags | flags) for row in rows]
+def _agents(name, **flags):
+    mixed = name.format("lamda 0.5, {}")
+    return (
+        *kinds(("LSTM", "random skip", *AGENTS), name=name, **flags),
+        *kinds(("random skip", *MIXED_AGENTS), name=mixed, lamda="0.5", **flags),
+    )
 
-
-AGENTS = (
-    *kinds(("LSTM", "random skip")),
-    *(_agent(e, o) for e in ESTIMATORS for o in OBSERVATIONS),
-    *kinds(["random skip"], name="lamda 0.5, {}", lamda="0.5"),
-    *_varied(
-        [_agent(e, o) for e in ESTIMATORS for o in ("mean", "states")],
-        "lamda 0.5, {}",
-        lamda="0.5",
-    ),
-)
 
 agreement_agents = agreement._replace(
     title="The agreement corpus: the agent's gradient, and what the agent sees",
@@ -476,17 +474,15 @@ agreement_agents = agreement._replace(
     "a layer below samples late in its training. " + agreement.caption,
     flags=agreement.flags | {"dropout": "0.3", "max_epochs": "24"},
     rows=(
-        *_varied(AGENTS, "no layer below, {}", rnn_layers="0"),
-        Row(
-            "no layer below, random skip, shares of the agent",
-            {
-                "rnn_layers": "0",
-                "model": "random_skip",
-                "shares": "0.005,0.005,0.01,0.06,0.92",
-                "eval_actions": "newest",
-            },
+        *_agents("no layer below, {}", rnn_layers="0"),
+        *kinds(
+            ["random skip"],
+            name="no layer below, {}, shares of the agent",
+            rnn_layers="0",
+            shares="0.005,0.005,0.01,0.06,0.92",
+            eval_actions="newest",
         ),
-        *AGENTS,
+        *_agents("{}"),
     ),
     columns=(
         *agreement.columns[:4],
