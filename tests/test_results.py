@@ -37,11 +37,11 @@ def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path, ptb):
         f"--data_dir={ptb}",
         "--rnn_size=200",
         "--dropout=0.2",
-        "--max_steps=400",
+        "--max_steps=600",
         f"--train_dir={tmp_path / 'run'}",
     )
     perplexity = re.search(r"done in .* valid perplexity = ([\d.]+)", output)
-    assert float(perplexity[1]) < 700  # 10,000 words
+    assert float(perplexity[1]) < 600  # 10,000 words
     last = [record for record in metrics(tmp_path / "run") if "entropy" in record][-1]
     assert last["entropy"] > 0.3
     assert sum(share > 0.05 for share in last["actions"]) >= 3
