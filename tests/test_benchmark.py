@@ -1,9 +1,10 @@
 """The benchmark prints the figures of its groups and refuses wrong flags."""
 
 import json
+import sys
 
+import benchmark
 import pytest
-from benchmark import RATIOS
 
 from tests.stress import programs
 
@@ -21,7 +22,7 @@ def figures(tmp_path, *groups, plot=None):
     result = run(tmp_path, f"--only={','.join(groups)}", *places)
     assert result.code == 0, result
     found = json.loads(path.read_text())
-    expected = {name for group in groups for name in RATIOS.get(group, ())}
+    expected = {name for group in groups for name in benchmark.RATIOS.get(group, ())}
     assert expected <= found.keys()
     assert all(value >= 0 for value in found.values())
     return found
@@ -39,9 +40,17 @@ def test_what_the_plot_shows_and_the_profile(tmp_path):
 
 @pytest.mark.slow
 def test_all_other_groups(tmp_path):
-    found = figures(tmp_path, "agent", "eval", "np", "memory")
+    figures(tmp_path, "agent", "eval", "np")
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_case_is_that_of_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *SIZES])
+    monkeypatch.setattr(benchmark, "MEMORY_CASES", ("lm", "lm_k50"))
+    found = benchmark.measure_memory()
     # TensorFlow alone takes hundreds; the parent's memory must not be included.
     assert 100 < found["lm_peak_mb"] < 2000
+    assert found["lm_k50_over_k5_memory"] == pytest.approx(1.0, rel=0.2)
 
 
 @pytest.mark.parametrize(

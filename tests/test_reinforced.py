@@ -16,6 +16,8 @@ from dsc.layer import record_skips, recorded_skips
 BATCH, TIME, WORDS, UNITS, K, CLASSES = 6, 5, 9, 4, 3, 4
 RATE = 0.5
 is_tensorflow = keras.backend.backend() == "tensorflow"
+# What takes less time for a single step: JAX compiles each operation by itself.
+EAGERLY = keras.backend.backend() != "jax"
 
 # Padding after, before, inside and nowhere; a row of one step; an empty one.
 MASK = np.array(
@@ -193,7 +195,7 @@ def test_a_reward_of_ones_own(noise, rng):
 def test_it_trains_in_any_precision(policy):
     keras.config.set_dtype_policy(policy)
     try:
-        model = build(eager=True)
+        model = build(eager=EAGERLY)
     finally:
         keras.config.set_dtype_policy("float32")
     words = np.where(MASK, 1 + np.arange(TIME), 0)
@@ -412,7 +414,7 @@ def test_masks_of_the_model_cause_no_warning(rng):
 def test_an_agent_that_no_loss_reaches_warns_once(rng):
     inputs = keras.Input((TIME, 3))
     model = keras.Model(inputs, dsc.DSCLSTM(UNITS, K)(inputs))
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", run_eagerly=EAGERLY)
     batch = np.zeros((BATCH, TIME, 3)), np.zeros((BATCH, UNITS))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -35,9 +35,10 @@ def test_the_penn_treebank_is_learned_with_a_living_policy(tmp_path, ptb):
     output = run(
         "language_modeling/rl_train.py",
         f"--data_dir={ptb}",
-        "--rnn_size=200",
+        "--rnn_size=100",
+        "--rnn_layers=1",
         "--dropout=0.2",
-        "--max_steps=600",
+        "--max_steps=400",
         f"--train_dir={tmp_path / 'run'}",
     )
     perplexity = re.search(r"done in .* valid perplexity = ([\d.]+)", output)
