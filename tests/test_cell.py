@@ -16,64 +16,7 @@ AGENT_UNITS = 9
 TIME = 7
 
 
-def make_cell(rng, n_actions=N_ACTIONS, **options):
-    """A float64 cell with random weights: `(cell, reference.Weights)`."""
-    cell = DSCLSTMCell(
-        UNITS, n_actions, agent_units=AGENT_UNITS, dtype="float64", **options
-    )
-    cell.build((None, FEATURES))
-    return cell, reference.randomise(cell, rng)
-
-
 # The step against the NumPy loop
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"lamda": 1.0},
-        {"lamda": 0.6, "forget_bias": 0.3},
-        {"lamda": 0.0},
-        {"lamda": 0.6, "observation": "last"},
-        {"lamda": 0.6, "observation": "states"},
-        {"lamda": 0.6, "layer_norm": True},
-        {"lamda": 0.6, "zoneout": 0.3},
-        {"n_actions": 1, "forget_bias": 0.3},
-        {"n_actions": 2, "lamda": 0.6},
-    ],
-    ids=str,
-)
-def test_a_step_equals_the_numpy_step(options, rng):
-    cell, weights = make_cell(rng, **options)
-    n = cell.n_actions
-    x = rng.normal(size=(BATCH, FEATURES))
-    h, c = rng.normal(size=(2, BATCH, UNITS))
-    memory = rng.normal(size=(2, BATCH, n, UNITS))
-    memory[:, 0] = 0.0  # row 0 has not started, the others have
-    started = np.array([[0.0], [1.0], [1.0]])
-    noise = rng.gumbel(size=(BATCH, n))
-    factors = rng.uniform(0.5, 2.0, (BATCH, UNITS))
-    states = [h, c, *memory.reshape(2, BATCH, -1), started]
-
-    out, logits, states = cell.step(x, states, noise, factors)
-
-    for rows, rows_memory in ((slice(0, 1), None), (slice(1, 3), memory[:, 1:])):
-        expected = reference.dsc_lstm(
-            weights,
-            x[rows, None],
-            h[rows],
-            c[rows],
-            memory=rows_memory,
-            noise=noise[rows, None],
-            dropout_mask=factors[rows, None],
-            **{"n_actions": n, **options},
-        )
-        found = [out, logits, *states[:4]]
-        parts = [expected.h, expected.logits, *expected[3:]]
-        for actual, part in zip(found, parts, strict=True):
-            part = part.reshape(len(part), -1)
-            np.testing.assert_allclose(actual[rows], part, rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(states[4], np.ones((BATCH, 1)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import threading
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import faults
 import pytest
 from small import contents
 
@@ -240,14 +239,6 @@ def test_what_is_in_the_way_is_kept(get, data, tmp_path, mine):
     done = get("--from_dir", mine)
     assert_fails(done, f"cannot write to {data / 'ptb.valid.txt'}", "--data_dir")
     assert {path.name for path in data.iterdir()} == {"ptb.train.txt", "ptb.valid.txt"}
-
-
-def test_a_full_disk_leaves_the_old_file(get, data, mine, monkeypatch):
-    fill(data, {"ptb.train.txt": b"old"})
-    monkeypatch.setattr(os, "fsync", faults.full_disk)
-    done = get("--from_dir", mine)
-    assert_fails(done, f"cannot write to {data / 'ptb.train.txt'} (No space left")
-    assert contents(data) == {"ptb.train.txt": b"old"}
 
 
 def test_only_one_kind_of_source_can_be_given(get, data):

@@ -137,48 +137,6 @@ def test_what_only_the_plain_loop_has_equals_the_numpy_loop(carry_memory, option
     test_a_sequence_equals_the_numpy_loop("auto", carry_memory, options, rng)
 
 
-@both
-@pytest.mark.parametrize("masked", [False, True])
-def test_one_action_is_keras_lstm(implementation, masked, rng):
-    layer, _ = make_layer(
-        rng,
-        n_actions=1,
-        forget_bias=0.3,
-        return_skips=False,
-        implementation=implementation,
-        dtype="float32",
-    )
-    lstm = keras.layers.LSTM(
-        UNITS, return_sequences=True, return_state=True, unit_forget_bias=False
-    )
-    lstm.build((None, TIME, FEATURES))
-    # Ours are i, j, f, o; Keras's i, f, j, o, and its forget bias is in the bias.
-    reordered = np.arange(4 * UNITS).reshape(4, UNITS)[[0, 2, 1, 3]].ravel()
-    kernels = [np.asarray(w) for w in layer.weights]
-    kernels[2] = kernels[2].ravel()
-    kernels = [kernel[..., reordered] for kernel in kernels]
-    kernels[2][UNITS : 2 * UNITS] += 0.3
-    lstm.set_weights(kernels)
-
-    given = draw(layer, rng)
-    sources = [tf.constant(given[name], "float32") for name in ("x", "h", "c")]
-    mask = tf.constant(MASK[[2, 3, 4]]) if masked else None
-    found = []
-    for model in (layer, lstm):
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            x, *state = sources
-            results = model(x, mask=mask, initial_state=state)
-            # Every number counts differently.
-            loss = sum(tf.reduce_sum(tf.sin(part + 1.0)) for part in results)
-        weights = [w.value for w in model.weights]
-        found.append([*results, *tape.gradient(loss, [*sources, *weights])])
-    for n, (actual, expected) in enumerate(zip(*found, strict=True)):
-        if n >= 6:  # the gradient of a weight
-            actual = np.reshape(actual, expected.shape)[..., reordered]
-        np.testing.assert_allclose(actual, expected, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     "options",
     [{"n_actions": 1}, {"choice": "fixed_skip"}, {"choice": "random_skip"}],
@@ -250,30 +208,6 @@ def test_alternatives_are_the_outputs_of_forced_actions(implementation, options,
 
 
 # Windows
-
-
-@both
-@pytest.mark.parametrize("cut", [1, 3])
-def test_windows_with_a_carried_memory_are_one_sequence(implementation, cut, rng):
-    layer, weights = make_layer(
-        rng, implementation=implementation, carry_memory=True, lamda=LAMDA
-    )
-    x = rng.normal(size=(BATCH, TIME, FEATURES))
-    noise = rng.gumbel(size=(BATCH, TIME, N_ACTIONS))
-    # From zeros there is no difference between a choice at the first step and none.
-    expected = reference.dsc_lstm(
-        weights, x, ZEROS, ZEROS, N_ACTIONS, lamda=LAMDA, noise=noise
-    )
-    first, *state, first_skips = layer(x[:, :cut], noise=noise[:, :cut])
-    second, *state, second_skips = layer(
-        x[:, cut:], noise=noise[:, cut:], initial_state=state
-    )
-    outputs = np.concatenate([first, second], axis=1)
-    skips = [
-        np.concatenate(pair, axis=1)
-        for pair in zip(first_skips, second_skips, strict=True)
-    ]
-    assert_equals([outputs, *state, Skips(*skips)], expected)
 
 
 @both
@@ -517,18 +451,6 @@ def test_padding_changes_nothing(
     assert_equals(results, expected)
 
 
-@both
-def test_padding_gets_no_gradient(implementation, rng):
-    layer, _ = make_layer(rng, implementation=implementation, lamda=LAMDA)
-    x = tf.constant(rng.normal(size=(len(MASK), TIME, FEATURES)))
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        outputs, h, c, skips = layer(x, mask=MASK, training=True)
-        loss = sum(tf.reduce_sum(part**2) for part in (outputs, h, c, skips.logits))
-    gradient = np.abs(tape.gradient(loss, x)).max(axis=-1)
-    np.testing.assert_array_equal(gradient > 0, MASK)
-
-
 @pytest.fixture
 def padded(rng):
     """Inputs whose masked steps are zeros, as `keras.layers.Masking` wants them."""
@@ -754,18 +676,6 @@ def test_an_initial_state_of_another_length_is_refused(carry_memory):
     for state in (*wrong, tf.zeros((right, BATCH, UNITS))):
         with pytest.raises(ValueError, match="initial_state must be a list"):
             layer(x, initial_state=state)
-
-
-def test_both_directions_are_two_layers_side_by_side(rng):
-    forward = DSCLSTM(UNITS, N_ACTIONS, return_sequences=True)
-    both_ways = keras.layers.Bidirectional(forward)
-    inputs = keras.Input((None, FEATURES))
-    model = keras.Model(inputs, both_ways(inputs))
-    x = rng.normal(size=(BATCH, TIME, FEATURES)).astype("float32")
-    found = np.asarray(model(x))
-    ahead = both_ways.forward_layer(x)
-    back = both_ways.backward_layer(x)[:, ::-1]  # it returns its last step last
-    np.testing.assert_allclose(found, np.concatenate([ahead, back], -1), rtol=1e-5)
 
 
 def test_a_known_time_stays_known_and_a_batch_may_be_empty():

@@ -137,8 +137,8 @@ def test_a_run_without_its_config_is_not_gone_on_with(tmp_path, name):
 
 
 def test_a_run_of_before_a_flag_is_resumed_and_loaded_with_its_default(tmp_path):
-    old = {"tie_weights": False, "zoneout": 0.0, "rnn_size": 8}
-    for name in ("tie_weights", "zoneout"):
+    old = {"tie_weights": False, "zoneout": 0.0, "level": "word", "rnn_size": 8}
+    for name in ("tie_weights", "zoneout", "level"):
         before = {key: value for key, value in old.items() if key != name}
         run = RunFolder.begin(tmp_path / name, before)
         with refused(f"--{name} {old[name]} (now 1)"):
@@ -296,14 +296,6 @@ def test_the_config_of_an_older_version_is_read(run):
     }
     (run.path / "config.json").write_text(json.dumps({**older, "trained with": "JAX"}))
     assert read_config(run.path)["about"]["trained with"] == "JAX"
-
-
-def test_a_flag_that_was_added_later_has_the_value_of_the_runs_before(tmp_path):
-    old = {"num_unroll_steps": 6, "rnn_size": 8}
-    RunFolder.begin(tmp_path, old).close()
-    with refused("another run, with --level word (now char)"):
-        RunFolder.begin(tmp_path, old | {"level": "char"})
-    RunFolder.begin(tmp_path, old | {"level": "word"}).close()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -137,18 +137,3 @@ def test_a_file_is_read_in_blocks(tmp_path, monkeypatch, block):
     monkeypatch.setattr(text, "BLOCK", block)
     (tmp_path / "t.txt").write_text("to bé\r\nor", encoding="utf-8", newline="")
     assert list(words(tmp_path / "t.txt", "<eos>")) == ["to", "bé", "<eos>", "or"]
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"a \xff", "is not UTF-8 text .byte 2."),
-        (b"a \0 b", "has a NUL byte in line 1"),
-        (None, "cannot be read: No such"),
-    ],
-)
-def test_a_file_that_is_not_text_is_named(tmp_path, content, sentence):
-    if content:
-        (tmp_path / "t.txt").write_bytes(content)
-    with pytest.raises(DataError, match=rf"t\.txt {sentence}"):
-        list(words(tmp_path / "t.txt", "<eos>"))

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from dsc.noise import gumbel
 from language_modeling import corpora
-from language_modeling.corpora import DataError
 from language_modeling.evaluation import Evaluator
 from language_modeling.inference import scoring
 from language_modeling.inference.generation import Sampler
@@ -25,9 +24,9 @@ K, T = 3, 5
 
 
 @functools.cache
-def make(carry_memory=False, vocabulary=WORDS):
+def make(carry_memory=False):
     model = LanguageModel(
-        len(vocabulary),
+        len(WORDS),
         rnn_size=11,
         rnn_layers=1,
         n_actions=K,
@@ -37,7 +36,7 @@ def make(carry_memory=False, vocabulary=WORDS):
         seed=6,
     )
     model.build()
-    return TrainedModel(model, vocabulary)
+    return TrainedModel(model, WORDS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,16 +54,6 @@ def trained():
 
 def some_text(n, seed=1):
     return [WORDS[i] for i in np.random.default_rng(seed).integers(0, len(WORDS), n)]
-
-
-def test_unknown_words_are_dropped_read_as_unk_or_refused(trained):
-    assert trained.encode("the") == 1
-    assert trained.encode("xyzzy", "drop") is None
-    assert trained.encode("xyzzy", "unk") == WORDS.index("<unk>")
-    with pytest.raises(DataError, match="does not know the word 'xyzzy'"):
-        trained.encode("xyzzy", "error")
-    with pytest.raises(DataError, match="no word <unk>; leave the flag out"):
-        make(vocabulary=("a", "b")).encode("xyzzy", "unk")
 
 
 # Scoring

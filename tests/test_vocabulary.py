@@ -78,15 +78,6 @@ def test_a_smaller_vocabulary_is_that_of_the_text_with_unk_for_the_rest(
     check()
 
 
-def test_ties_are_kept_in_alphabetical_order():
-    counted = [("<eos>", 1), ("B", 2), ("a", 2), ("b", 3), ("c", 2)]
-    expected = ["b", "<unk>", "B", "a", "<eos>"]
-    assert choose_vocabulary(counted, "<eos>", 5) == expected
-    expected = ["b", "B", "a", "c", "<eos>", "<unk>"]
-    assert choose_vocabulary(counted, "<eos>", 9) == expected
-    assert "<unk>" not in choose_vocabulary(counted, "<eos>")
-
-
 def test_unknown_words_are_dropped_or_read_as_unk(memory, tmp_path):
     parts = [["a", "b", "a"], ["c", "a"], ["<unk>", "b", "b", "b"]]
     vocabulary, ids, told = in_runs(parts, tmp_path, memory, size=3)
