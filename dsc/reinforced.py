@@ -43,8 +43,8 @@ class Reinforced(keras.Model):
         **kwargs: as for `keras.Model`.
 
     Raises:
-        ValueError: an argument is out of its range, or a `DSCLSTM` with an agent stands
-            in `keras.layers.TimeDistributed`.
+        ValueError: an argument is out of its range, a `DSCLSTM` with an agent stands
+            in `keras.layers.TimeDistributed`, or nothing rewards its agent.
 
     Example:
 
@@ -141,8 +141,20 @@ class Reinforced(keras.Model):
         """`(rewards, weights)`, each `[batch, time]` or `[batch, 1]`."""
         if self.reward is not None:
             rewards = ops.convert_to_tensor(self.reward(y, y_pred), "float32")
-            rewards = _columns(rewards)
-            return ops.stop_gradient(rewards), _weights(rewards, sample_weight, y_pred)
+            rewards = ops.stop_gradient(_columns(rewards))
+            if keras.tree.is_nested(sample_weight):
+                raise ValueError(
+                    "A reward of your own takes one sample_weight, not one for each "
+                    "output; leave it out, and weigh the outputs in the reward."
+                )
+            # The masks of several outputs may differ.
+            predicted = None if keras.tree.is_nested(y_pred) else y_pred
+            return rewards, _weights(rewards, sample_weight, predicted)
+        if self._compile_loss is None:
+            raise ValueError(
+                "The agent is rewarded by the loss of the model: give compile a loss, "
+                "or Reinforced a reward."
+            )
         rewards = []
         for path, loss, weight, _ in self._compile_loss._flat_losses:
             target, predicted, own_weight = (
@@ -212,7 +224,8 @@ def _columns(x):
 def _weights(values, sample_weight, predicted):
     """How much each value `[batch, time]` or `[batch, 1]` counts."""
     weights = ops.ones_like(values)
-    for factor in (sample_weight, _mask_of(predicted)):
+    mask = None if predicted is None else _mask_of(predicted)
+    for factor in (sample_weight, mask):
         if factor is not None:
             factor = _columns(ops.cast(factor, values.dtype))
             if factor.shape[1] in (1, values.shape[1]):

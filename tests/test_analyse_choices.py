@@ -128,6 +128,15 @@ def test_the_gradient_of_a_state_is_that_of_a_later_start(n_actions):
         np.testing.assert_allclose(found[distance], np.mean(lengths), rtol=1e-4)
 
 
+def test_the_newest_states_are_taken_in_all_windows():
+    model, windows = make()
+    lstm, _ = make(1)
+    copy_weights(model, lstm)
+    newest = reading.forced(np.full((BATCH, TIME), K - 1), K)
+    found = gradients.norms(model, windows, newest)
+    np.testing.assert_allclose(found, gradients.norms(lstm, windows), rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_the_gradients_of_random_skips_are_those_of_their_actions():
     agent, windows = make()

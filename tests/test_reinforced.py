@@ -326,7 +326,13 @@ def test_in_evaluation_the_agent_is_greedy_and_the_loss_is_the_models_own(rng):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_losses_of_several_outputs_reward_together(noise, rng):
+def negative_losses(y, y_pred):
+    losses = {name: ops.mean(ops.square(y[name] - y_pred[name]), -1) for name in y}
+    return -(losses["tag"] + 0.25 * losses["sum"][:, None])
+
+
+@pytest.mark.parametrize("reward", [None, negative_losses])
+def test_losses_of_several_outputs_reward_together(reward, noise, rng):
     inputs = keras.Input((TIME, 2))
     steps, last = dsc.DSCLSTM(
         UNITS, K, agent_units=7, return_sequences=True, return_state=True
@@ -335,7 +341,7 @@ def test_losses_of_several_outputs_reward_together(noise, rng):
         "tag": keras.layers.Dense(1, name="tag")(steps),
         "sum": keras.layers.Dense(1, name="sum")(last),
     }
-    model = dsc.Reinforced(inputs, outputs, entropy_weight=0.0)
+    model = dsc.Reinforced(inputs, outputs, entropy_weight=0.0, reward=reward)
     model.compile(
         keras.optimizers.SGD(RATE),
         {"tag": "mse", "sum": "mse"},
@@ -358,6 +364,19 @@ def test_losses_of_several_outputs_reward_together(noise, rng):
         logits, actions, advantages(rewards, weights), used, 1.0, 0.0
     )
     np.testing.assert_allclose(gradient(model, x, y), expected, rtol=1e-3, atol=2e-6)
+    if reward:
+        weights = dict.fromkeys(y, np.ones((BATCH, 1)))
+        with pytest.raises(ValueError, match="takes one sample_weight, not one for"):
+            model.train_on_batch(x, y, weights)
+
+
+def test_an_agent_that_nothing_rewards_is_refused(rng):
+    inputs = keras.Input((TIME, 2))
+    layer = dsc.DSCLSTM(UNITS, K, activity_regularizer="l2")
+    model = dsc.Reinforced(inputs, layer(inputs))
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="give compile a loss, or Reinforced a rew"):
+        model.fit(np.zeros((BATCH, TIME, 2)), verbose=0)
 
 
 # A Keras model

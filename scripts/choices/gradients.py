@@ -45,12 +45,11 @@ def norms(model, windows, noise=None, seed=0):
         return tf.reduce_mean(tf.stack(lengths), axis=1)
 
     found, state = [], model.get_initial_state(len(windows[0][0]))
-    drawn = None
     for i, (words, targets, _) in enumerate(windows):
         if cell.choice == "random_skip":
             shape = (*words.shape, cell.n_actions)
-            noise = drawn = gumbel(shape, seed + EVALUATION_SEED, number(i), ACTIONS)
+            noise = gumbel(shape, seed + EVALUATION_SEED, number(i), ACTIONS)
         words, targets = tf.constant(words), tf.constant(targets)
         found.append(of_window(words, targets, state, noise).numpy())
-        state = model(words, state, Noise(drawn)).state
+        state = model(words, state, Noise(noise)).state
     return np.mean(found, axis=0)
