@@ -31,8 +31,7 @@ def load(values, run=None, log=print):
         characters.
 
     Raises:
-        DataError: the corpus cannot be found or read.
-        RunError: the corpus is not the run's.
+        RunError: the corpus cannot be found or read, or is not the run's.
     """
     paths, facts = find(values, run, log)
     corpus = corpora.read_corpus(
@@ -95,7 +94,7 @@ def _embedded_facts(folder):
         if not all((folder / f"{split}.txt").is_file() for split in corpora.SPLITS):
             grammar.write(folder)
     except OSError as error:
-        raise corpora.DataError(
+        raise RunError(
             f"The embedded corpus cannot be written to {folder} ({one_line(error)}); "
             "make the folder writable, or give another corpus with --data_dir."
         ) from None
@@ -107,7 +106,7 @@ def _embedded_facts(folder):
             grammar.floor_perplexity(test), lookback.deciders(test)
         )
     except (OSError, ValueError) as error:
-        raise corpora.DataError(
+        raise RunError(
             f"The embedded corpus in {folder} cannot be read ({error}); delete the "
             "folder, then it is written again."
         ) from None

@@ -21,7 +21,6 @@ with startup.backend("tensorflow"):
 from dsc.distributed.strategy import make_distribution
 from dsc.training.step import limit_gpu_memory
 from language_modeling import training
-from language_modeling.corpora import DataError
 from language_modeling.inference import modes
 from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.task import LanguageModeling
@@ -39,4 +38,4 @@ def run():
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, run, DataError)
+    program.main(FLAGS, run)

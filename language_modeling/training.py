@@ -19,8 +19,7 @@ def run(task_class, values, distribution, accelerator=None):
         accelerator: see `dsc.runs.provenance.about`.
 
     Raises:
-        DataError: the corpus cannot be used.
-        RunError: a run cannot be read or written.
+        RunError: the corpus cannot be used, or a run cannot be read or written.
     """
     language_flags.apply_recipe(values)
     saved = None

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 import numpy as np
 
 from dsc.cli import program
-from dsc.cli.errors import writing
+from dsc.cli.errors import RunError, writing
 from dsc.cli.flags import Group
 from dsc.runs import atomic_io
 
@@ -29,10 +29,6 @@ DIGITS = 10  # numbers in the release's task, and by default
 MAX_NUMBERS = 256  # values of a byte
 MAX_LENGTH, MAX_SEQUENCES = 10_000, 10_000_000
 RELEASED_LENGTH = 100  # digits before the index in the release's file for 10+1
-
-
-class DataError(ValueError):
-    """The data cannot be used; the message says why and what to do."""
 
 
 def define_sequences(group):
@@ -172,11 +168,10 @@ def write(
         released_data: see `as_released`; only for ten numbers.
 
     Raises:
-        DataError: the release has no such data.
-        RunError: the file cannot be written.
+        RunError: the release has no such data, or the file cannot be written.
     """
     if released_data and sequence_length > RELEASED_LENGTH:
-        raise DataError(
+        raise RunError(
             f"--recipe released has only {RELEASED_LENGTH} digits before the index; "
             "leave it out, or give a --sequence_length of at most as many."
         )
@@ -202,10 +197,10 @@ def read(path, sequence_length, n_numbers=DIGITS):
         Dict from split to `(x int32 [n, time], y int32 [n])`.
 
     Raises:
-        DataError: the file is missing, damaged or holds other data.
+        RunError: the file is missing, damaged or holds other data.
     """
     if not os.path.exists(path):
-        raise DataError(
+        raise RunError(
             f"There is no {path}; write it with `python "
             "number_prediction/produce_data.py` and the same --n_numbers, "
             "--sequence_length, --hops, --data_dir and --recipe."
@@ -214,7 +209,7 @@ def read(path, sequence_length, n_numbers=DIGITS):
         arrays = atomic_io.read_arrays(path)
         data = {s: (arrays[f"x_{s}"], arrays[f"y_{s}"]) for s in SPLITS}
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(
+        raise RunError(
             f"{path} is damaged or not a file of produce_data.py ({error}); delete it "
             "and write it again."
         ) from None
@@ -224,7 +219,7 @@ def read(path, sequence_length, n_numbers=DIGITS):
         )
         shapes = (len(x), sequence_length + 1), (len(x),)
         if not fit or (x.shape, y.shape) != shapes:
-            raise DataError(
+            raise RunError(
                 f"{path}: the {split} split does not consist of {sequence_length}+1 "
                 f"{numbers(n_numbers)} with one answer each; delete it and write "
                 "it again with produce_data.py."
@@ -247,7 +242,7 @@ def main(values):
     try:
         write(path, length, sizes, values.seed, released, n_numbers, values.hops)
     except MemoryError:
-        raise DataError(
+        raise RunError(
             "There is not enough memory for so many sequences; ask for fewer."
         ) from None
     counts = ", ".join(f"{n:,} {split}" for split, n in sizes.items())
@@ -272,4 +267,4 @@ if __name__ == "__main__":
     )
     refuse_released(group, "recipe")
     program.parse(FLAGS, __doc__)
-    program.main(FLAGS, lambda: main(FLAGS), DataError)
+    program.main(FLAGS, lambda: main(FLAGS))

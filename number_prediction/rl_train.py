@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 from dsc.cli import program, startup
+from dsc.cli.errors import RunError
 from number_prediction.flags import FLAGS, data_path, recipe_of
 
 if __name__ == "__main__":
@@ -61,7 +62,7 @@ def make_task(replicas):
     data = produce_data.read(path, FLAGS.sequence_length, n_numbers)
     n_train = len(data["train"][1])
     if FLAGS.max_epochs and not FLAGS.load_model and n_train < FLAGS.batch_size:
-        raise produce_data.DataError(
+        raise RunError(
             f"--batch_size {FLAGS.batch_size} is more than the {n_train} training "
             f"sequences in {path.name}; lower it or write more with produce_data.py."
         )
@@ -100,4 +101,4 @@ def make_task(replicas):
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, run, produce_data.DataError)
+    program.main(FLAGS, run)

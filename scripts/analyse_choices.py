@@ -41,7 +41,7 @@ from dsc import evaluation
 from dsc.cli.errors import RunError
 from dsc.runs import atomic_io
 from language_modeling import data
-from language_modeling.corpora import DataError, whole_windows
+from language_modeling.corpora import whole_windows
 from language_modeling.metrics import LEVELS
 
 
@@ -59,7 +59,7 @@ def open_run(path):
     n = len(windows) if FLAGS.max_windows is None else FLAGS.max_windows
     windows = [windows[i] for i in range(min(n, len(windows)))]
     if len(windows) < 3:
-        raise DataError(
+        raise RunError(
             f"--split {values.split}: the text has {len(windows)} windows, and the "
             "analysis needs 3; lower --batch_size or --num_unroll_steps."
         )
@@ -133,4 +133,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, lambda: main(ARGV), DataError)
+    program.main(FLAGS, lambda: main(ARGV))

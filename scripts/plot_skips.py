@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's code
 
 from dsc.cli import program, startup
+from dsc.cli.errors import RunError
 from dsc.cli.flags import Group
 from language_modeling.corpora.corpus import SPLITS
 from language_modeling.flags import FLAGS
@@ -34,14 +35,14 @@ with startup.backend("tensorflow"):
 from plots import skips, skips_page, skips_picture, style
 
 from language_modeling import data
-from language_modeling.corpora import DataError, text
+from language_modeling.corpora import text
 from language_modeling.inference import modes
 
 
 def sentences(trained):
     """The `skips.Sentence`s that the flags select, a list."""
     if trained.model.dsc.cell.choice == "attention":
-        raise DataError(
+        raise RunError(
             "A model with --model attention attends to all states and has no arcs to "
             "draw; give a run of another model."
         )
@@ -58,7 +59,7 @@ def sentences(trained):
     found = list(skips.of_text(scorer.score(words), FLAGS.EOS, *selection))
     modes.log_unknown(FLAGS, scorer.n_unknown)
     if not found:
-        raise DataError(
+        raise RunError(
             f"{source}: there is no sentence {FLAGS.sentence} with a word that the "
             "model knows; give a lower --sentence, or other text."
         )
@@ -82,4 +83,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, lambda: main(ARGV), DataError)
+    program.main(FLAGS, lambda: main(ARGV))

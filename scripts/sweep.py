@@ -85,7 +85,7 @@ def files_read(script, values):
     folder = values.data_dir or execution.ROOT / "data" / "ptb"
     try:
         return corpora.find_splits(folder, values.level).values()
-    except corpora.DataError:  # the embedded corpus, which does not change, or none
+    except RunError:  # the embedded corpus, which does not change, or none
         return []
 
 
@@ -110,4 +110,4 @@ def _run_all():
 
 if __name__ == "__main__":
     _, *given = program.parse(FLAGS, __doc__, takes_arguments=True, known_only=True)
-    program.main(FLAGS, lambda: sweep(given), corpora.DataError)
+    program.main(FLAGS, lambda: sweep(given))

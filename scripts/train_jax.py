@@ -33,7 +33,6 @@ from dsc.cli.errors import RunError
 from dsc.distributed.base import Distribution
 from language_modeling import flags as language_flags
 from language_modeling import training
-from language_modeling.corpora import DataError
 from language_modeling.jax_task import JaxLanguageModeling
 
 logging.getLogger("jax").setLevel(logging.WARNING)  # no messages about missing devices
@@ -91,4 +90,4 @@ def accelerator():
 
 
 if __name__ == "__main__":
-    program.main(FLAGS, run, DataError)
+    program.main(FLAGS, run)

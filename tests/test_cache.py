@@ -15,7 +15,6 @@ from dsc.cli.errors import RunError
 from dsc.runs import atomic_io
 from language_modeling.corpora import cache, corpus
 from language_modeling.corpora.corpus import Options
-from language_modeling.corpora.text import DataError
 
 TEXTS = {"train": "to be or\nnot to\n", "valid": "be or\n", "test": "to\n"}
 IDS = {"train": [1, 2, 4, 0, 3, 1, 0], "valid": [2, 4, 0], "test": [1, 0]}
@@ -156,7 +155,7 @@ def test_a_text_that_changes_while_it_is_read_is_refused(
         paths["train"].write_text("to be\n")
 
     monkeypatch.setattr(corpus, "prepare", changing)
-    with pytest.raises(DataError, match="changed while it was read; repeat"):
+    with pytest.raises(RunError, match="changed while it was read; repeat"):
         cache.read(paths, OPTIONS, folder)
     assert entries(folder) == []
 
@@ -196,7 +195,7 @@ def test_a_cache_that_cannot_be_a_folder_is_refused(paths, tmp_path):
 
 def test_the_subprocess_reports_what_is_wrong_with_a_text(paths, folder):
     paths["valid"].write_bytes(b"caf\xe9\n")
-    with pytest.raises(DataError) as error:
+    with pytest.raises(RunError) as error:
         cache.read(paths, OPTIONS, folder)
     assert str(error.value) == (
         f"{paths['valid']} is not UTF-8 text (byte 3); convert it, for instance from "
@@ -212,7 +211,7 @@ def test_a_killed_subprocess_leaves_no_damaged_entry(paths, folder, monkeypatch)
         patch.setattr(
             subprocess, "run", lambda _, **kw: run([sys.executable, "-c", kill], **kw)
         )
-        with pytest.raises(DataError, match=r"has failed \(it was killed\); repeat"):
+        with pytest.raises(RunError, match=r"has failed \(it was killed\); repeat"):
             cache.read(paths, OPTIONS, folder)
     # What it leaves if it is killed at work.
     entry = folder / "entry"

@@ -5,9 +5,9 @@ import mmap
 import numpy as np
 import pytest
 
+from dsc.cli.errors import RunError
 from language_modeling.corpora import corpus
 from language_modeling.corpora.corpus import Options, load, prepare
-from language_modeling.corpora.text import DataError
 
 TEXTS = {"train": "to be or\nnot to\n", "valid": "be sleep\n", "test": "dream"}
 
@@ -79,7 +79,7 @@ def test_a_vocabulary_that_does_not_fit_into_memory_is_refused(
         raise corpus.tokens.TooLarge
 
     monkeypatch.setattr(corpus.tokens, "choose_vocabulary", too_large)
-    with pytest.raises(DataError, match=r"train\.txt has more .* smaller --vocab_size"):
+    with pytest.raises(RunError, match=r"train\.txt has more .* smaller --vocab_size"):
         prepare(paths, Options(), tmp_path / "ids")
 
 
@@ -101,5 +101,5 @@ def test_with_a_smaller_vocabulary_all_other_words_are_unk(tmp_path, paths, unkn
 
 
 def test_unknown_words_cannot_be_errors_with_a_smaller_vocabulary():
-    with pytest.raises(DataError, match=r"--unknown error: with --vocab_size .*leave"):
+    with pytest.raises(RunError, match=r"--unknown error: with --vocab_size .*leave"):
         Options(unknown="error", vocab_size=3).check()

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from language_modeling.corpora import DataError, find_splits, read_corpus
+from dsc.cli.errors import RunError
+from language_modeling.corpora import find_splits, read_corpus
 
 # Facts about the files of the authors' release: tokens, sha256 of the int32 ids.
 PUBLISHED = {
@@ -98,7 +99,7 @@ def test_another_word_can_mark_the_end_of_a_line(tmp_path):
 
 @pytest.mark.parametrize("eos", ["", " ", "the end", "a\tb"])
 def test_an_end_of_line_that_is_not_one_word_is_refused(tmp_path, eos):
-    with pytest.raises(DataError, match="--EOS must be one word"):
+    with pytest.raises(RunError, match="--EOS must be one word"):
         read_corpus(find_splits(put(tmp_path)), eos=eos)
 
 
@@ -108,9 +109,9 @@ def test_unknown_words_are_read_as_unk_or_refused(tmp_path):
     words = [corpus.vocabulary[i] for i in corpus.ids["valid"]]
     assert words == ["to", "<unk>", "<eos>", "or", "a", "<unk>", "<eos>"]
     assert corpus.n_unknown == {"train": 0, "valid": 2, "test": 0}
-    with pytest.raises(DataError, match=r"valid\.txt has 2 words .*'sleep' first; add"):
+    with pytest.raises(RunError, match=r"valid\.txt has 2 words .*'sleep' first; add"):
         read_corpus(paths, unknown="error")
-    with pytest.raises(DataError, match=r"--unknown unk: .* no word <unk>; leave"):
+    with pytest.raises(RunError, match=r"--unknown unk: .* no word <unk>; leave"):
         read_corpus(find_splits(put(tmp_path)), unknown="unk")
 
 
@@ -173,21 +174,21 @@ def test_files_are_found_under_all_names_and_a_missing_one_is_named(tmp_path, pa
     for path in paths.values():
         content = path.read_bytes()
         path.unlink()
-        with pytest.raises(DataError, match=rf"--data_dir: .* not {path.name}; all"):
+        with pytest.raises(RunError, match=rf"--data_dir: .* not {path.name}; all"):
             find_splits(tmp_path)
         path.write_bytes(content)
 
 
 def test_a_folder_without_a_corpus_is_named_with_a_way_to_get_one(tmp_path):
-    with pytest.raises(DataError, match=r"--data_dir: .* has neither .*; give a"):
+    with pytest.raises(RunError, match=r"--data_dir: .* has neither .*; give a"):
         find_splits(tmp_path)
     for name in "gone", "n" * 300:  # too long for a file system
-        with pytest.raises(DataError, match=rf"--data_dir: .*{name}; give .*get_ptb"):
+        with pytest.raises(RunError, match=rf"--data_dir: .*{name}; give .*get_ptb"):
             find_splits(tmp_path / name)
 
 
 def test_a_file_that_has_gone_is_named(tmp_path):
     paths = find_splits(put(tmp_path))
     paths["test"].unlink()
-    with pytest.raises(DataError, match=r"test\.txt cannot be read"):
+    with pytest.raises(RunError, match=r"test\.txt cannot be read"):
         read_corpus(paths)

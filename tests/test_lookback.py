@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small import succeeds
 
+from dsc.cli.errors import RunError
 from language_modeling import data
 from language_modeling.agreement import grammar
 from language_modeling.agreement.lookback import (
@@ -16,7 +17,7 @@ from language_modeling.agreement.lookback import (
     describe,
     scores,
 )
-from language_modeling.corpora import DataError, all_windows, whole_windows
+from language_modeling.corpora import all_windows, whole_windows
 from tests.stress import programs
 
 K = 3
@@ -154,15 +155,13 @@ def test_an_embedded_corpus_with_unknown_words_is_refused(find):
     paths, _ = find(None)
     first, *_ = paths["train"].read_text().splitlines(keepends=True)
     paths["train"].write_text(first)
-    with pytest.raises(DataError, match=r"not in train\.txt\); delete the folder"):
+    with pytest.raises(RunError, match=r"not in train\.txt\); delete the folder"):
         find("data/agreement")
 
 
 def test_an_embedded_corpus_that_cannot_be_written_is_refused(find, tmp_path):
     (tmp_path / "data").write_text("in the way")
-    with pytest.raises(
-        DataError, match=r"cannot be written to .*; make the folder wri"
-    ):
+    with pytest.raises(RunError, match=r"cannot be written to .*; make the folder wri"):
         find(None)
 
 

@@ -14,7 +14,7 @@ import small
 from plots import skips, skips_page, skips_picture, style
 from test_trained_model import WORDS, K, make
 
-from language_modeling.corpora import DataError
+from dsc.cli.errors import RunError
 from language_modeling.inference.scoring import Scored, Scorer
 from language_modeling.inference.trained_model import TrainedModel
 from language_modeling.model import LanguageModel
@@ -276,5 +276,5 @@ def test_a_text_of_ones_own_is_read_as_it_is(language_run, call, tmp_path):
 def test_a_model_that_attends_to_all_states_has_no_arcs():
     model = LanguageModel(len(WORDS), 6, 1, n_actions=K, choice="attention")
     model.build()
-    with pytest.raises(DataError, match=r"--model attention.*; give a run of another"):
+    with pytest.raises(RunError, match=r"--model attention.*; give a run of another"):
         plot_skips.sentences(TrainedModel(model, WORDS))

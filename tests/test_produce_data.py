@@ -8,7 +8,6 @@ import pytest
 from dsc.cli.errors import RunError
 from number_prediction.produce_data import (
     SPLITS,
-    DataError,
     digests,
     draw_epoch,
     file_name,
@@ -154,7 +153,7 @@ def path(tmp_path):
 
 
 def check_refused(path):
-    with pytest.raises(DataError, match=rf"^{path}.* write it again"):
+    with pytest.raises(RunError, match=rf"^{path}.* write it again"):
         read(path, 10)
 
 
@@ -182,7 +181,7 @@ def test_arrays_that_are_not_digits_with_answers_are_refused(path, changed):
 
 
 def test_a_missing_file_is_refused_with_the_command_that_writes_it(tmp_path):
-    with pytest.raises(DataError, match=r"write it with `python .*/produce_data\.py`"):
+    with pytest.raises(RunError, match=r"write it with `python .*/produce_data\.py`"):
         read(tmp_path / "digits_10.npz", 10)
 
 
@@ -191,7 +190,7 @@ def test_sequences_of_other_sizes_are_refused(tmp_path):
     assert read(path, 30, 25)["train"][1].max() == 24
     for length, n_numbers in (30, 24), (29, 25):
         said = rf"{length}\+1 numbers below {n_numbers} .* write it again"
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(RunError, match=said):
             read(path, length, n_numbers)
 
 
@@ -208,7 +207,7 @@ def test_a_flipped_bit_is_refused_or_harmless(path):
         path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :])
         try:
             splits = read(path, 10)
-        except DataError:
+        except RunError:
             n_refused += 1
             continue
         for split in SPLITS:  # such as a bit of a date

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dsc.cli.errors import RunError
 from language_modeling.corpora import text
 from language_modeling.corpora.text import (
-    DataError,
     lacks_blanks,
     spell,
     split_characters,
@@ -66,10 +66,10 @@ def test_block_boundaries_change_neither_words_nor_errors(content, borders, eos)
         sentence = rf"is not UTF-8 text \(byte {position}\)"
         if b"\0" in content[:position]:  # maybe in an earlier block
             sentence += "|has a NUL byte"
-        with pytest.raises(DataError, match=rf"^t\.txt ({sentence})"):
+        with pytest.raises(RunError, match=rf"^t\.txt ({sentence})"):
             list(split_words(blocks, "t.txt", eos))
     except ValueError as error:
-        with pytest.raises(DataError, match=rf"^t\.txt .*{error}"):
+        with pytest.raises(RunError, match=rf"^t\.txt .*{error}"):
             list(split_words(blocks, "t.txt", eos))
     else:
         found = split_words(blocks, "t.txt", eos)
@@ -126,7 +126,7 @@ def test_every_character_is_a_blank_exactly_if_str_split_says_so():
 def test_a_word_that_is_too_long_is_refused_with_its_line(monkeypatch):
     monkeypatch.setattr(text, "LONGEST", 20)
     blocks = [b"a\nb", b"c" * 15, b"d" * 5, b"e\nf"]
-    with pytest.raises(DataError, match=r"t\.txt has a word .* 20 .* in line 2; sep"):
+    with pytest.raises(RunError, match=r"t\.txt has a word .* 20 .* in line 2; sep"):
         list(split_words(blocks, "t.txt", "<eos>"))
     words = list(split_words([b"a\nb", b"c" * 19, b" f"], "t.txt", "<eos>"))
     assert words[-1] == ["f"]

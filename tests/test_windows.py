@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from language_modeling.corpora import DataError, all_windows, whole_windows
+from dsc.cli.errors import RunError
+from language_modeling.corpora import all_windows, whole_windows
 
 
 # Two rows of five words, cut from ten of eleven; two windows of two steps.
@@ -50,7 +51,7 @@ def test_one_window_needs_one_word_more_than_its_steps_in_each_row():
     batch, n_steps = 3, 4
     enough = np.zeros(batch * (n_steps + 1), np.int32)
     assert len(whole_windows(enough, batch, n_steps, "valid")) == 1
-    with pytest.raises(DataError) as error:
+    with pytest.raises(RunError) as error:
         whole_windows(enough[1:], batch, n_steps, "valid")
     assert str(error.value) == (
         "The valid split has 14 words, fewer than the 15 that one window needs; lower "
@@ -102,5 +103,5 @@ def test_only_the_window_of_a_text_is_read():
 def test_a_text_of_one_word_has_nothing_to_score():
     for cut in whole_windows, all_windows:
         for n_words in 0, 1:
-            with pytest.raises(DataError, match="test split has fewer than two words"):
+            with pytest.raises(RunError, match="test split has fewer than two words"):
                 cut(np.zeros(n_words, np.int32), 1, 3, "test")

@@ -41,8 +41,8 @@ def parse(defined, doc, takes_arguments=False, known_only=False):
     return argv
 
 
-def main(defined, run, *problems):
-    """Runs a program; an error ends the process with one sentence on stderr.
+def main(defined, run):
+    """Runs a program; a `RunError` ends it with one sentence on stderr.
 
     The exit code is 1, or 128 + the number of the signal that ended the program (that
     of SIGPIPE if the standard output cannot be written).
@@ -50,14 +50,13 @@ def main(defined, run, *problems):
     Args:
         defined: `absl.flags.FlagValues` of the program, parsed.
         run: function without arguments.
-        problems: exception classes, beside `RunError`, whose message is that sentence.
     """
     output = sys.stdout = Output(sys.stdout)
     try:
         run()
         sys.stdout.flush()
         signals.ignore_signals()
-    except (RunError, *problems) as error:
+    except RunError as error:
         sys.exit(str(error))
     except signals.Interrupted as interrupted:
         given = {name for name in defined if defined[name].value}

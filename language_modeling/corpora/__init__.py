@@ -8,7 +8,6 @@ assigns ids, `corpus` stores them in files and `cache` keeps these files.
 
 from language_modeling.corpora.corpus import SPLITS, UNKNOWN, Corpus
 from language_modeling.corpora.find import find_splits, read_corpus
-from language_modeling.corpora.text import DataError
 from language_modeling.corpora.vocabulary import UNK
 from language_modeling.corpora.windows import Windows, all_windows, whole_windows
 
@@ -17,7 +16,6 @@ __all__ = [
     "UNK",
     "UNKNOWN",
     "Corpus",
-    "DataError",
     "Windows",
     "all_windows",
     "find_splits",

@@ -29,7 +29,6 @@ from dsc.cli.errors import RunError, writing
 from dsc.cli.progress import Progress
 from dsc.runs import atomic_io
 from language_modeling.corpora import corpus
-from language_modeling.corpora.text import DataError
 
 VERSION = 1  # of the files that `corpus.prepare` writes
 # A file that was changed less than these nanoseconds ago may change again within the
@@ -46,8 +45,7 @@ def read(paths, options, folder):
         folder: of the cache.
 
     Raises:
-        DataError: a text cannot be used.
-        RunError: the cache cannot be written.
+        RunError: a text cannot be used, or the cache cannot be written.
     """
     folder = Path(folder)
     with writing(folder, "--cache_dir"):
@@ -81,10 +79,10 @@ def _prepare_in_subprocess(paths, options, sources, entry):
         errors="backslashreplace",
     )
     if process.returncode == os.EX_DATAERR:
-        raise DataError(process.stderr.strip())
+        raise RunError(process.stderr.strip())
     if process.returncode:
         reason, *_ = reversed(process.stderr.splitlines() or ["it was killed"])
-        raise DataError(
+        raise RunError(
             f"The process that prepares the corpus has failed ({reason}); repeat the "
             "command, on a machine with more memory if that ran out."
         )
@@ -105,7 +103,7 @@ def _prepare(paths, options, sources, entry):
         def fill(aside):
             corpus.prepare(paths, options, aside)
             if sources != {s: _digest(path, folder) for s, path in paths.items()}:
-                raise DataError(
+                raise RunError(
                     "--data_dir: a text changed while it was read; repeat the command."
                 )
 
@@ -133,7 +131,7 @@ def _digest(path, folder, settled_after=FRESH):
             digest = atomic_io.file_digest(path, progress.add)
         is_settled = is_settled and _stamp(path) == stamp
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        raise RunError(f"{path} cannot be read: {error.strerror}.") from None
     if is_settled:
         with contextlib.suppress(OSError):  # only makes the next start slower
             atomic_io.write(record, json.dumps([*stamp, digest]).encode())
@@ -162,7 +160,7 @@ def main():
     paths = {split: Path(path) for split, path in paths.items()}
     try:
         _prepare(paths, corpus.Options(*options), sources, Path(entry))
-    except (DataError, RunError) as error:
+    except RunError as error:
         print(error, file=sys.stderr)
         sys.exit(os.EX_DATAERR)
 

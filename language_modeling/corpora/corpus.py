@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dsc.cli.errors import one_line
+from dsc.cli.errors import RunError, one_line
 from dsc.cli.progress import Progress
 from dsc.runs import atomic_io
 from language_modeling.corpora import text
 from language_modeling.corpora import vocabulary as tokens
-from language_modeling.corpora.text import DataError
 from language_modeling.corpora.vocabulary import UNK
 
 SPLITS = ("train", "valid", "test")
@@ -51,11 +50,11 @@ class Options(NamedTuple):
     level: str = "word"
 
     def check(self):
-        """Raises a `DataError` if the options are invalid."""
+        """Raises a `RunError` if the options are invalid."""
         if len(self.eos.split()) != 1 or not self.eos.isprintable():
-            raise DataError(f"--EOS must be one word without blanks, not {self.eos!r}.")
+            raise RunError(f"--EOS must be one word without blanks, not {self.eos!r}.")
         if self.vocab_size is not None and self.unknown == "error":
-            raise DataError(
+            raise RunError(
                 "--unknown error: with --vocab_size every word outside the vocabulary "
                 f"is read as {UNK}; leave one of the two flags out."
             )
@@ -70,7 +69,7 @@ def prepare(paths, options, folder):
         folder: `Path`.
 
     Raises:
-        DataError: a text cannot be used, or the vocabulary is too large.
+        RunError: a text cannot be used, or the vocabulary is too large.
         OSError: the folder cannot be written.
     """
     runs = {}
@@ -90,13 +89,13 @@ def prepare(paths, options, folder):
                 counts, options.eos, options.vocab_size
             )
     except tokens.TooLarge:
-        raise DataError(
+        raise RunError(
             f"{paths['train']} has more distinct words than fit into "
             f"{tokens.MEMORY // 10**6} MB of memory; give a smaller --vocab_size."
         ) from None
     index = {word: i for i, word in enumerate(vocabulary)}
     if options.unknown == "unk" and UNK not in index:
-        raise DataError(
+        raise RunError(
             f"--unknown unk: {paths['train']} has no word {UNK}; leave the flag out."
         )
     reads_unk = options.unknown == "unk" or options.vocab_size is not None
@@ -112,7 +111,7 @@ def prepare(paths, options, folder):
                 progress,
             )
             if options.unknown == "error" and n_unknown[split]:
-                raise DataError(
+                raise RunError(
                     f"--unknown error: {paths[split]} has {n_unknown[split]} words "
                     f"that are not in the training file, {first!r} first; add them to "
                     "it, or give --unknown drop or unk."

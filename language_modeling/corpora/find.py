@@ -4,10 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from dsc.cli.errors import writing
+from dsc.cli.errors import RunError, writing
 from language_modeling.corpora import cache, corpus, text
 from language_modeling.corpora.corpus import SPLITS
-from language_modeling.corpora.text import DataError
 
 
 def find_splits(data_dir, level="word"):
@@ -22,11 +21,11 @@ def find_splits(data_dir, level="word"):
         Dict from split to path.
 
     Raises:
-        DataError: the folder or one of the files is missing.
+        RunError: the folder or one of the files is missing.
     """
     folder = Path(data_dir)
     if not os.path.isdir(folder):  # Path.is_dir raises without permission
-        raise DataError(
+        raise RunError(
             f"--data_dir: there is no folder {folder}; give a folder with train.txt, "
             "valid.txt and test.txt, or fetch the Penn Treebank with "
             "`python scripts/get_ptb.py`."
@@ -39,11 +38,11 @@ def find_splits(data_dir, level="word"):
             return paths
         if found:
             missing = [p.name for p in paths.values() if p not in found]
-            raise DataError(
+            raise RunError(
                 f"--data_dir: {folder} has {found[0].name} but not "
                 f"{' and '.join(missing)}; all three splits are needed."
             )
-    raise DataError(
+    raise RunError(
         f"--data_dir: {folder} has neither ptb.train.txt nor train.txt nor "
         "wiki.train.tokens; give a folder with the splits train, valid and test."
     )
@@ -79,10 +78,9 @@ def read_corpus(
         `Corpus`.
 
     Raises:
-        DataError: a file cannot be read, is not UTF-8 text or has no words; there are
+        RunError: a file cannot be read, is not UTF-8 text or has no words; there are
             unknown words but `unknown` is `error`, or it is `unk` and there is no
-            `<unk>`; the vocabulary does not fit into memory.
-        RunError: the ids cannot be written.
+            `<unk>`; the vocabulary does not fit into memory; the ids cannot be written.
     """
     # The cache goes by content: the options must say how it is read, not the name.
     level = "word" if text.is_spelled_out(paths["train"]) else level

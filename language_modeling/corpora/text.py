@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from dsc.cli.errors import RunError
+
 BLOCK = 1 << 17  # bytes; words of larger blocks do not fit a processor's cache
 LONGEST = 1_000_000  # characters of a word
 END = "\0"  # stands for the end of a line where any other text may be a word
@@ -17,10 +19,6 @@ UNSPELLED = {token: character for character, token in SPELLED.items()}
 # Chinese and Japanese.
 UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\u9fff\U00020000-\U0003ffff]")
 LONG = 8  # of these letters in a word on average: the words are not separated
-
-
-class DataError(ValueError):
-    """The data cannot be used; the message says why and what to do."""
 
 
 def words(path, eos, level="word"):
@@ -75,7 +73,7 @@ def read_blocks(path):
     except (OSError, AttributeError) as error:  # no fileno: closed by the shell
         name = "The standard input" if path == "-" else path
         reason = getattr(error, "strerror", None) or "it is closed"
-        raise DataError(f"{name} cannot be read: {reason}.") from None
+        raise RunError(f"{name} cannot be read: {reason}.") from None
 
 
 def split_words(blocks, path, eos):
@@ -91,7 +89,7 @@ def split_words(blocks, path, eos):
         eos: the word that stands for the end of a line.
 
     Raises:
-        DataError: the text cannot be read, is not UTF-8, or has a NUL byte, a word of
+        RunError: the text cannot be read, is not UTF-8, or has a NUL byte, a word of
             more than `LONGEST` characters, or no words.
     """
     decoder = io.IncrementalNewlineDecoder(
@@ -105,13 +103,13 @@ def split_words(blocks, path, eos):
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             place = n_bytes - len(error.object) + error.start
-            raise DataError(
+            raise RunError(
                 f"{path} is not UTF-8 text (byte {place}); convert it, for instance "
                 "from Latin-1 with `iconv -f latin1 -t utf-8`."
             ) from None
         if (place := text.find("\0")) >= 0:
             line = n_lines + text.count("\n", 0, place) + 1
-            raise DataError(
+            raise RunError(
                 f"{path} has a NUL byte in line {line}, so it is not text or is "
                 "damaged; replace it by an intact copy."
             )
@@ -120,7 +118,7 @@ def split_words(blocks, path, eos):
         words = text.split()
         rest = words.pop() if words and not text[-1].isspace() else ""
         if len(rest) > LONGEST:
-            raise DataError(
+            raise RunError(
                 f"{path} has a word of more than {LONGEST:,} characters in line "
                 f"{n_lines + 1}; separate it by blanks or into lines."
             )
@@ -129,7 +127,7 @@ def split_words(blocks, path, eos):
     if rest:
         yield [rest]
     elif not n_words:
-        raise DataError(f"{path} has no words in it; write text into it, line by line.")
+        raise RunError(f"{path} has no words in it; write text into it, line by line.")
 
 
 def split_characters(blocks, path, eos):

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from language_modeling.corpora.text import DataError
+from dsc.cli.errors import RunError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +71,12 @@ def whole_windows(ids, batch_size, n_steps, split):
         `Windows` with at least one window.
 
     Raises:
-        DataError: the text is too short for one window.
+        RunError: the text is too short for one window.
     """
     per_row = len(ids) // batch_size
     if per_row <= n_steps and _n_pairs(ids, split):
         tail = "" if split == "train" else ", give --score_tail"
-        raise DataError(
+        raise RunError(
             f"The {split} split has {len(ids)} words, fewer than the "
             f"{batch_size * (n_steps + 1)} that one window needs; lower --batch_size "
             f"({batch_size}) or --num_unroll_steps ({n_steps}){tail}, or use more text."
@@ -97,7 +97,7 @@ def all_windows(ids, batch_size, n_steps, split):
     Args, returns: see `whole_windows`.
 
     Raises:
-        DataError: the text has fewer than two words.
+        RunError: the text has fewer than two words.
     """
     per_row = -(-_n_pairs(ids, split) // batch_size)
     return Windows(ids, batch_size, per_row, n_steps, -(-per_row // n_steps), 1)
@@ -106,7 +106,7 @@ def all_windows(ids, batch_size, n_steps, split):
 def _n_pairs(ids, split):
     """The number of words that have a word before them, at least one."""
     if len(ids) < 2:
-        raise DataError(
+        raise RunError(
             f"The {split} split has fewer than two words that the model knows; use "
             "more text."
         )

@@ -7,9 +7,10 @@ output, messages to the standard error.
 import itertools
 import sys
 
+from dsc.cli.errors import RunError
 from language_modeling import data
 from language_modeling import flags as language_flags
-from language_modeling.corpora import DataError, text
+from language_modeling.corpora import text
 from language_modeling.inference.generation import Sampler
 from language_modeling.inference.scoring import Scorer, sentences
 from language_modeling.metrics import LEVELS
@@ -28,7 +29,7 @@ def score(trained, values):
     sys.stdout.flush()
     log_unknown(values, scorer.n_unknown)
     if not scorer.n_words:
-        raise DataError(
+        raise RunError(
             "--input: there is nothing to score, since the model knows fewer than two "
             "of the words; give more text."
         )
@@ -66,7 +67,7 @@ def generate(trained, values):
     # A text starts after the end of a line, if the model knows it.
     prompt = known if end is None else [end, *known]
     if not prompt:
-        raise DataError(
+        raise RunError(
             "--prompt: the model does not know the end of a line to start after; give "
             "words that it knows."
         )

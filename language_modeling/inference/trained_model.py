@@ -1,8 +1,9 @@
 """A trained language model with its vocabulary."""
 
+from dsc.cli.errors import RunError
 from dsc.runs.folder import RunFolder
 from language_modeling import flags as language_flags
-from language_modeling.corpora import UNK, DataError
+from language_modeling.corpora import UNK
 from language_modeling.model import LanguageModel
 
 
@@ -51,19 +52,19 @@ class TrainedModel:
                 `corpora.read_corpus`.
 
         Raises:
-            DataError: the word is unknown, and `unknown` is `error`, or `unk` and the
+            RunError: the word is unknown, and `unknown` is `error`, or `unk` and the
                 vocabulary has no `<unk>`.
         """
         known = self._ids.get(word)
         if known is not None or unknown == "drop":
             return known
         if unknown == "error":
-            raise DataError(
+            raise RunError(
                 f"--unknown error: the model does not know the word {word!r}; give "
                 "--unknown drop or unk."
             )
         if UNK not in self._ids:
-            raise DataError(
+            raise RunError(
                 f"--unknown unk: the model has no word {UNK}; leave the flag out."
             )
         return self._ids[UNK]

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this clone's cod
 import numpy as np
 
 from dsc.cli import program
+from dsc.cli.errors import RunError
 from dsc.cli.flags import Group
 from dsc.runs.checkpoints import Checkpoints
 from tests.stress import programs
@@ -39,7 +40,7 @@ AT_THE_BEGINNING = 1 / 6  # share of the kills that may come before the first st
 IN_A_SAVE = 1 / 2  # share of the kills that wait for a save to begin
 
 
-class Failure(Exception):
+class Failure(RunError):
     """Something was lost."""
 
 
@@ -152,4 +153,4 @@ if __name__ == "__main__":
     group.integer("seed", 1, "of the moments", 0)
     group.multi_enum("task", None, list(TASKS), "which tasks; both if not given")
     program.parse(FLAGS, __doc__)
-    program.main(FLAGS, lambda: main(FLAGS), Failure)
+    program.main(FLAGS, lambda: main(FLAGS))
