@@ -21,9 +21,8 @@ prepare_environment() {
   if ! cmp -s "$root/pyproject.toml" "$stamp" &&
      ! { [ -z "$extra" ] && cmp -s "$root/pyproject.toml" "$venv/installed-dev"; }; then
     echo "Installing into $venv (about a minute)"
-    # Python compiles what it imports, so pip need not compile all of TensorFlow.
     if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        --no-compile --editable "$root${extra:+[$extra]}"; then
+        --editable "$root${extra:+[$extra]}"; then
       echo "The installation failed; it needs a network and 3 GB of disk. Run $0 again to go on" >&2
       return 1
     fi
