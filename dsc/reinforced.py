@@ -140,6 +140,10 @@ class Reinforced(keras.Model):
     def _rewards(self, y, y_pred, sample_weight):
         """`(rewards, weights)`, each `[batch, time]` or `[batch, 1]`."""
         if self.reward is not None:
+            # Under torch the targets are arrays of NumPy.
+            y = keras.tree.map_structure(
+                lambda part: None if part is None else ops.convert_to_tensor(part), y
+            )
             rewards = ops.convert_to_tensor(self.reward(y, y_pred), "float32")
             rewards = ops.stop_gradient(_columns(rewards))
             if keras.tree.is_nested(sample_weight):
