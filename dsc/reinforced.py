@@ -139,21 +139,19 @@ class Reinforced(keras.Model):
 
     def _rewards(self, y, y_pred, sample_weight):
         """`(rewards, weights)`, each `[batch, time]` or `[batch, 1]`."""
+        # Under torch the targets are arrays of NumPy.
+        y = keras.tree.map_structure(
+            lambda part: None if part is None else ops.convert_to_tensor(part), y
+        )
         if self.reward is not None:
-            # Under torch the targets are arrays of NumPy.
-            y = keras.tree.map_structure(
-                lambda part: None if part is None else ops.convert_to_tensor(part), y
-            )
-            rewards = ops.convert_to_tensor(self.reward(y, y_pred), "float32")
-            rewards = ops.stop_gradient(_columns(rewards))
             if keras.tree.is_nested(sample_weight):
                 raise ValueError(
                     "A reward of your own takes one sample_weight, not one for each "
                     "output; leave it out, and weigh the outputs in the reward."
                 )
-            # The masks of several outputs may differ.
-            predicted = None if keras.tree.is_nested(y_pred) else y_pred
-            return rewards, _weights(rewards, sample_weight, predicted)
+            rewards = ops.convert_to_tensor(self.reward(y, y_pred), "float32")
+            rewards = _columns(rewards)
+            return ops.stop_gradient(rewards), _weights(rewards, sample_weight, y_pred)
         if self._compile_loss is None:
             raise ValueError(
                 "The agent is rewarded by the loss of the model: give compile a loss, "
@@ -167,7 +165,7 @@ class Reinforced(keras.Model):
                 else part
                 for part in (y, y_pred, sample_weight)
             )
-            values = loss.call(ops.convert_to_tensor(target), predicted)
+            values = loss.call(target, predicted)
             while len(values.shape) > 2:
                 values = ops.mean(values, axis=-1)
             values = ops.stop_gradient(losses.at_least_float32(_columns(values)))
@@ -228,7 +226,8 @@ def _columns(x):
 def _weights(values, sample_weight, predicted):
     """How much each value `[batch, time]` or `[batch, 1]` counts."""
     weights = ops.ones_like(values)
-    mask = None if predicted is None else _mask_of(predicted)
+    # The masks of several outputs may differ.
+    mask = None if keras.tree.is_nested(predicted) else _mask_of(predicted)
     for factor in (sample_weight, mask):
         if factor is not None:
             factor = _columns(ops.cast(factor, values.dtype))

@@ -16,9 +16,6 @@ AGENT_UNITS = 9
 TIME = 7
 
 
-# The step against the NumPy loop
-
-
 @pytest.mark.parametrize(
     ("open_gates", "expected_c"),
     [

@@ -277,8 +277,8 @@ two_hops = Table(
     {"sequence_length": "20", "hops": "2", "fresh_data": "true", "max_epochs": "24"},
     (
         *kinds(("DSC-LSTM", "LSTM", "attention")),
-        Row("LSTM, to the end", {"model": "lstm", "max_epochs": "400"}),
-        Row("exact, credit last", {"estimator": "exact", "credit": "last"}),
+        *kinds(["LSTM"], name="{}, to the end", max_epochs="400"),
+        *kinds(["credit last"], name="exact, {}", estimator="exact"),
     ),
     ACCURACIES,
     _digits,
