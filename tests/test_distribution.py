@@ -135,7 +135,7 @@ def test_a_batch_that_cannot_be_split_is_refused(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "n_kills", "n_epochs"), [("numbers", 1, 30), ("language", 3, 8)]
+    ("task", "n_kills", "n_epochs"), [("numbers", 1, 30), ("language", 2, 8)]
 )
 def test_workers_killed_at_random_end_as_if_nothing_had_been(
     tmp_path, data, task, n_kills, n_epochs

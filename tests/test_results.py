@@ -24,7 +24,7 @@ def run(script, *arguments):
 
 def test_number_prediction_makes_no_mistakes(tmp_path):
     data = f"--data_dir={tmp_path}"
-    run("number_prediction/produce_data.py", data)
+    run("number_prediction/produce_data.py", data, "--n_test=20000")
     place = f"--train_dir={tmp_path / 'run'}"
     output = run("number_prediction/rl_train.py", data, "--max_epochs=8", place)
     accuracy = re.search(r"test accuracy = ([\d.]+) \(greedy\)", output)
