@@ -127,15 +127,15 @@ class Reinforced(keras.Model):
             later = ops.flip(ops.cumsum(ops.flip(used, axis=1), axis=1), axis=1)
             used = used * ops.cast(later == 1, used.dtype)
         used = used * weights
-        entropy = losses.masked_mean(losses.entropy(call.logits), used)
-        lengths = ops.cast(call.logits.shape[-1] - call.actions, entropy.dtype)
-        self._policy_entropy.update_state(entropy)
-        self._skip_length.update_state(losses.masked_mean(lengths, used))
+        entropy = losses.entropy(call.logits)
+        self._policy_entropy.update_state(entropy, used)
+        self._skip_length.update_state(call.logits.shape[-1] - call.actions, used)
         if not training:
             return 0.0
         advantage = losses.advantages(rewards, self.baseline, mask=weights)
         policy_loss = losses.reinforce(call.logits, call.actions, advantage, used)
-        return self.rl_weight * policy_loss - self.entropy_weight * entropy
+        bonus = self.entropy_weight * losses.masked_mean(entropy, used)
+        return self.rl_weight * policy_loss - bonus
 
     def _rewards(self, y, y_pred, sample_weight):
         """`(rewards, weights)`, each `[batch, time]` or `[batch, 1]`."""
