@@ -108,6 +108,21 @@ def advantages(returns, baseline="mean", epsilon=1e-6, mask=None):
     return difference / ops.where(size > 1.0, deviation, ops.ones_like(deviation))
 
 
+def value_advantages(returns, values):
+    """Subtracts a learned baseline from the returns.
+
+    Args:
+        returns, values: `[batch, time]`, or shapes that broadcast to it; the values are
+            those that `dsc.value.Value` predicted.
+
+    Returns:
+        `(advantages, scalar loss of the prediction)`; no gradient passes from the
+        advantages to the values.
+    """
+    advantage = ops.stop_gradient(returns) - values
+    return ops.stop_gradient(advantage), 0.25 * ops.mean(ops.square(advantage))
+
+
 def reinforce(logits, actions, advantage, mask=None):
     """Policy loss: the mean of -log pi(a) * advantage.
 

@@ -9,6 +9,8 @@ import keras
 from keras import ops
 
 from dsc import DSCLSTM, Skips, evaluation, losses
+from dsc.recipes import LEARNED
+from dsc.value import Value
 
 # Random streams of one step, the masks' followed by one for each further mask;
 # evaluation adds EVALUATION_SEED to the run's seed.
@@ -46,6 +48,7 @@ class Outputs(NamedTuple):
         alternatives: `[batch, time, n_actions - 1]`, the targets' log-probabilities if
             each step alone had continued from another state than it did: from those of
             the actions + 1, + 2, ... modulo n_actions. None unless they are asked for.
+        values: `[batch, time]`, predicted returns; None unless they are the baseline.
     """
 
     logits: Any
@@ -53,6 +56,7 @@ class Outputs(NamedTuple):
     skips: Any
     state: Any
     alternatives: Any = None
+    values: Any = None
 
 
 class LanguageModel(keras.Model):
@@ -73,6 +77,7 @@ class LanguageModel(keras.Model):
             LSTMs' biases (0), the DSC-LSTM's recurrent kernel (orthogonal) and agent.
         estimator: with `"exact"`, the alternatives of a policy are returned; see
             `dsc.recipes.Recipe`.
+        baseline: with `"value"`, the model has a `dsc.value.Value`.
         seed: of the initial weights.
         dtype: Keras dtype policy of each layer; with `"mixed_bfloat16"` weights and
             losses stay float32.
@@ -90,6 +95,7 @@ class LanguageModel(keras.Model):
         param_init=0.05,
         implementation="auto",
         estimator="reinforce",
+        baseline=None,
         seed=None,
         dtype=None,
         **dsc_arguments,
@@ -142,6 +148,7 @@ class LanguageModel(keras.Model):
         )
         has_policy = self.dsc.cell.has_policy
         self.dsc.return_alternatives = estimator == "exact" and has_policy
+        self.value = Value(name="value") if baseline == LEARNED else None
         output = {"dtype": self.dtype_policy, "name": "softmax"}
         if tie_weights:
             self.softmax = TiedDense(self.embedding, uniform(), **output)
@@ -159,6 +166,8 @@ class LanguageModel(keras.Model):
         for layer in self.recurrent_layers:
             layer.build(sequence)
         self.softmax.build((None, self.rnn_size))
+        if self.value:
+            self.value.build(sequence)
         self.built = True
 
     @property
@@ -194,7 +203,10 @@ class LanguageModel(keras.Model):
         masks = noise.dropout or [None, *nothing]
         candidates, held = noise.recurrent_dropout or nothing, noise.zoneout or nothing
         x = _drop(self.embedding(tokens), masks[0])  # [batch, time, rnn_size]
+        values = None
         for i, layer in enumerate(layers):
+            if layer is self.dsc and self.value:
+                values = self.value(x)
             hidden, *layer_state = layer(
                 x,
                 initial_state=state[i],
@@ -208,12 +220,12 @@ class LanguageModel(keras.Model):
         # One matrix product for all steps.
         flat = ops.reshape(x, (-1, self.rnn_size))
         logits = ops.reshape(self.softmax(flat), (*ops.shape(tokens), self.vocab_size))
-        if not alternatives or targets is None:
-            return Outputs(logits, hidden, skips, final_state)
-        log_probs = self._alternatives(
-            alternatives[0], skips.actions, _over_time(masks[-1], hidden), targets
-        )
-        return Outputs(logits, hidden, skips, final_state, log_probs)
+        log_probs = None
+        if alternatives and targets is not None:
+            log_probs = self._alternatives(
+                alternatives[0], skips.actions, _over_time(masks[-1], hidden), targets
+            )
+        return Outputs(logits, hidden, skips, final_state, log_probs, values)
 
     def _alternatives(self, hidden, actions, mask, targets):
         """`Outputs.alternatives`, without a gradient.
@@ -367,7 +379,11 @@ def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advanta
     rewards = ops.stop_gradient(rewards)
     if outputs.alternatives is None:
         returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
-        advantage = advantages(returns, recipe.baseline)
+        if outputs.values is None:
+            advantage = advantages(returns, recipe.baseline)
+        else:
+            values = outputs.values[:, first:]
+            advantage, value_loss = losses.value_advantages(returns, values)
         rl_loss = losses.reinforce(logits, actions, advantage)
     else:
         order = actions[..., None] + ops.arange(logits.shape[-1], dtype="int32")
@@ -380,6 +396,8 @@ def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advanta
     mean_nll = ops.mean(nll)
     total = ops.cast(ops.shape(targets)[1], nll.dtype) * mean_nll
     total = total + rl_loss - recipe.entropy_weight * entropy
+    if outputs.values is not None:
+        total = total + value_loss
     metrics = {
         "nll": mean_nll,
         "reward": ops.mean(rewards),

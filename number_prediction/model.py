@@ -9,6 +9,8 @@ import keras
 from keras import ops
 
 from dsc import DSCLSTM, losses
+from dsc.recipes import LEARNED
+from dsc.value import Value
 
 
 class Outputs(NamedTuple):
@@ -21,12 +23,14 @@ class Outputs(NamedTuple):
         alternatives: `[batch, n_actions, n_numbers]`, the logits if the last step had
             continued from each of the states; None unless the estimator is exact
             and the model has a policy.
+        values: `[batch, time]`, predicted rewards; None unless they are the baseline.
     """
 
     logits: Any
     hidden: Any
     skips: Any
     alternatives: Any = None
+    values: Any = None
 
 
 class NumberPredictor(keras.Model):
@@ -37,6 +41,7 @@ class NumberPredictor(keras.Model):
         n_actions, agent_units, **dsc_arguments: see `dsc.DSCLSTM`.
         n_numbers: number of distinct inputs and answers.
         estimator: see `dsc.recipes.Recipe`.
+        baseline: with `"value"`, the model has a `dsc.value.Value`.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class NumberPredictor(keras.Model):
         agent_units=10,
         n_numbers=10,
         estimator="reinforce",
+        baseline=None,
         **dsc_arguments,
     ):
         super().__init__()
@@ -67,10 +73,14 @@ class NumberPredictor(keras.Model):
             bias_initializer=keras.initializers.Constant(0.1),
             name="out",
         )
+        self.value = Value(name="value") if baseline == LEARNED else None
 
     def build(self, input_shape=None):
-        self.dsc.build((None, None, self.n_numbers))
+        sequence = (None, None, self.n_numbers)
+        self.dsc.build(sequence)
         self.out.build((None, self.dsc.units))
+        if self.value:
+            self.value.build(sequence)
         self.built = True
 
     def call(self, numbers, noise=None):
@@ -82,7 +92,8 @@ class NumberPredictor(keras.Model):
         """
         x = ops.one_hot(numbers, self.n_numbers)  # [batch, time, n_numbers]
         hidden, skips, *alternatives = self.dsc(x, noise=noise)
-        return Outputs(self.out(hidden), hidden, skips, *map(self.out, alternatives))
+        outputs = Outputs(self.out(hidden), hidden, skips, *map(self.out, alternatives))
+        return outputs._replace(values=self.value(x)) if self.value else outputs
 
 
 def loss(outputs, targets, recipe, advantages=losses.advantages):
@@ -107,7 +118,11 @@ def loss(outputs, targets, recipe, advantages=losses.advantages):
     first = -1 if recipe.credit == "last" else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
     rewards = 2.0 * right - 1.0  # [batch]
-    advantage = advantages(rewards[:, None], recipe.baseline)
+    if outputs.values is None:
+        advantage = advantages(rewards[:, None], recipe.baseline)
+    else:
+        values = outputs.values[:, first:]
+        advantage, value_loss = losses.value_advantages(rewards[:, None], values)
     if outputs.alternatives is not None:
         alternatives = is_right(outputs.alternatives, targets[:, None])
         rl_loss = losses.exact(logits, 2.0 * alternatives[:, None] - 1.0)
@@ -119,6 +134,8 @@ def loss(outputs, targets, recipe, advantages=losses.advantages):
     rl_loss = recipe.rl_weight * rl_loss
     entropy = ops.mean(losses.entropy(logits))
     total = nll + rl_loss - recipe.entropy_weight * entropy
+    if outputs.values is not None:
+        total = total + value_loss
     metrics = {
         "nll": nll,
         "accuracy": ops.mean(right),

@@ -60,19 +60,22 @@ def test_the_squared_gradients_are_means_over_all_actions(rng):
     rewards = rng.normal(size=(batch, time, K)) - 3.0
     policy = one_step.softmax(rng.normal(size=(batch, time, K)))
     actions = rng.integers(0, K, (batch, time))
-    expected = dict.fromkeys(("none", "others", "value", "exact"), 0.0)
+    predicted = rng.normal(size=(batch, time))
+    expected = dict.fromkeys(("none", "others", "value", "learned", "exact"), 0.0)
     for b, t in np.ndindex(batch, time):
         pi, r = policy[b, t], rewards[b, t]
         others = [rewards[o, t, actions[o, t]] for o in range(batch) if o != b]
         for name, base in zip(
-            expected, (0.0, np.mean(others), pi @ r, None), strict=True
+            expected,
+            (0.0, np.mean(others), pi @ r, predicted[b, t], None),
+            strict=True,
         ):
             if base is not None:
                 each = [(np.eye(K)[a] - pi) * (r[a] - base) for a in range(K)]
                 expected[name] += sum(p * g @ g for p, g in zip(pi, each, strict=True))
         mean = sum(pi[a] * (np.eye(K)[a] - pi) * r[a] for a in range(K))
         expected["exact"] += mean @ mean
-    found = one_step.squared_gradients(rewards, policy, actions)
+    found = one_step.squared_gradients(rewards, policy, actions, predicted)
     np.testing.assert_allclose(list(found.values()), list(expected.values()))
 
 
@@ -89,7 +92,7 @@ def test_the_probe_explains_what_is_linear_and_nothing_else(rng):
 
 
 def test_a_reading_in_detail_gives_the_rewards_of_forced_actions(rng):
-    model, windows = make(estimator="exact", carry_memory=True)
+    model, windows = make(estimator="exact", baseline="value", carry_memory=True)
     reader = reading.Reader(model, windows)
     first, *_ = reader.read(in_detail=True)
     rewards = one_step.rewards_by_action(first)
@@ -104,6 +107,7 @@ def test_a_reading_in_detail_gives_the_rewards_of_forced_actions(rng):
     values, ratios, explained = one_step.analyse(reader)
     assert values["the best state, over the choice"] > 0.0
     assert ratios["exact"] == 1.0
+    assert ratios["REINFORCE, learned value"] > 1.0
     assert all(share < 1.0 for share in explained.values())
 
 

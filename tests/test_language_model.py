@@ -338,26 +338,31 @@ def literal_outputs():
     actions = tf.constant(rng.integers(0, ACTIONS, (BATCH, STEPS)), tf.int32)
     skips = Skips(draw(BATCH, STEPS, ACTIONS), actions)
     targets = rng.integers(0, VOCAB, (BATCH, STEPS))
-    return Outputs(draw(BATCH, STEPS, VOCAB), None, skips, None), targets
+    logits, values = draw(BATCH, STEPS, VOCAB), draw(BATCH, STEPS)
+    return Outputs(logits, None, skips, None, values=values), targets
 
 
-def loop_loss(recipe, word_nll, log_pi, entropy, first):
+def loop_loss(recipe, word_nll, log_pi, entropy, values, first):
     """The loss and its policy part, from the formulas, a row and a step at a time."""
     rewards = np.exp(-word_nll) if recipe.reward == "prob" else -word_nll
-    policy = 0.0
+    policy = error = 0.0
     for t in range(first, STEPS):
         last = STEPS if recipe.reward_to_go else t + 1
         returns = rewards[:, t:last].sum(axis=1)
         for row in range(BATCH):
             advantage = returns[row]
-            if recipe.baseline != "none":
+            if recipe.baseline == "value":
+                advantage -= values[row, t]
+                error += advantage**2 / 4
+            elif recipe.baseline != "none":
                 advantage -= np.delete(returns, row).mean()
             if recipe.baseline == "standardised":
                 advantage /= returns.std() + 1e-6
             policy -= recipe.rl_weight * log_pi[row, t] * advantage
     policy /= BATCH * (STEPS - first)
+    error /= BATCH * (STEPS - first)
     bonus = recipe.entropy_weight * entropy[:, first:].mean()
-    return STEPS * word_nll.mean() + policy - bonus, policy
+    return STEPS * word_nll.mean() + policy + error - bonus, policy
 
 
 @pytest.mark.parametrize(
@@ -365,7 +370,7 @@ def loop_loss(recipe, word_nll, log_pi, entropy, first):
     [
         (RELEASED, {}),
         (CORRECTED, {}),
-        *((CORRECTED, {"baseline": baseline}) for baseline in ("none", "mean")),
+        *((CORRECTED, {"baseline": name}) for name in ("none", "mean", "value")),
         (CORRECTED, {"entropy_weight": 0.3}),
         (CORRECTED, {"first_action_in_loss": True}),
         (CORRECTED, {"reward": "prob"}),
@@ -381,6 +386,9 @@ def test_loss_is_that_of_a_loop_in_numpy(recipe, switch):
     recipe = dataclasses.replace(recipe, **switch)
     first = 0 if recipe.first_action_in_loss or carry_memory else 1
     outputs, targets = literal_outputs()
+    values = outputs.values.numpy()
+    if recipe.baseline != "value":
+        outputs = outputs._replace(values=None)
     with tf.GradientTape() as tape:
         tape.watch(outputs.logits)
         total, metrics = loss(outputs, targets, recipe, carry_memory)
@@ -389,7 +397,7 @@ def test_loss_is_that_of_a_loop_in_numpy(recipe, switch):
     log_policy = log_softmax(outputs.skips.logits)
     log_pi = pick(log_policy, outputs.skips.actions)
     entropy = -np.sum(np.exp(log_policy) * log_policy, axis=-1)
-    value, policy = loop_loss(recipe, word_nll, log_pi, entropy, first)
+    value, policy = loop_loss(recipe, word_nll, log_pi, entropy, values, first)
     assert float(total) == pytest.approx(value, rel=1e-5)
     assert float(metrics["nll"]) == pytest.approx(word_nll.mean(), rel=1e-5)
     assert float(metrics["rl_loss"]) == pytest.approx(policy, rel=1e-4)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import reference
@@ -16,8 +17,10 @@ from dsc.losses import (
     log_prob,
     reinforce,
     reward_to_go,
+    value_advantages,
 )
 from dsc.noise import gumbel
+from dsc.value import Value
 
 LN_2, LN_3 = np.log(2.0), np.log(3.0)
 
@@ -323,3 +326,32 @@ def test_a_baseline_and_leaving_out_past_rewards_lower_the_variance(estimates):
     variances = {kind: drawn.var(axis=0).sum() for kind, drawn in estimates.items()}
     assert variances[True, "mean"] < 0.7 * variances[True, "none"]
     assert variances[True, "mean"] < variances[False, "mean"]
+
+
+# The learned baseline
+
+
+def test_a_value_learns_the_mean_return_of_its_input(rng):
+    x = constant(100.0 * np.eye(3)[None, [0, 1, 2, 0, 1, 2]])  # any size of the input
+    returns = constant([[1.0, -4.0, -9.0, 3.0, -8.0, -9.0]])
+    value, sgd = Value(), keras.optimizers.SGD(1.0)
+    value.build(x.shape)
+    for _ in range(300):
+        with tf.GradientTape() as tape:
+            tape.watch((x, returns))
+            advantage, error = value_advantages(returns, value(x))
+        sources = [x, returns, *(w.value for w in value.trainable_weights)]
+        to_inputs, to_returns, *own = tape.gradient(error, sources)
+        assert to_inputs is None and to_returns is None
+        sgd.apply(own, value.trainable_weights)
+    assert_allclose(value(x)[0, :3], [2.0, -6.0, -9.0], atol=1e-2)
+    assert_allclose(advantage, returns - value(x), atol=1e-4)
+
+
+def test_the_policy_loss_passes_no_gradient_to_the_values():
+    values = constant([[1.0, 2.0, 3.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        advantage, _ = value_advantages(constant([[5.0]]), values)
+    assert tape.gradient(advantage, values) is None
+    assert_allclose(advantage, [[4.0, 3.0, 2.0]])

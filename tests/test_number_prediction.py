@@ -75,9 +75,9 @@ def literal_outputs():
     targets = np.where([True, False, False, True], order[:, -1], order[:, 4])
     actions = tf.constant(rng.integers(0, ACTIONS, (BATCH, TIME)), tf.int32)
     policy = tf.constant(rng.normal(size=(BATCH, TIME, ACTIONS)), tf.float32)
-    return Outputs(
-        tf.constant(logits, tf.float32), None, Skips(policy, actions)
-    ), targets
+    values = tf.constant(rng.normal(size=(BATCH, TIME)), tf.float32)
+    logits = tf.constant(logits, tf.float32)
+    return Outputs(logits, None, Skips(policy, actions), values=values), targets
 
 
 def test_the_exact_estimator_is_the_mean_over_all_forced_last_actions(rng):
@@ -100,24 +100,27 @@ def test_the_exact_estimator_is_the_mean_over_all_forced_last_actions(rng):
     assert float(metrics["rl_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
-def loop_loss(recipe, log_answer, log_pi, rewards, entropy):
+def loop_loss(recipe, log_answer, log_pi, rewards, entropy, values):
     """`(nll, policy loss, loss)` row by row and step by step."""
     nll = -np.mean(log_answer)
     if recipe.mean_over_classes:
         nll = -np.mean(np.log(np.exp(log_answer) + 1e-7)) / 10
     first = TIME - 1 if recipe.credit == "last" else 1
-    policy = 0.0
+    policy = error = 0.0
     for row in range(BATCH):
-        advantage = rewards[row]
-        if recipe.baseline == "mean":
-            advantage -= np.delete(rewards, row).mean()
         for t in range(first, TIME):
+            advantage = rewards[row]
+            if recipe.baseline == "mean":
+                advantage -= np.delete(rewards, row).mean()
+            elif recipe.baseline == "value":
+                advantage -= values[row, t]
+                error += advantage**2 / 4 / (BATCH * (TIME - first))
             log = log_pi[row, t]
             if recipe.log_of_probability_plus_one:
                 log = math.log(math.exp(log) + 1)
             policy -= recipe.rl_weight * log * advantage / (BATCH * (TIME - first))
     bonus = recipe.entropy_weight * entropy[:, first:].mean()
-    return nll, policy, nll + policy - bonus
+    return nll, policy, nll + policy + error - bonus
 
 
 @pytest.mark.parametrize(
@@ -126,6 +129,8 @@ def loop_loss(recipe, log_answer, log_pi, rewards, entropy):
         (RELEASED, {}),
         (CORRECTED, {}),
         (CORRECTED, {"baseline": "none"}),
+        (CORRECTED, {"baseline": "value"}),
+        (CORRECTED, {"baseline": "value", "credit": "last"}),
         (CORRECTED, {"credit": "last"}),
         (CORRECTED, {"entropy_weight": 0.3}),
         (CORRECTED, {"log_of_probability_plus_one": True}),
@@ -137,6 +142,9 @@ def loop_loss(recipe, log_answer, log_pi, rewards, entropy):
 def test_loss_is_that_of_a_loop_in_numpy(recipe, switch):
     recipe = dataclasses.replace(recipe, **switch)
     outputs, targets = literal_outputs()
+    values = outputs.values.numpy()
+    if recipe.baseline != "value":
+        outputs = outputs._replace(values=None)
     with tf.GradientTape() as tape:
         tape.watch(outputs.logits)
         total, metrics = loss(outputs, targets, recipe)
@@ -147,7 +155,7 @@ def test_loss_is_that_of_a_loop_in_numpy(recipe, switch):
     log_answers = log_softmax(outputs.logits)
     log_answer = log_answers[np.arange(BATCH), targets]
     rewards = np.array([1.0, -1.0, -1.0, 1.0])
-    nll, policy, value = loop_loss(recipe, log_answer, log_pi, rewards, entropy)
+    nll, policy, value = loop_loss(recipe, log_answer, log_pi, rewards, entropy, values)
     assert float(metrics["nll"]) == pytest.approx(nll, rel=1e-5)
     assert float(metrics["rl_loss"]) == pytest.approx(policy, rel=1e-5)
     assert float(total) == pytest.approx(value, rel=1e-5)

@@ -130,7 +130,7 @@ VARIANTS = [
     # With this recipe --lamda is the forget bias.
     ("--recipe=released", "--lamda=0.5"),
     ("--lamda=0.5", "--carry_memory", "--observation=last", "--baseline=none"),
-    ("--reward=prob", "--mixed_precision", "--vocab_size=50"),
+    ("--reward=prob", "--mixed_precision", "--vocab_size=50", "--baseline=value"),
     ("--estimator=exact", "--observation=states", "--entropy_decay=0.5"),
 ]
 

@@ -14,6 +14,7 @@ from dsc.recipes import (
     ESTIMATORS,
     EVAL_ACTIONS,
     FLAGS_OF_RECIPE,
+    LEARNED,
     OBSERVATIONS,
     are_shares,
 )
@@ -32,13 +33,13 @@ ROLES = {
         # Define the model. A model is loaded with the values of its run.
         "architecture": "recipe model rnn_size rnn_layers n_actions lamda forget_bias "
         "carry_memory agent_units observation EOS vocab_size n_numbers sequence_length "
-        "level shares zoneout tie_weights",
+        "level shares zoneout tie_weights baseline",
         # Change what evaluation computes. A loaded model takes the values of its run
         # unless the user gives others.
         "evaluation": "batch_size num_unroll_steps eval_actions seed unknown "
         "score_tail mixed_precision released_data hops jit_compile",
         # Change what training computes.
-        "training": "dropout recurrent_dropout variational param_init baseline reward "
+        "training": "dropout recurrent_dropout variational param_init reward "
         "credit estimator rl_weight entropy_weight entropy_decay learning_rate "
         "learning_rate_decay lr_threshold decay_when max_grad_norm patience "
         "print_every fresh_data",
@@ -218,6 +219,7 @@ def layer_arguments(values, recipe):
         "observation": values.observation,
         "shares": _shares(values.shares),
         "estimator": recipe.estimator,
+        "baseline": recipe.baseline,
     }
 
 
@@ -239,8 +241,12 @@ def define_recipe(defined, recipes):
         "with --observation last --agent_units 50 and, for text, --rnn_layers 1"
     )
     Group("model", defined).enum("recipe", "corrected", recipes, text)
-    text = help_of("baseline", "subtracted from the returns")
-    agent.enum("baseline", None, BASELINES, text)
+    text = help_of(
+        "baseline",
+        "subtracted from the returns: the mean of the batch, also divided by the "
+        "standard deviation, or a value that a linear layer learns",
+    )
+    agent.enum("baseline", None, (*BASELINES, LEARNED), text)
     text = help_of(
         "estimator",
         "of the policy gradient: from the sampled action, or exact, from the rewards "
@@ -253,6 +259,12 @@ def define_recipe(defined, recipes):
         lambda given: (given["estimator"], given["recipe"]) != ("exact", "released"),
         "--estimator exact needs rewards that come at once, and --recipe released "
         "rewards an action later, too: leave one of them out",
+    )
+    agent.refuse_unless(
+        ("estimator", "baseline"),
+        lambda given: (given["estimator"], given["baseline"]) != ("exact", LEARNED),
+        "--estimator exact needs no baseline, so --baseline value would not learn: "
+        "leave one of them out",
     )
     text = help_of("rl_weight", "weight of the policy loss")
     agent.float("rl_weight", None, text, 0.0)

@@ -38,7 +38,7 @@ def values(rewards, policy, actions):
     }
 
 
-def squared_gradients(rewards, policy, actions):
+def squared_gradients(rewards, policy, actions, predicted=None):
     """Sums over choices of the mean squared norm of the gradient of a choice's logits.
 
     The estimate from an action a is (onehot(a) - policy) * (r_a - baseline); the mean
@@ -47,6 +47,7 @@ def squared_gradients(rewards, policy, actions):
     Args:
         rewards, policy: `[batch, time, n_actions]`.
         actions: `[batch, time]`, which give the baseline of the batch.
+        predicted: `[batch, time]`, the learned baseline, or None.
 
     Returns:
         Dict by the name of the estimate.
@@ -59,6 +60,8 @@ def squared_gradients(rewards, policy, actions):
         "REINFORCE, mean of the batch's other rows": others,
         "REINFORCE, true value of the state": value,
     }
+    if predicted is not None:
+        baselines["REINFORCE, learned value"] = predicted[..., None]
     # |onehot(a) - policy|^2 for each action a.
     lengths = 1.0 - 2.0 * policy + np.sum(policy**2, axis=-1, keepdims=True)
     found = {
@@ -138,7 +141,8 @@ def analyse(reader):
         rewards, policy, actions, memory, x = (
             part[:, first:] for part in (rewards, policy, read.actions, memory, read.x)
         )
-        _add(gradients, squared_gradients(rewards, policy, actions))
+        predicted = None if read.predicted is None else read.predicted[:, first:]
+        _add(gradients, squared_gradients(rewards, policy, actions, predicted))
         scored = reader.scored[i][:, first:]
         rewards, policy, actions, memory, x = (
             part[scored] for part in (rewards, policy, actions, memory, x)

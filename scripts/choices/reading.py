@@ -21,6 +21,8 @@ class Read(NamedTuple):
         alternatives: see `language_modeling.model.Outputs`.
         x: `[batch, time, units]`, the inputs of the DSC-LSTM.
         hidden: `[batch, time, units]`, its outputs.
+        predicted: `[batch, time]`, the values of a run with `--baseline value`, which
+            are log-probabilities unless it has another `--reward`.
     """
 
     log_probs: Any
@@ -29,6 +31,7 @@ class Read(NamedTuple):
     alternatives: Any = None
     x: Any = None
     hidden: Any = None
+    predicted: Any = None
 
 
 class Reader:
@@ -52,7 +55,7 @@ class Reader:
         Args:
             noise: function of the number of a window that returns `[batch, time,
                 n_actions]`, added to the agent's logits. None is greedy.
-            in_detail: whether the last three parts of `Read` are wanted.
+            in_detail: whether the last four parts of `Read` are wanted.
         """
         state = self.model.get_initial_state(self.shape[1])
         for i, (words, targets, _) in enumerate(self.windows):
@@ -70,6 +73,7 @@ class Reader:
         parts = [-word_losses(outputs.logits, targets), skips.actions, skips.logits]
         if in_detail:
             parts += [outputs.alternatives, inputs(model, words, state), outputs.hidden]
+            parts += [] if outputs.values is None else [outputs.values]
         return parts, outputs.state
 
     def log_probs(self, noise=None):
