@@ -13,7 +13,7 @@ every action is known, `exact` takes the place of `reinforce`.
 import keras
 from keras import ops
 
-from dsc.recipes import BASELINES
+from dsc.recipes import BASELINES, LEARNED
 
 
 def at_least_float32(x):
@@ -75,7 +75,8 @@ def advantages(returns, baseline="mean", epsilon=1e-6, mask=None):
         returns: `[batch, ...]`.
         baseline: `"none"`; `"mean"`, the mean of the other rows at the same step; or
             `"standardised"`, which also divides by the standard deviation over the
-            batch: biased, but independent of the scale of the rewards.
+            batch: biased, but independent of the scale of the rewards. `"value"` is
+            `"mean"` here, from which `value_advantages` goes on.
         epsilon: added to the standard deviation.
         mask: weights of the same shape, 0 where a return does not count, or None.
 
@@ -85,8 +86,9 @@ def advantages(returns, baseline="mean", epsilon=1e-6, mask=None):
     Raises:
         ValueError: `baseline` is unknown.
     """
-    if baseline not in BASELINES:
-        raise ValueError(f"baseline must be one of {BASELINES}, not {baseline!r}.")
+    known = (*BASELINES, LEARNED)
+    if baseline not in known:
+        raise ValueError(f"baseline must be one of {known}, not {baseline!r}.")
     if baseline == "none":
         return returns
     if mask is None:
@@ -97,7 +99,7 @@ def advantages(returns, baseline="mean", epsilon=1e-6, mask=None):
         size, counted = ops.sum(own, axis=0, keepdims=True), own * returns
     total = ops.sum(counted, axis=0, keepdims=True)
     difference = returns - (total - counted) / ops.maximum(size - own, 1.0)
-    if baseline == "mean":
+    if baseline in ("mean", LEARNED):
         return difference
     if mask is None:
         deviation = ops.std(returns, axis=0, keepdims=True) + epsilon
@@ -108,19 +110,20 @@ def advantages(returns, baseline="mean", epsilon=1e-6, mask=None):
     return difference / ops.where(size > 1.0, deviation, ops.ones_like(deviation))
 
 
-def value_advantages(returns, values):
-    """Subtracts a learned baseline from the returns.
+def value_advantages(advantage, values):
+    """Subtracts a learned baseline from advantages over the mean.
 
     Args:
-        returns, values: `[batch, time]`, or shapes that broadcast to it; the values are
-            those that `dsc.value.Value` predicted.
+        advantage, values: `[batch, time]`, or shapes that broadcast to it; the values
+            are those that `dsc.value.Value` predicted.
 
     Returns:
         `(advantages, scalar loss of the prediction)`; no gradient passes from the
-        advantages to the values.
+        advantages to the values. The loss is a quarter of the mean squared error, whose
+        curvature is at most 1 in the weights of `Value`.
     """
-    advantage = ops.stop_gradient(returns) - values
-    return ops.stop_gradient(advantage), 0.25 * ops.mean(ops.square(advantage))
+    rest = ops.stop_gradient(advantage) - values
+    return ops.stop_gradient(rest), 0.25 * ops.mean(ops.square(rest))
 
 
 def reinforce(logits, actions, advantage, mask=None):

@@ -37,8 +37,8 @@ class Recipe:
             -log pi(a) (3).
         mean_over_classes: the cross-entropy of number prediction is also averaged over
             the 10 classes (4).
-        baseline: subtracted from the returns: one of `dsc.losses.advantages`, or
-            `value`, a prediction that is learned; see `dsc.value` (5, 13).
+        baseline: subtracted from the returns; see `dsc.losses.advantages` (5, 13).
+            `value` also subtracts what `dsc.value.Value` predicts.
         entropy_weight: weight of the policy's entropy, a bonus in the loss (5, 13).
         entropy_decay: factor on the entropy weight after each epoch, in equal parts
             after each step.

@@ -26,8 +26,8 @@ class Reinforced(keras.Model):
     if the targets have a time axis. Sample weights and masks count. Where a loss per
     step has another number of steps than a layer, the layer gets the mean.
 
-    If the agent does not learn, first try `baseline="standardised"`; see the manual,
-    `dsc/README.md`.
+    If the agent does not learn, first try `credit="last"` for one answer a sequence,
+    `baseline="standardised"` otherwise; see the manual, `dsc/README.md`.
 
     Args:
         *args: as for `keras.Model`, `inputs` and `outputs` of a functional model.

@@ -1,16 +1,16 @@
-"""A learned baseline of REINFORCE: the return that a step can expect."""
+"""A learned baseline of REINFORCE: what the inputs of a step say about its return."""
 
 import keras
 from keras import ops
 
 
 class Value(keras.layers.Layer):
-    """Predicts the return of each step from what its layer reads.
+    """Predicts by how much a step's return differs from that of the other rows.
 
-    It does not see the step's action, so that the expected policy gradient stays the
-    same. The prediction is linear in the input, which is scaled to length 1: then
-    learning rates up to 1 are stable, as SGD needs for the language model. No gradient
-    passes to the input.
+    It reads what the DSC-LSTM reads, not the action, so that the expected policy
+    gradient stays the same. The prediction is linear in the input, which is scaled to
+    length 1: with the loss of `dsc.losses.value_advantages`, learning rates up to 1 are
+    stable, which SGD has for the language model. No gradient passes to the input.
     """
 
     def __init__(self, **kwargs):

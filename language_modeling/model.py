@@ -48,7 +48,7 @@ class Outputs(NamedTuple):
         alternatives: `[batch, time, n_actions - 1]`, the targets' log-probabilities if
             each step alone had continued from another state than it did: from those of
             the actions + 1, + 2, ... modulo n_actions. None unless they are asked for.
-        values: `[batch, time]`, predicted returns; None unless they are the baseline.
+        values: `[batch, time]`, of a `dsc.value.Value`; None without one.
     """
 
     logits: Any
@@ -77,7 +77,8 @@ class LanguageModel(keras.Model):
             LSTMs' biases (0), the DSC-LSTM's recurrent kernel (orthogonal) and agent.
         estimator: with `"exact"`, the alternatives of a policy are returned; see
             `dsc.recipes.Recipe`.
-        baseline: with `"value"`, the model has a `dsc.value.Value`.
+        baseline: with `"value"`, an agent that REINFORCE trains has a
+            `dsc.value.Value`.
         seed: of the initial weights.
         dtype: Keras dtype policy of each layer; with `"mixed_bfloat16"` weights and
             losses stay float32.
@@ -148,7 +149,8 @@ class LanguageModel(keras.Model):
         )
         has_policy = self.dsc.cell.has_policy
         self.dsc.return_alternatives = estimator == "exact" and has_policy
-        self.value = Value(name="value") if baseline == LEARNED else None
+        learns_value = baseline == LEARNED and has_policy and estimator != "exact"
+        self.value = Value(name="value") if learns_value else None
         output = {"dtype": self.dtype_policy, "name": "softmax"}
         if tie_weights:
             self.softmax = TiedDense(self.embedding, uniform(), **output)
@@ -354,7 +356,8 @@ def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advanta
     """The training loss of a window.
 
     loss = time * mean word loss + policy loss, as in the release, which divides the
-    policy loss by the number of steps and multiplies the sum by it.
+    policy loss by the number of steps and multiplies the sum by it. The entropy bonus
+    and the loss of a learned baseline are added.
 
     Args:
         outputs: `Outputs` on a window.
@@ -379,11 +382,10 @@ def loss(outputs, targets, recipe, carry_memory=False, advantages=losses.advanta
     rewards = ops.stop_gradient(rewards)
     if outputs.alternatives is None:
         returns = losses.reward_to_go(rewards) if recipe.reward_to_go else rewards
-        if outputs.values is None:
-            advantage = advantages(returns, recipe.baseline)
-        else:
+        advantage = advantages(returns, recipe.baseline)
+        if outputs.values is not None:
             values = outputs.values[:, first:]
-            advantage, value_loss = losses.value_advantages(returns, values)
+            advantage, value_loss = losses.value_advantages(advantage, values)
         rl_loss = losses.reinforce(logits, actions, advantage)
     else:
         order = actions[..., None] + ops.arange(logits.shape[-1], dtype="int32")

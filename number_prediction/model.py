@@ -23,7 +23,7 @@ class Outputs(NamedTuple):
         alternatives: `[batch, n_actions, n_numbers]`, the logits if the last step had
             continued from each of the states; None unless the estimator is exact
             and the model has a policy.
-        values: `[batch, time]`, predicted rewards; None unless they are the baseline.
+        values: `[batch, time]`, of a `dsc.value.Value`; None without one.
     """
 
     logits: Any
@@ -41,7 +41,8 @@ class NumberPredictor(keras.Model):
         n_actions, agent_units, **dsc_arguments: see `dsc.DSCLSTM`.
         n_numbers: number of distinct inputs and answers.
         estimator: see `dsc.recipes.Recipe`.
-        baseline: with `"value"`, the model has a `dsc.value.Value`.
+        baseline: with `"value"`, an agent that REINFORCE trains has a
+            `dsc.value.Value`.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class NumberPredictor(keras.Model):
             bias_initializer=keras.initializers.Constant(0.1),
             name="out",
         )
-        self.value = Value(name="value") if baseline == LEARNED else None
+        learns_value = baseline == LEARNED and has_policy and estimator != "exact"
+        self.value = Value(name="value") if learns_value else None
 
     def build(self, input_shape=None):
         sequence = (None, None, self.n_numbers)
@@ -118,11 +120,10 @@ def loss(outputs, targets, recipe, advantages=losses.advantages):
     first = -1 if recipe.credit == "last" else 1
     logits, actions = (part[:, first:] for part in outputs.skips)
     rewards = 2.0 * right - 1.0  # [batch]
-    if outputs.values is None:
-        advantage = advantages(rewards[:, None], recipe.baseline)
-    else:
+    advantage = advantages(rewards[:, None], recipe.baseline)
+    if outputs.values is not None:
         values = outputs.values[:, first:]
-        advantage, value_loss = losses.value_advantages(rewards[:, None], values)
+        advantage, value_loss = losses.value_advantages(advantage, values)
     if outputs.alternatives is not None:
         alternatives = is_right(outputs.alternatives, targets[:, None])
         rl_loss = losses.exact(logits, 2.0 * alternatives[:, None] - 1.0)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this clone's cod
 from dsc.cli import program, startup
 from dsc.cli.flags import Group
 from language_modeling.corpora.corpus import SPLITS
-from language_modeling.flags import FLAGS
+from language_modeling.flags import FLAGS, recipe
 
 if __name__ == "__main__":
     group = Group("analysis", FLAGS)
@@ -63,6 +63,9 @@ def open_run(path):
             f"--split {values.split}: the text has {len(windows)} windows, and the "
             "analysis needs 3; lower --batch_size or --num_unroll_steps."
         )
+    trained_by = recipe(values)
+    if trained_by.reward != "log_prob" or trained_by.reward_to_go:
+        trained.model.value = None  # it predicts other rewards than those looked at
     return trained.model, windows, LEVELS[values.level]
 
 

@@ -36,6 +36,7 @@ RECIPE = LANGUAGE_MODELING["corrected"]
     "options",
     [
         {},
+        pytest.param({"baseline": "value"}, marks=pytest.mark.slow),
         pytest.param(
             {"estimator": "exact", "observation": "states"}, marks=pytest.mark.slow
         ),

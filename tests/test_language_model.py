@@ -123,6 +123,26 @@ def test_the_exact_estimator_is_the_mean_over_all_forced_actions(rng):
         np.testing.assert_allclose(actual, part, rtol=1e-4, atol=1e-7)
 
 
+def test_a_learned_value_is_that_of_the_inputs_whatever_the_actions(rng):
+    model = small_model(baseline="value")
+    words = rng.integers(0, VOCAB, (BATCH, STEPS))
+    kernel = rng.normal(size=(UNITS, 1))
+    model.value.linear.set_weights([kernel, np.array([0.5])])
+    draw = lambda: rng.gumbel(size=(BATCH, STEPS, ACTIONS))  # noqa: E731
+    one, other = (model(words, noise=Noise(draw())) for _ in range(2))
+    assert np.any(one.hidden != other.hidden)
+    x, *_ = model.lstms[0](model.embedding(words))
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    expected = np.asarray(x) @ kernel[:, 0] + 0.5
+    for values in (one.values, other.values):
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"n_actions": 1}, {"estimator": "exact"}])
+def test_what_reinforce_does_not_train_learns_no_value(options):
+    assert small_model(baseline="value", **options).value is None
+
+
 # Weights
 
 
@@ -351,11 +371,11 @@ def loop_loss(recipe, word_nll, log_pi, entropy, values, first):
         returns = rewards[:, t:last].sum(axis=1)
         for row in range(BATCH):
             advantage = returns[row]
+            if recipe.baseline != "none":
+                advantage -= np.delete(returns, row).mean()
             if recipe.baseline == "value":
                 advantage -= values[row, t]
                 error += advantage**2 / 4
-            elif recipe.baseline != "none":
-                advantage -= np.delete(returns, row).mean()
             if recipe.baseline == "standardised":
                 advantage /= returns.std() + 1e-6
             policy -= recipe.rl_weight * log_pi[row, t] * advantage

@@ -110,9 +110,9 @@ def loop_loss(recipe, log_answer, log_pi, rewards, entropy, values):
     for row in range(BATCH):
         for t in range(first, TIME):
             advantage = rewards[row]
-            if recipe.baseline == "mean":
+            if recipe.baseline != "none":
                 advantage -= np.delete(rewards, row).mean()
-            elif recipe.baseline == "value":
+            if recipe.baseline == "value":
                 advantage -= values[row, t]
                 error += advantage**2 / 4 / (BATCH * (TIME - first))
             log = log_pi[row, t]

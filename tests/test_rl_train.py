@@ -357,6 +357,10 @@ REFUSED = {
             "flags .*: --estimator exact needs .*: leave one of them out",
         ),
         (
+            f"{TRAIN} --baseline=value --model=lstm",
+            "flags .*: --baseline value is for .*",
+        ),
+        (
             "--load_model=run --mode=generate --n_words=99999999999999999999",
             r"flag --n_words=9+: 9+ is not an integer in the range \[1, 2147483647\]",
         ),

@@ -243,8 +243,8 @@ def define_recipe(defined, recipes):
     Group("model", defined).enum("recipe", "corrected", recipes, text)
     text = help_of(
         "baseline",
-        "subtracted from the returns: the mean of the batch, also divided by the "
-        "standard deviation, or a value that a linear layer learns",
+        "subtracted from the returns: the mean of the batch; standardised also divides "
+        "by the standard deviation, value also subtracts what a linear layer predicts",
     )
     agent.enum("baseline", None, (*BASELINES, LEARNED), text)
     text = help_of(
@@ -261,10 +261,17 @@ def define_recipe(defined, recipes):
         "rewards an action later, too: leave one of them out",
     )
     agent.refuse_unless(
-        ("estimator", "baseline"),
-        lambda given: (given["estimator"], given["baseline"]) != ("exact", LEARNED),
-        "--estimator exact needs no baseline, so --baseline value would not learn: "
-        "leave one of them out",
+        ("baseline", "estimator", "model", "n_actions"),
+        lambda given: (
+            given["baseline"] != LEARNED
+            or (
+                given["model"] == "dsc"
+                and given["n_actions"] > 1
+                and given["estimator"] != "exact"
+            )
+        ),
+        "--baseline value is for an agent that REINFORCE trains: --model dsc, "
+        "--n_actions above 1 and --estimator reinforce",
     )
     text = help_of("rl_weight", "weight of the policy loss")
     agent.float("rl_weight", None, text, 0.0)

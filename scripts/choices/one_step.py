@@ -47,7 +47,7 @@ def squared_gradients(rewards, policy, actions, predicted=None):
     Args:
         rewards, policy: `[batch, time, n_actions]`.
         actions: `[batch, time]`, which give the baseline of the batch.
-        predicted: `[batch, time]`, the learned baseline, or None.
+        predicted: `[batch, time]`, by `dsc.value.Value`, or None.
 
     Returns:
         Dict by the name of the estimate.
@@ -61,7 +61,7 @@ def squared_gradients(rewards, policy, actions, predicted=None):
         "REINFORCE, true value of the state": value,
     }
     if predicted is not None:
-        baselines["REINFORCE, learned value"] = predicted[..., None]
+        baselines["REINFORCE, mean and learned value"] = others + predicted[..., None]
     # |onehot(a) - policy|^2 for each action a.
     lengths = 1.0 - 2.0 * policy + np.sum(policy**2, axis=-1, keepdims=True)
     found = {

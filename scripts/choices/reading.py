@@ -21,8 +21,7 @@ class Read(NamedTuple):
         alternatives: see `language_modeling.model.Outputs`.
         x: `[batch, time, units]`, the inputs of the DSC-LSTM.
         hidden: `[batch, time, units]`, its outputs.
-        predicted: `[batch, time]`, the values of a run with `--baseline value`, which
-            are log-probabilities unless it has another `--reward`.
+        predicted: `[batch, time]`, the values of a run with `--baseline value`.
     """
 
     log_probs: Any

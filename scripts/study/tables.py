@@ -271,7 +271,7 @@ two_hops = Table(
     "that digit selects the answer from the ten digits before it. Each epoch draws new "
     "training sequences (`--fresh_data`). After 24 epochs the LSTM still improves; "
     '"to the end" is until ten epochs in a row brought no better validation accuracy. '
-    "`--estimator exact` needs `--credit last`, which rewards the second jump alone. "
+    "`--estimator exact` needs `--credit last`, which rewards only the last choice. "
     "See [number_prediction](number_prediction.md) for the columns.",
     NUMBER_PREDICTION,
     {"sequence_length": "20", "hops": "2", "fresh_data": "true", "max_epochs": "24"},
