@@ -11,6 +11,7 @@ from pathlib import Path
 
 import isolated
 import pytest
+from isolated import needs_jax
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("language_modeling", "number_prediction", "scripts")
@@ -113,6 +114,21 @@ os.write(2, b"after\\n")
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": level},
         capture_output=True,
     )
+
+
+@needs_jax
+def test_packages_that_keras_can_do_without_are_imported_only_on_demand():
+    code = (
+        "import sys; from dsc.cli import startup\n"
+        "with startup.backend('tensorflow'):\n"
+        "    import keras\n"
+        "names = 'keras', 'tensorflow', 'jax', 'matplotlib', 'scipy'\n"
+        "print([name for name in names if name in sys.modules])\n"
+        "import jax, scipy\n"
+    )
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout == "['keras', 'tensorflow']\n"
 
 
 def test_start_up_messages_are_left_out_and_nothing_else():

@@ -7,6 +7,9 @@ import sys
 
 # Environment variables that change the results: random numbers or precision.
 CHANGING = ("KERAS_", "JAX_DEFAULT_", "JAX_ENABLE_X64", "JAX_NUMPY_", "JAX_THREEFRY_")
+# Packages that TensorFlow and Keras import if they are there, for conversions and plots
+# that the programs do not use: as many seconds as all the rest takes.
+HIDDEN = {"tensorflow": ("jax", "matplotlib", "scipy"), "jax": ("matplotlib",)}
 # TensorFlow prints these whatever TF_CPP_MIN_LOG_LEVEL is; 303: no CUDA driver.
 MESSAGES = (
     r"WARNING: All log messages before absl::InitializeLog|I\d{4} "
@@ -27,9 +30,27 @@ def fix_settings(name):
 
 
 @contextlib.contextmanager
+def _without(packages):
+    """Context in which packages that are not imported yet seem not to be installed."""
+    hidden = dict.fromkeys(set(packages) - sys.modules.keys())
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for package in hidden:
+            del sys.modules[package]
+
+
+@contextlib.contextmanager
 def backend(name):
     """Context in which to import Keras; hides `MESSAGES` on stderr."""
     fix_settings(name)
+    with _without(HIDDEN.get(name, ())), _quiet(name):
+        yield
+
+
+@contextlib.contextmanager
+def _quiet(name):
     if sys.stderr is None or os.environ["TF_CPP_MIN_LOG_LEVEL"] < "2":
         yield  # stderr is closed, or the user asks for messages
         return
