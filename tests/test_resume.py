@@ -119,14 +119,16 @@ def train_until_killed(path, monkeypatch, n_writes):
         train(path)
 
 
+@pytest.mark.parametrize("save_every", [0.0, 1e9])
 @pytest.mark.parametrize("stride", STRIDES)
-def test_killed_at_any_write_it_ends_the_same(tmp_path, monkeypatch, expected, stride):
+def test_killed_at_any_write_it_ends_the_same(
+    tmp_path, monkeypatch, expected, save_every, stride
+):
     total = n_writes(tmp_path, monkeypatch)
     assert total > 100
     for n in range(0, total, stride):
         path = tmp_path / str(n)
         train_until_killed(path, monkeypatch, n)
-        save_every = (0.0, 1e9)[n % 2]  # each write of a save meets both
         assert outcome(path, train(path, save_every=save_every)) == expected, n
 
 
