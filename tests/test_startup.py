@@ -11,7 +11,6 @@ from pathlib import Path
 
 import isolated
 import pytest
-from isolated import needs_jax
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("language_modeling", "number_prediction", "scripts")
@@ -116,7 +115,7 @@ os.write(2, b"after\\n")
     )
 
 
-@needs_jax
+@isolated.needs_jax
 def test_packages_that_keras_can_do_without_are_imported_only_on_demand():
     code = (
         "import sys; from dsc.cli import startup\n"

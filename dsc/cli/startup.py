@@ -8,7 +8,7 @@ import sys
 # Environment variables that change the results: random numbers or precision.
 CHANGING = ("KERAS_", "JAX_DEFAULT_", "JAX_ENABLE_X64", "JAX_NUMPY_", "JAX_THREEFRY_")
 # Packages that TensorFlow and Keras import if they are there, for conversions and plots
-# that the programs do not use: as many seconds as all the rest takes.
+# that the programs do not use: two of the five seconds of a start.
 HIDDEN = {"tensorflow": ("jax", "matplotlib", "scipy"), "jax": ("matplotlib",)}
 # TensorFlow prints these whatever TF_CPP_MIN_LOG_LEVEL is; 303: no CUDA driver.
 MESSAGES = (
