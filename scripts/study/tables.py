@@ -170,6 +170,17 @@ KINDS = {
     "baseline mean": {"baseline": "mean"},
     "carry_memory": {"carry_memory": "true"},
 }
+AGENTS = {
+    f"{estimator}, {observation}": {
+        "estimator": estimator,
+        "observation": observation,
+        # The language model's loss sums over 35 words, the policy loss averages.
+        **({"rl_weight": "35"} if estimator == "exact" else {}),
+    }
+    for estimator in ESTIMATORS
+    for observation in OBSERVATIONS
+}
+KINDS |= AGENTS
 
 
 def kinds(names, seeds=SEEDS, name="{}", **flags):
@@ -216,6 +227,10 @@ def _lengths(length, max_epochs):
     flags = {"sequence_length": length, "max_epochs": max_epochs}
     names = ("DSC-LSTM", "credit last", "lamda 0.5", "LSTM", "random skip", "attention")
     rows = kinds(names, name=f"{length}+1, {{}}", **flags)
+    if length == "100":
+        _, *agents = AGENTS  # the first is "credit last"
+        name = f"{length}+1, credit last, {{}}"
+        rows += kinds(agents, name=name, credit="last", rl_weight="1", **flags)
     flags["released_data"] = "false"
     return rows + kinds(["released recipe"], name=f"{length}+1, {{}}", **flags)
 
@@ -325,6 +340,11 @@ penn_treebank_200 = Table(
         *kinds(FOUR, TWO),
         *kinds(("released recipe", "lamda 0.5"), TWO),
         *kinds(("attention", "K = 2", "K = 10", "observation last"), ONE),
+        *kinds(
+            kind
+            for kind in AGENTS
+            if kind not in ("reinforce, mean", "reinforce, last")
+        ),
         *kinds(("reward prob", "no baseline", "baseline mean", "carry_memory"), ONE),
         *kinds(["LSTM"], ONE, "{}, dropout 0.4", dropout="0.4"),
         *kinds(MIXED, TWO, "{}, dropout 0", dropout="0"),
@@ -449,17 +469,6 @@ agreement_long = agreement._replace(
 )
 
 
-# The loss sums over the 35 words of a window, the policy loss averages.
-AGENTS = {
-    f"{estimator}, {observation}": {
-        "estimator": estimator,
-        "observation": observation,
-        **({"rl_weight": "35"} if estimator == "exact" else {}),
-    }
-    for estimator in ESTIMATORS
-    for observation in OBSERVATIONS
-}
-KINDS |= AGENTS
 MIXED_AGENTS = [kind for kind in AGENTS if "last" not in kind]
 
 
