@@ -409,23 +409,12 @@ class DSCLSTM(keras.layers.Layer):
         if training and self.dropout:
             shape = (batch, 1, sequences.shape[-1])  # the same at every step
             sequences = sequences * self._dropout_mask(shape, self.dropout)
-        if noise is not None:
-            noise = self._checked("noise", noise, sequences, (self.n_actions,))
-            noise = ops.cast(
-                noise, keras.backend.result_type(self.compute_dtype, "float32")
-            )
-        if dropout_mask is not None:
-            dropout_mask = self._checked(
-                "dropout_mask", dropout_mask, sequences, (self.units,)
-            )
-            dropout_mask = ops.cast(dropout_mask, self.compute_dtype)
-        if zoneout_mask is not None:
-            zoneout_mask = self._checked(
-                "zoneout_mask", zoneout_mask, sequences, (2 * self.units,)
-            )
-            zoneout_mask = ops.cast(zoneout_mask, self.compute_dtype)
-        if mask is not None:
-            mask = ops.cast(self._checked("mask", mask, sequences, ()), "bool")
+        dtype, units, steps = self.compute_dtype, self.units, sequences.shape[:2]
+        wide = keras.backend.result_type(dtype, "float32")
+        noise = _checked("noise", noise, wide, *steps, self.n_actions)
+        dropout_mask = _checked("dropout_mask", dropout_mask, dtype, *steps, units)
+        zoneout_mask = _checked("zoneout_mask", zoneout_mask, dtype, *steps, 2 * units)
+        mask = _checked("mask", mask, "bool", *steps)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
@@ -435,15 +424,13 @@ class DSCLSTM(keras.layers.Layer):
         )
 
         if mask is not None:
-            logits = ops.where(mask[..., None], logits, ops.zeros_like(logits))
-            actions = ops.where(mask, actions, ops.zeros_like(actions))
+            logits = ops.where(mask[..., None], logits, 0.0)
+            actions = ops.where(mask, actions, 0)
             if self.zero_output_for_mask:
-                h = ops.where(mask[..., None], h, ops.zeros_like(h))
+                h = ops.where(mask[..., None], h, 0.0)
             if self.return_alternatives:
                 steps = mask if self.return_sequences else ops.any(mask, axis=1)
-                alternatives = ops.where(
-                    steps[..., None, None], alternatives, ops.zeros_like(alternatives)
-                )
+                alternatives = ops.where(steps[..., None, None], alternatives, 0.0)
         if self.stateful:
             self._keep_state(final_state)
         if self.cell.has_policy:
@@ -473,20 +460,6 @@ class DSCLSTM(keras.layers.Layer):
             parts = "h, c, memory_h and memory_c" if self.carry_memory else "h and c"
             raise ValueError(f"initial_state must be a list of {parts}.")
         return [ops.cast(part, self.compute_dtype) for part in state]
-
-    def _checked(self, name, tensor, sequences, last):
-        """A tensor `[batch, time, *last]`; raises if it has another shape."""
-        tensor = ops.convert_to_tensor(tensor)
-        expected = (*sequences.shape[:2], *last)
-        fits = len(tensor.shape) == len(expected) and all(
-            a == b or a is None or b is None
-            for a, b in zip(tensor.shape, expected, strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"{name} must have the shape {expected}, not {tuple(tensor.shape)}."
-            )
-        return tensor
 
     def _gumbel(self, shape):
         # In float32: half precision has ties, which the argmax breaks one way.
@@ -605,6 +578,22 @@ class DSCLSTM(keras.layers.Layer):
             "implementation": self.implementation,
             "seed": self.seed,
         }
+
+
+def _checked(name, tensor, dtype, *expected):
+    """A tensor or None in a dtype; raises if it has not the expected shape."""
+    if tensor is None:
+        return None
+    tensor = ops.convert_to_tensor(tensor)
+    fits = len(tensor.shape) == len(expected) and all(
+        a == b or a is None or b is None
+        for a, b in zip(tensor.shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} must have the shape {expected}, not {tuple(tensor.shape)}."
+        )
+    return ops.cast(tensor, dtype)
 
 
 def _plain_loop(
