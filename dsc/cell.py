@@ -49,12 +49,14 @@ def lstm_gates(gates, prev_c, forget_bias, dropout_mask=None, norm=None):
     return h, c
 
 
-def greatest(logits):
-    """`ops.argmax` over the last axis, in operations that TensorFlow Lite has.
+def chosen_actions(logits, noise):
+    """The argmax of logits + noise (or None), in operations that TensorFlow Lite has.
 
     Under TensorFlow, `ops.argmax` of floats reads their sign bit; TensorFlow Lite has
     no operation for that.
     """
+    if noise is not None:
+        logits = ops.cast(logits, noise.dtype) + noise
     is_greatest = logits == ops.max(logits, axis=-1, keepdims=True)
     return ops.argmax(ops.cast(is_greatest, "int32"), axis=-1)
 
@@ -243,6 +245,8 @@ class DSCLSTMCell(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.has_agent = self.n_actions > 1 and choice in ("agent", "attention")
         self.has_policy = self.has_agent and choice == "agent"
+        self.observes_mean = self.has_agent and observation == "mean"
+        self.observes_states = self.has_agent and observation == "states"
         if self.has_agent:
             self.agent_hidden = self._agent_layer(self.agent_units, "tanh", "hidden")
             n_logits = 1 if self.observes_states else self.n_actions
@@ -317,16 +321,6 @@ class DSCLSTMCell(keras.layers.Layer):
             self.agent_logits.build((None, self.agent_units))
 
     @property
-    def observes_mean(self):
-        """Whether the agent sees the mean of the stored hidden states."""
-        return self.has_agent and self.observation == "mean"
-
-    @property
-    def observes_states(self):
-        """Whether the agent scores each stored state by itself."""
-        return self.has_agent and self.observation == "states"
-
-    @property
     def ages(self):
         """How many steps ago each state was stored, `[n_actions, 16]`.
 
@@ -394,9 +388,8 @@ class DSCLSTMCell(keras.layers.Layer):
         parts = [x, observed_h]
         if self.observes_states:
             states = ops.shape(observed_h)[:-1]  # [..., n_actions]
-            x = ops.broadcast_to(x[..., None, :], (*states, x.shape[-1]))
-            ages = ops.broadcast_to(self.ages, (*states, self.ages.shape[-1]))
-            parts = [x, observed_h, ages]
+            parts = x[..., None, :], observed_h, self.ages
+            parts = [ops.broadcast_to(p, (*states, p.shape[-1])) for p in parts]
         observation = ops.concatenate(parts, axis=-1)
         if self.choice == "agent":
             observation = ops.stop_gradient(observation)
@@ -446,10 +439,7 @@ class DSCLSTMCell(keras.layers.Layer):
             if self.choice == "attention":
                 weights = ops.softmax(logits)
             else:
-                noisy = (
-                    logits if noise is None else ops.cast(logits, noise.dtype) + noise
-                )
-                action = greatest(noisy)
+                action = chosen_actions(logits, noise)
                 weights = ops.one_hot(action, self.n_actions, dtype=memory_h.dtype)
             chosen_h = ops.sum(weights[:, :, None] * memory_h, axis=1)  # [batch, units]
             chosen_c = ops.sum(weights[:, :, None] * memory_c, axis=1)

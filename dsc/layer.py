@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from dsc.cell import DSCLSTMCell, greatest
+from dsc.cell import DSCLSTMCell, chosen_actions
 from dsc.loops.fast import dsc_lstm
 
 IMPLEMENTATIONS = ("auto", "fast", "xla", "plain")
@@ -487,12 +487,10 @@ class DSCLSTM(keras.layers.Layer):
         """Keeps the skips for a policy loss, or warns that there is none."""
         calls = getattr(_recorder, "calls", None)
         if calls is not None:
-            started = (
-                ops.ones_like(actions) if mask is None else ops.cast(mask, "int32")
-            )
-            used = started > 0 if mask is None else mask
+            used = ops.ones_like(actions, "bool") if mask is None else mask
             if not self.carry_memory:
-                used = ops.logical_and(used, ops.cumsum(started, axis=1) > 1)
+                n_steps = ops.cumsum(ops.cast(used, "int32"), axis=1)
+                used = ops.logical_and(used, n_steps > 1)
             parts = logits, actions, used
             if self.go_backwards:
                 parts = (ops.flip(part, axis=1) for part in parts)
@@ -629,7 +627,6 @@ def _plain_loop(
     )
     outputs, _, h, c, *memory, _ = (ops.cast(part, inputs.dtype) for part in results)
     logits = outputs[..., cell.units : cell.units + cell.n_actions]
-    noisy = logits if noise is None else ops.cast(logits, noise.dtype) + noise
     slots = (batch, cell.n_actions, cell.units)
     memory = [ops.reshape(part, slots) for part in memory]
     alternatives = None
@@ -641,7 +638,7 @@ def _plain_loop(
     return (
         outputs[..., : cell.units],
         logits,
-        ops.cast(greatest(noisy), "int32"),
+        ops.cast(chosen_actions(logits, noise), "int32"),
         [h, c, *memory],
         alternatives,
     )

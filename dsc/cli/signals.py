@@ -4,11 +4,8 @@ import contextlib
 import signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the terminal is closed
-SIGNALS += (
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGXCPU,
-)  # batch systems warn with these
+# Batch systems warn with these.
+SIGNALS += (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
 class Interrupted(SystemExit):

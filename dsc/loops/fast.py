@@ -164,15 +164,9 @@ def dsc_lstm(run, cell, x, noise, dropout_mask, zoneout_mask, mask, state, wante
     if cell.n_actions > 1:
         agent = _agent(cell, flat_x, noise, (time, batch))
 
+    given = _given(cell, state, batch)
     *histories, observed_h, actions = run(
-        cell,
-        rows,
-        recurrent_kernel,
-        z,
-        dropout_mask,
-        held,
-        _given(cell, state, batch),
-        agent,
+        cell, rows, recurrent_kernel, z, dropout_mask, held, given, agent
     )
 
     n_blocks = 1 + cell.n_actions + time

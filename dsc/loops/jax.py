@@ -150,12 +150,8 @@ def _backward(
     gate_inputs = z, start_c, dropout_mask
     if held is not None:
         gate_inputs += start_h, held
-    d_history, (d_z, d_mask) = _scan(
-        step_back,
-        d_history,
-        (steps, gate_inputs, chosen),
-        reverse=True,
-    )
+    inputs = steps, gate_inputs, chosen
+    d_history, (d_z, d_mask) = _scan(step_back, d_history, inputs, reverse=True)
     d_kernel = jnp.einsum("tbi,tbo->io", start_h, d_z)
     d_given = d_history[:, : (1 + cell.n_actions) * batch]
     return d_kernel, d_z, d_mask, d_given
