@@ -197,11 +197,8 @@ class DSCLSTMCell(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("units", units),
-            ("n_actions", n_actions),
-            ("agent_units", agent_units),
-        ):
+        sizes = {"units": units, "n_actions": n_actions, "agent_units": agent_units}
+        for name, value in sizes.items():
             if int(value) != value or value < 1:
                 raise ValueError(f"{name} must be a whole number >= 1, not {value!r}.")
         if not 0.0 <= lamda <= 1.0:
@@ -275,10 +272,8 @@ class DSCLSTMCell(keras.layers.Layer):
 
     def get_initial_state(self, batch_size):
         """Zeros: an empty memory, no step taken."""
-        return [
-            ops.zeros((batch_size, size), self.compute_dtype)
-            for size in self.state_size
-        ]
+        dtype = self.compute_dtype
+        return [ops.zeros((batch_size, size), dtype) for size in self.state_size]
 
     def build(self, input_shape):
         features = input_shape[-1]
@@ -343,15 +338,9 @@ class DSCLSTMCell(keras.layers.Layer):
     def lstm_weights(self):
         """Kernel, recurrent kernel and bias `[4 * units]`, in the compute dtype."""
         # Keras casts them itself, but not in every scope.
-        kernel, recurrent_kernel, bias = (
-            ops.cast(w, self.compute_dtype)
-            for w in (
-                self.kernel,
-                self.recurrent_kernel,
-                self.bias if self.use_bias else ops.zeros((4, self.units)),
-            )
-        )
-        return kernel, recurrent_kernel, ops.reshape(bias, (-1,))
+        bias = self.bias if self.use_bias else ops.zeros((4, self.units))
+        weights = self.kernel, self.recurrent_kernel, ops.reshape(bias, (-1,))
+        return [ops.cast(w, self.compute_dtype) for w in weights]
 
     @property
     def agent_weights(self):
@@ -400,9 +389,8 @@ class DSCLSTMCell(keras.layers.Layer):
         """The logits of a choice without an agent, `[..., n_actions]`; x as above."""
         logits = ops.zeros((self.n_actions,), x.dtype)
         if self.choice == "fixed_skip":
-            logits = logits + FORCED_LOGIT * ops.one_hot(
-                0, self.n_actions, dtype=x.dtype
-            )
+            oldest = ops.one_hot(0, self.n_actions, dtype=x.dtype)
+            logits = logits + FORCED_LOGIT * oldest
         if self.shares is not None:
             # A logit of minus infinity would make the entropy NaN.
             log_shares = np.log(np.maximum(self.shares, 1e-30))

@@ -213,10 +213,8 @@ class DSCLSTM(keras.layers.Layer):
         ):
             if keras.activations.get(given) is not keras.activations.get(only):
                 raise ValueError(f"{name} must be {only!r}, not {given!r}.")
-        for name, rate in (
-            ("dropout", dropout),
-            ("recurrent_dropout", recurrent_dropout),
-        ):
+        rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
+        for name, rate in rates.items():
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), not {rate!r}.")
         if unit_forget_bias is not None:
@@ -409,12 +407,12 @@ class DSCLSTM(keras.layers.Layer):
         if training and self.dropout:
             shape = (batch, 1, sequences.shape[-1])  # the same at every step
             sequences = sequences * self._dropout_mask(shape, self.dropout)
-        dtype, units, steps = self.compute_dtype, self.units, sequences.shape[:2]
+        dtype, units, sizes = self.compute_dtype, self.units, sequences.shape[:2]
         wide = keras.backend.result_type(dtype, "float32")
-        noise = _checked("noise", noise, wide, *steps, self.n_actions)
-        dropout_mask = _checked("dropout_mask", dropout_mask, dtype, *steps, units)
-        zoneout_mask = _checked("zoneout_mask", zoneout_mask, dtype, *steps, 2 * units)
-        mask = _checked("mask", mask, "bool", *steps)
+        noise = _checked("noise", noise, wide, *sizes, self.n_actions)
+        dropout_mask = _checked("dropout_mask", dropout_mask, dtype, *sizes, units)
+        zoneout_mask = _checked("zoneout_mask", zoneout_mask, dtype, *sizes, 2 * units)
+        mask = _checked("mask", mask, "bool", *sizes)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)

@@ -51,61 +51,58 @@ def test_a_folder_may_have_a_name_that_is_no_text(tmp_path):
     folder.mkdir()
     Events(folder, [], {})
     Events(folder, [], {})
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.iterdir())) == 1
 
 
-@pytest.mark.parametrize("hours", [-1, 0, 1])
-def test_a_resumed_run_shows_what_it_kept_and_what_it_does(
-    tmp_path, monkeypatch, hours
-):
-    reports = [report(step, loss=step) for step in (10, 20, 30, 40)]
-    log(tmp_path, [], [*reports, {"step": 40, "epoch": 1, "score": 2.0}])
-    first = read(tmp_path).Scalars("train/loss")[:2]
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + 3600 * hours)
-    log(tmp_path, reports[:2], [report(30, loss=31)])  # killed before step 40
-    assert scalars(tmp_path, "train/loss") == [(10, 10), (20, 20), (30, 31)]
-    assert scalars(tmp_path, "epoch/score") == []
-    assert read(tmp_path).Scalars("train/loss")[:2] == first  # the times, too
-    # And again, after a kill that took back the last report.
-    log(tmp_path, reports[:2], [])
-    assert scalars(tmp_path, "train/loss") == [(10, 10), (20, 20)]
-    log(tmp_path, [], [])
-    assert scalars(tmp_path, "train/loss") == []
-
-
-def log(folder, records, new):
+def run(folder, records, new):
     """A process that resumes after the records and logs new ones."""
     events = Events(folder, records, {"seed": 1})
     for record in new:
-        events.log(record)
+        events.log({**record, "words_per_second": 50.0 + record["step"]})
 
 
-def test_a_file_that_a_kill_cut_short_hides_nothing_else(tmp_path):
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_resumed_run_shows_its_metrics_and_nothing_else(tmp_path, monkeypatch, hours):
+    reports = [report(step, loss=step) for step in (10, 20, 30, 40)]
+    epoch = {"step": 20, "epoch": 1, "score": 2.0}  # of a run that ends at step 20
+    run(tmp_path, [], [*reports[:2], epoch])
+    first = read(tmp_path).Scalars("train/loss")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600 * hours)
+    run(tmp_path, reports[:2], reports[2:])
+    assert scalars(tmp_path, "train/loss") == [(n, n) for n in (10, 20, 30, 40)]
+    assert not any(tag.startswith("epoch") for tag in read(tmp_path).Tags()["scalars"])
+    # And again, after a kill that took back the last report.
+    run(tmp_path, reports[:3], [])
+    assert scalars(tmp_path, "train/loss") == [(n, n) for n in (10, 20, 30)]
+    # What the metrics do not have is kept: the times and the speed.
+    assert read(tmp_path).Scalars("train/loss")[:2] == first
+    speeds = [(n, 50.0 + n) for n in (10, 20, 30)]
+    assert scalars(tmp_path, "train/words_per_second") == speeds
+
+
+def test_what_is_lost_of_a_file_comes_from_the_metrics(tmp_path):
     records = [report(10, loss=1.0), report(20, loss=2.0)]
-    log(tmp_path, [], records)
+    run(tmp_path, [], records)
     (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-5])
-    log(tmp_path, records, [report(30, loss=3.0)])
-    assert scalars(tmp_path, "train/loss") == [(10, 1.0), (30, 3.0)]
+    path.write_bytes(path.read_bytes()[:-5])  # the process was killed
+    run(tmp_path, records, [report(30, loss=3.0)])
+    assert scalars(tmp_path, "train/loss") == [(10, 1.0), (20, 2.0), (30, 3.0)]
+    assert [step for step, _ in scalars(tmp_path, "train/words_per_second")] == [10, 30]
 
 
-def test_files_of_others_stay_and_come_first(tmp_path):
-    log(tmp_path, [], [report(10, loss=1.0)])
+def test_event_files_of_others_stay_and_hide_nothing(tmp_path):
+    run(tmp_path, [], [report(10, loss=1.0)])
     (own,) = tmp_path.iterdir()
-    # Of PyTorch, and of a clock that was ahead.
-    others = (
-        "events.out.tfevents.12.theirs.3.0",
-        "events.out.tfevents.9876543210.theirs.3.v2",
-    )
-    kept = {name: own.read_bytes() for name in others}
+    # Of an older version of ours, or of PyTorch; of a clock that was ahead.
+    kept = {"events.out.tfevents.12.theirs.3.0": own.read_bytes(), f"{own.name}.b": b""}
+    kept["events.out.tfevents.9876543210.theirs.3.v2"] = own.read_bytes()
     for name, content in kept.items():
         (tmp_path / name).write_bytes(content)
-    log(tmp_path, [report(10, loss=1.0)], [report(20, loss=3.0)])
+    run(tmp_path, [report(10, loss=2.0)], [report(20, loss=3.0)])
+    assert not own.exists() and len(list(tmp_path.iterdir())) == 4
     assert kept == {name: (tmp_path / name).read_bytes() for name in kept}
-    assert scalars(tmp_path, "train/loss")[-1] == (20, 3.0)
-    log(tmp_path, [], [])
-    assert scalars(tmp_path, "train/loss") == []
+    assert scalars(tmp_path, "train/loss") == [(10, 2.0), (20, 3.0)]
 
 
 def test_hyperparameters_are_what_the_plugin_reads(tmp_path):

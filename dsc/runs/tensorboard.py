@@ -1,5 +1,6 @@
 """Event files for TensorBoard, written with TensorFlow."""
 
+import contextlib
 import os
 import re
 import socket
@@ -14,14 +15,15 @@ from dsc.cli.errors import writing
 Event = tf.compat.v1.Event
 Summary = tf.compat.v1.Summary
 SessionLog = tf.compat.v1.SessionLog
-PREFIX = "events.out.tfevents."
+PREFIX, SUFFIX = "events.out.tfevents.", ".dsc"
+RATE = "_per_second"
 
 
 class Events:
-    """Writes an event file of a run.
+    """Writes the event file of a run.
 
-    A resumed run gets a new file, at whose beginning TensorBoard drops what the older
-    ones have of steps after the last record.
+    A resumed run gets a new file, which starts with the metrics so far, and its older
+    files are removed: they may have steps after the one that it was resumed from.
 
     Args:
         folder: the run's.
@@ -35,32 +37,41 @@ class Events:
 
     def __init__(self, folder, records, hparams):
         self.folder = folder
+        old = sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))
+        shown = {_key(event): event for path in old for event in _read(path)}
         # TensorBoard reads files in the order of their names, even if the clock was set
         # back.
         times = [path.name.split(".")[3] for path in folder.glob(f"{PREFIX}*")]
         times = [int(time.time()), *(int(t) + 1 for t in times if t.isdecimal())]
-        name = f"{PREFIX}{max(times)}.{socket.gethostname()}.{os.getpid()}.dsc"
-        next_step = records[-1]["step"] + 1 if records else 0
-        start = SessionLog(status=SessionLog.START)
+        name = f"{PREFIX}{max(times)}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
         with writing(folder, "--train_dir", tf.errors.OpError):
             self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
             self._write(Event(file_version="brain.Event:2"))
-            self._write(Event(step=next_step, session_log=start))
+            self._write(Event(session_log=SessionLog(status=SessionLog.START)))
             self._write(Event(summary=_hparams(hparams)))
+            for event in map(_event, records):
+                if before := shown.get(_key(event)):
+                    event.wall_time = before.wall_time
+                    event.summary.value.extend(
+                        v for v in before.summary.value if v.tag.endswith(RATE)
+                    )
+                self._write(event)
             self._writer.flush()
+            for path in old:
+                path.unlink()
 
     def log(self, record):
         """Writes a record of the metrics: a report, or the scores of an epoch.
 
         Numbers become scalars, and `actions` a histogram of the skip lengths; other
-        values are left out.
+        values are left out. `records` need not have the names that end with `RATE`.
         """
         with writing(self.folder, "--train_dir", tf.errors.OpError):
             self._write(_event(record))
             self._writer.flush()
 
     def _write(self, event):
-        event.wall_time = time.time()
+        event.wall_time = event.wall_time or time.time()
         self._writer.write(event.SerializeToString())
 
 
@@ -75,6 +86,18 @@ def _event(record):
         elif name not in ("step", "epoch") and isinstance(value, Real):
             summary.value.add(tag=tag, simple_value=value)
     return Event(step=record["step"], summary=summary)
+
+
+def _key(event):
+    """The step and the group of an event, which identify it."""
+    return event.step, *(v.tag.partition("/")[0] for v in event.summary.value[:1])
+
+
+def _read(path):
+    """Yields the events in a file."""
+    with contextlib.suppress(tf.errors.OpError):  # the last event may be truncated
+        contents = tf.data.TFRecordDataset(os.fsencode(path), buffer_size=1 << 18)
+        yield from map(Event.FromString, contents.as_numpy_iterator())
 
 
 def _histogram(shares):

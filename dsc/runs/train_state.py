@@ -71,18 +71,6 @@ class Means:
         return means
 
 
-# The fields of `State` that a file keeps as JSON.
-COUNTERS = (
-    "epochs",
-    "position",
-    "step",
-    "best_score",
-    "best_weights",
-    "stop_reason",
-    "truncated",
-)
-
-
 @dataclasses.dataclass
 class State:
     """Progress of a training; weights and optimizer variables belong to its task.
@@ -120,6 +108,11 @@ class State:
         return (
             f"--max_epochs {max_epochs} reached" if self.epochs >= max_epochs else None
         )
+
+
+# The fields of `State` that a file keeps as JSON.
+COUNTERS = [field.name for field in dataclasses.fields(State)]
+COUNTERS = [name for name in COUNTERS if name not in ("recurrent", "means", "seconds")]
 
 
 def to_arrays(state, task, metrics_mark):
