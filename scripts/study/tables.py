@@ -503,8 +503,9 @@ agreement_agents = agreement._replace(
     title="The agreement corpus: the agent's gradient, and what the agent sees",
     caption=ROWS_OF_AGENTS.strip() + " `exact` is "
     "weighted as the loss is, by `--rl_weight 35`; `reinforce` by the default, 0.3. "
-    "The shares of the agent are those of the actions that `reinforce, states` without "
-    "a layer below samples late in its training. " + agreement.caption,
+    "The shares of the agent are those of the actions that `reinforce, states`, with "
+    "the same lamda and without a layer below, samples late in its training. "
+    + agreement.caption,
     flags=agreement.flags | {"dropout": "0.3", "max_epochs": "24"},
     rows=(
         *_agents("no layer below, {}", rnn_layers="0"),
@@ -513,6 +514,14 @@ agreement_agents = agreement._replace(
             name="no layer below, {}, shares of the agent",
             rnn_layers="0",
             shares="0.005,0.005,0.01,0.06,0.92",
+            eval_actions="newest",
+        ),
+        *kinds(
+            ["random skip"],
+            name="no layer below, lamda 0.5, {}, shares of the agent",
+            rnn_layers="0",
+            lamda="0.5",
+            shares="0.03,0.03,0.05,0.24,0.65",
             eval_actions="newest",
         ),
         *_agents("{}"),
