@@ -272,8 +272,16 @@ def test_the_commands_of_a_table_or_a_part_are_printed_first_seeds_first(tmp_pat
     rows = TABLES["number_prediction"].rows
     assert len(set(found)) == len(found) == sum(len(row.seeds) for row in rows)
     assert not (tmp_path / "runs").exists()
-    left = commands(tmp_path, f"--results_dir={RESULTS}")
-    assert len(left) == len(found) - len(results.read(RESULTS, "number_prediction"))
+    done = results.read(RESULTS, "number_prediction")
+    missing = [
+        run
+        for row in rows
+        for run in TABLES["number_prediction"].runs(row)
+        if results.key(row.name, run.seed, run.settings) not in done
+    ]
+    assert len(commands(tmp_path, f"--results_dir={RESULTS}")) == len(missing)
+    for row in ("10+1, DSC-LSTM", "100+1, LSTM", "100+1, credit last"):
+        assert commands(tmp_path, f"--row={row}", f"--results_dir={RESULTS}") == []
     found = commands(tmp_path, "--row=20+1, LSTM", "--max_seeds=2")
     assert len(found) == 2
     assert all("--sequence_length=20 " in c and "--model=lstm" in c for c in found)

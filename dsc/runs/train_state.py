@@ -110,9 +110,9 @@ class State:
         )
 
 
-# The fields of `State` that a file keeps as JSON.
-COUNTERS = [field.name for field in dataclasses.fields(State)]
-COUNTERS = [name for name in COUNTERS if name not in ("recurrent", "means", "seconds")]
+# The fields of `State` that a file keeps as JSON, and those that it keeps as arrays.
+NO_COUNTERS = ("recurrent", "means", "seconds")
+COUNTERS = [f.name for f in dataclasses.fields(State) if f.name not in NO_COUNTERS]
 
 
 def to_arrays(state, task, metrics_mark):

@@ -235,6 +235,7 @@ def _lengths(length, max_epochs):
     if length == "100":
         _, *agents = AGENTS  # the first is "credit last"
         name = f"{length}+1, credit last, {{}}"
+        # The loss of number prediction is a mean, so the policy's is not weighted.
         rows += kinds(agents, name=name, credit="last", rl_weight="1", **flags)
     flags["released_data"] = "false"
     return rows + kinds(["released recipe"], name=f"{length}+1, {{}}", **flags)
